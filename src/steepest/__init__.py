@@ -1,0 +1,29 @@
+"""Steepest descent for PyTorch in any norm, and a fair trial that tells you which optimizer to use.
+
+The rooms are imported by name: `steepest.norms`, `steepest.optim`, `steepest.init`, `steepest.diagnose`,
+`steepest.tasks`, `steepest.train`, `steepest.compare`, `steepest.report`.
+"""
+
+from steepest._version import __version__
+from steepest.errors import (
+    ImportFailed,
+    InvalidArgument,
+    NonFiniteGradient,
+    OutputError,
+    SteepestError,
+    StorageError,
+    TaskError,
+    UnknownName,
+)
+
+__all__ = [
+    "ImportFailed",
+    "InvalidArgument",
+    "NonFiniteGradient",
+    "OutputError",
+    "SteepestError",
+    "StorageError",
+    "TaskError",
+    "UnknownName",
+    "__version__",
+]

@@ -1,0 +1,67 @@
+"""The look that all displays share; plotly is imported when something is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["COLORS", "DASHES", "band", "color", "dash", "figure", "translucent"]
+
+# Okabe and Ito's palette for all kinds of colour vision, without its yellow (too pale on white) and with
+# the black as a mid grey that both a light and a dark page carry.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+
+def color(index: int) -> str:
+    """Return the colour of the index-th series; past the palette's end it repeats (see `dash`)."""
+    return COLORS[index % len(COLORS)]
+
+
+def dash(index: int) -> str:
+    """Return the line style of the index-th series, a new one each time the colours start again."""
+    return DASHES[index // len(COLORS) % len(DASHES)]
+
+
+def translucent(hex_color: str, opacity: float) -> str:
+    """Return a colour "#rrggbb" as "rgba(r, g, b, opacity)"."""
+    red, green, blue = (int(hex_color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {opacity})"
+
+
+def figure(x: str, y: str, **layout: Any) -> go.Figure:
+    """Return an empty figure with titled axes, on a transparent ground, in no particular theme."""
+    import plotly.graph_objects as go
+
+    axis = {"gridcolor": "rgba(128, 128, 128, 0.25)", "zeroline": False, "linecolor": "rgba(128, 128, 128, 0.6)"}
+    options: dict[str, Any] = {
+        "xaxis": {"title": {"text": x}, "automargin": True, **axis},
+        "yaxis": {"title": {"text": y}, "automargin": True, **axis},
+        "paper_bgcolor": "rgba(0, 0, 0, 0)",
+        "plot_bgcolor": "rgba(0, 0, 0, 0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#808080"},
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "hovermode": "closest",
+        "colorway": list(COLORS),
+    }
+    return go.Figure(layout=go.Layout(template="none", **options)).update_layout(**layout)
+
+
+def band(
+    drawing: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float], hex_color: str, name: str
+) -> None:
+    """Fill the area between two curves, as part of the series `name`."""
+    drawing.add_scatter(
+        x=[*x, *reversed(x)],
+        y=[*high, *reversed(low)],
+        fill="toself",
+        fillcolor=translucent(hex_color, 0.18),
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        legendgroup=name,
+        showlegend=False,
+    )

@@ -1,0 +1,74 @@
+"""Gradient norms to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest._figure import color, dash, figure
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["GradientNormDisplay", "LayerGradientDisplay"]
+
+
+@dataclass(frozen=True)
+class GradientNormDisplay:
+    """The mean gradient norm over the parameters, against the step, one curve a run.
+
+    Attributes:
+        steps: The recorded steps of each curve, by the curve's name.
+        norms: The mean gradient norms at these steps.
+    """
+
+    steps: Mapping[str, Sequence[int]]
+    norms: Mapping[str, Sequence[float]]
+
+    def plot(self) -> go.Figure:
+        """Draw the curves on a logarithmic scale; zeros, which it has no place for, are left out."""
+        drawing = figure("step", "mean gradient norm", yaxis_type="log", yaxis_exponentformat="power")
+        for i, (name, norms) in enumerate(self.norms.items()):
+            drawing.add_scatter(
+                x=list(self.steps[name]),
+                y=[norm if norm > 0 else None for norm in norms],
+                name=name,
+                legendgroup=name,
+                mode="lines",
+                line={"color": color(i), "dash": dash(i)},
+                hovertemplate=f"{name}, step %{{x}}: %{{y:.3g}}<extra></extra>",
+            )
+        return drawing
+
+
+@dataclass(frozen=True)
+class LayerGradientDisplay:
+    """The gradient norm of every parameter against the step, as a heat map.
+
+    Attributes:
+        steps: The recorded steps.
+        norms: By parameter name, in the order of the model: the norms at these steps.
+    """
+
+    steps: Sequence[int]
+    norms: Mapping[str, Sequence[float]]
+
+    def plot(self) -> go.Figure:
+        """Draw parameters (first on top) by steps, the colour logarithmic; zero or no gradient is blank."""
+        values: NDArray[np.float64] = np.array(list(self.norms.values()), dtype=float).reshape(len(self.norms), -1)
+        logs = np.log10(np.where(values > 0, values, np.nan))
+        drawing = figure("step", "", height=max(260, 60 + 18 * len(self.norms)))
+        drawing.add_heatmap(
+            x=list(self.steps),
+            y=list(self.norms),
+            z=[[None if np.isnan(value) else float(value) for value in row] for row in logs],
+            customdata=values.tolist(),
+            colorscale="Viridis",
+            colorbar={"title": {"text": "log10 of the norm", "side": "right"}, "thickness": 12},
+            hovertemplate="%{y}, step %{x}: %{customdata:.3g}<extra></extra>",
+        )
+        return drawing.update_yaxes(autorange="reversed", showgrid=False, type="category")

@@ -1,0 +1,87 @@
+"""Every error that steepest raises on purpose.
+
+A message is one line: the rule that was broken, the value received, and what to do about it.
+The command line prints that line and exits with status 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ImportFailed",
+    "InvalidArgument",
+    "NonFiniteGradient",
+    "OutputError",
+    "SteepestError",
+    "StorageError",
+    "TaskError",
+    "UnknownName",
+]
+
+
+class SteepestError(Exception):
+    """Base class of all errors raised by steepest.
+
+    Args:
+        rule: What has to hold, as a clause without a full stop.
+        got: The value received, shown in parentheses; leave it out where there is none.
+        remedy: What to do, as a sentence.
+
+    >>> str(SteepestError("lr must not be negative", got=-1.0, remedy="Pass lr >= 0."))
+    'lr must not be negative (got -1.0). Pass lr >= 0.'
+    """
+
+    def __init__(self, rule: str, *, got: object = None, remedy: str = "") -> None:
+        self.rule, self.got, self.remedy = rule, got, remedy
+        received = "" if got is None else f" (got {got!r})"
+        super().__init__(" ".join(f"{rule}{received}. {remedy}".split()))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are rebuilt from .args by default; ours cross process borders with their parts.
+        return (_rebuild, (type(self), self.rule, self.got, self.remedy))
+
+
+def _rebuild(kind: type[SteepestError], rule: str, got: object, remedy: str) -> SteepestError:
+    return kind(rule, got=got, remedy=remedy)
+
+
+class InvalidArgument(SteepestError, ValueError):  # noqa: N818 - the names of design.md
+    """An argument is outside of its documented range."""
+
+
+class UnknownName(InvalidArgument):
+    """A name is not among the known ones."""
+
+    @classmethod
+    def among(cls, kind: str, name: str, known: Iterable[str], also: str = "") -> UnknownName:
+        """Build the error for `name`, suggesting the nearest of the `known` names.
+
+        >>> print(UnknownName.among("optimizer", "adamv", ["adamw", "sgd"]))
+        there is no such optimizer (got 'adamv'). Did you mean adamw? Known: adamw, sgd.
+        """
+        names = list(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        return cls(f"there is no such {kind}", got=name, remedy=f"{hint}Known: {', '.join(names)}{also}.")
+
+
+class ImportFailed(SteepestError, ImportError):  # noqa: N818
+    """A `module:attribute` could not be imported."""
+
+
+class TaskError(SteepestError):
+    """A task's model, data, loss or metric does not do what training needs."""
+
+
+class NonFiniteGradient(SteepestError, ArithmeticError):  # noqa: N818
+    """A gradient holds NaN or infinity."""
+
+
+class StorageError(SteepestError):
+    """A storage cannot be opened, or holds another comparison."""
+
+
+class OutputError(SteepestError, OSError):
+    """An output folder or file cannot be written."""

@@ -1,0 +1,53 @@
+"""A norm times a positive number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from steepest._shapes import Float
+from steepest.errors import InvalidArgument
+from steepest.norms._norm import Norm
+
+__all__ = ["Scaled"]
+
+
+@dataclass(frozen=True)
+class Scaled(Norm):
+    """||x|| = by * norm(x); the dual norm is norm_*(g) / by and the duality map norm's map / by.
+
+    Args:
+        norm: The norm to scale.
+        by: A finite number above 0.
+
+    Raises:
+        InvalidArgument: If `by` is not a finite positive number.
+
+    >>> import torch
+    >>> from steepest.norms import LInf
+    >>> Scaled(LInf(), by=0.5).duality_map(torch.tensor([3.0, -4.0]))
+    tensor([ 2., -2.])
+    """
+
+    norm: Norm
+    by: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.by) and self.by > 0):
+            raise InvalidArgument(
+                "a norm is scaled by a finite number above 0", got=self.by, remedy="Pass by > 0."
+            )
+
+    def __call__(self, x: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+        """Return by * norm(x)."""
+        return self.norm(x) * self.by
+
+    def dual_norm(self, g: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+        """Return norm_*(g) / by."""
+        return self.norm.dual_norm(g) / self.by
+
+    def duality_map(self, g: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Return norm's duality map / by."""
+        return self.norm.duality_map(g) / self.by

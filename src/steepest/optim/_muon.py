@@ -1,0 +1,93 @@
+"""Steepest descent in the spectral norm, for the matrices of a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from steepest.errors import InvalidArgument
+from steepest.norms import Flattened, Norm, Scaled, Spectral
+from steepest.optim._steepest_descent import SteepestDescent
+
+__all__ = ["Muon", "muon_norm"]
+
+
+def muon_norm(parameter: Tensor) -> Norm:
+    """Return the norm in which Muon steps: the spectral norm / sqrt(max(1, rows / columns)).
+
+    A kernel of more than two dimensions is read as the matrix out x (in k k).
+
+    Raises:
+        InvalidArgument: If the parameter has fewer than two dimensions.
+
+    >>> import torch
+    >>> muon_norm(torch.zeros(40, 10))
+    Scaled(norm=Spectral(exact=False), by=0.5)
+    """
+    if parameter.ndim < 2:
+        raise InvalidArgument(
+            "Muon steps on matrices",
+            got=f"a parameter of shape {tuple(parameter.shape)}",
+            remedy="Give vectors to another optimizer, for example SignDescent.",
+        )
+    spectral = Spectral() if parameter.ndim == 2 else Flattened(Spectral())
+    rows = parameter.shape[0]
+    return Scaled(spectral, by=max(1.0, rows * rows / parameter.numel()) ** -0.5)
+
+
+class Muon(SteepestDescent):
+    """`SteepestDescent` in the spectral norm, constrained: u = -lr sqrt(max(1, rows/columns)) U V'.
+
+    Args:
+        params: Matrices and kernels, named or not, or group dicts of them.
+        lr: The spectral length of a step on a wide or square matrix.
+        momentum: In [0, 1).
+        nesterov: Look one step ahead.
+        **options: The other options of `SteepestDescent`.
+
+    Raises:
+        InvalidArgument: If a parameter has fewer than two dimensions; else as `SteepestDescent`.
+
+    >>> import torch
+    >>> w = torch.nn.Parameter(torch.zeros(2, 2))
+    >>> w.grad = torch.tensor([[3.0, 0.0], [0.0, -2.0]])
+    >>> Muon([w], lr=0.1).step()
+    >>> (w.data.abs().diagonal() - 0.1).abs().max() < 0.02
+    tensor(True)
+
+    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            [group for given in _groups(params) for group in _split_by_norm(given)],
+            lr=lr,
+            mode="constrained",
+            momentum=momentum,
+            nesterov=nesterov,
+            **options,
+        )
+
+
+def _groups(params: ParamsT) -> list[dict[str, Any]]:
+    given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+    return given if given and isinstance(given[0], dict) else [{"params": given}]
+
+
+def _split_by_norm(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """Split a group so that every part has one norm; the other options are copied."""
+    members: Any = group["params"]
+    parts: dict[Norm, list[Any]] = {}
+    for member in [members] if isinstance(members, Tensor) else members:
+        parameter = member[1] if isinstance(member, tuple) else member
+        parts.setdefault(muon_norm(parameter), []).append(member)
+    return [{**group, "params": part, "norm": norm} for norm, part in parts.items()]

@@ -1,0 +1,69 @@
+"""Tasks by name or by `module:attribute`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from steepest.errors import ImportFailed, InvalidArgument, UnknownName
+from steepest.tasks._curve import curve
+from steepest.tasks._digits import digits
+from steepest.tasks._mnist5k import mnist5k
+from steepest.tasks._task import Task
+
+__all__ = ["TASKS", "load", "load_attribute"]
+
+TASKS: dict[str, Callable[[], Task]] = {"digits": digits, "mnist5k": mnist5k, "curve": curve}
+"""The built-in tasks."""
+
+
+def load(name: str) -> Task:
+    """Return the built-in task of that name, or the `Task` (or function that returns one) at `module:attribute`.
+
+    Raises:
+        UnknownName: If there is no such built-in task.
+        ImportFailed: If the module or its attribute cannot be imported.
+        InvalidArgument: If what is there is not a task.
+
+    >>> load("digits").name
+    'digits'
+    """
+    if name in TASKS:
+        return TASKS[name]()
+    if ":" not in name:
+        raise UnknownName.among("task", name, TASKS, also=", or your own as module:attribute")
+    found = load_attribute(name)
+    task = found() if callable(found) else found
+    if not isinstance(task, Task):
+        raise InvalidArgument(
+            f"{name} must be a steepest.tasks.Task or a function that returns one",
+            got=type(task).__name__,
+            remedy="See examples/own_task.py.",
+        )
+    return task
+
+
+def load_attribute(path: str) -> Any:
+    """Import `module:attribute`, with the working folder on the module path as `python -m` has it.
+
+    Raises:
+        ImportFailed: With the last line of the import's own error.
+    """
+    module, _, attribute = path.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a module's own code may raise anything
+        raise ImportFailed(
+            "module:attribute must be importable from this folder",
+            got=path,
+            remedy=f"The import said: {type(error).__name__}: {error}",
+        ) from error
+    return found

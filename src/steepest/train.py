@@ -1,0 +1,154 @@
+"""One training run: the loop in which the rooms meet."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.optimizer import Optimizer
+
+from steepest.diagnose import Monitor
+from steepest.errors import NonFiniteGradient
+from steepest.init import Initializer, initialize
+from steepest.tasks import Task
+
+__all__ = ["History", "Schedule", "train"]
+
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What one run left: curves as lists of numbers, and what it cost.
+
+    Attributes:
+        steps: The steps after which the model was validated, 0 first.
+        train_loss: Loss of the batch at the recorded steps `gradient_steps`.
+        valid_loss: Mean validation loss at `steps`; infinite once the run diverged.
+        valid_metric: Mean metric at `steps`; nan without a metric.
+        gradient_steps: The steps at which gradients were recorded.
+        mean_gradient_norm: Mean over the parameters of the L2 norm of each one's gradient.
+        gradient_norm: The L2 norm of the gradient of each parameter, by name.
+        diverged: Whether the loss or a gradient stopped being finite.
+        seconds_per_step: Median time of a training step, without validation.
+        state_bytes: Bytes of the optimizer's tensors at the end.
+    """
+
+    steps: list[int]
+    train_loss: list[float]
+    valid_loss: list[float]
+    valid_metric: list[float]
+    gradient_steps: list[int]
+    mean_gradient_norm: list[float]
+    gradient_norm: dict[str, list[float]] = field(repr=False)
+    diverged: bool
+    seconds_per_step: float
+    state_bytes: int
+
+
+def train(
+    task: Task,
+    optimizer: Callable[[nn.Module, float], Optimizer],
+    init: str | Initializer,
+    *,
+    lr: float,
+    seed: int,
+    steps: int | None = None,
+    schedule: Schedule = "cosine",
+    validations: int = 30,
+    device: str = "cpu",
+) -> History:
+    """Train a task once and return what happened; the same seed gives the same bits on the same machine.
+
+    The seed decides the starting weights, the order of the data and the model's own noise (dropout), each by
+    a generator of its own, so that runs of different optimizers with one seed are paired. A loss or gradient
+    that is no longer finite ends the run as diverged.
+
+    Args:
+        task: What is trained.
+        optimizer: optimizer(model, lr) -> the optimizer.
+        init: A scheme of `steepest.init`, or its name.
+        lr: The learning rate at the start.
+        seed: Any integer >= 0.
+        steps: Training steps; the task's own number by default.
+        schedule: "cosine" (lr (1 + cos(pi t / steps)) / 2) or "constant".
+        validations: How many times to validate after the start, evenly spread.
+        device: Where to train.
+
+    Returns:
+        The curves and costs of the run.
+    """
+    steps = steps or task.steps
+    model = task.build(seed)
+    initialize(model, init, torch.Generator().manual_seed(seed))
+    model.to(device).train()
+    stepper = optimizer(model, lr)
+    decay = LambdaLR(stepper, _decay(schedule, steps))
+    batches = task.batches(torch.Generator().manual_seed(seed))
+    every = max(1, steps // validations)
+    validated, losses, metrics, times = [0], [], [], []
+
+    def validate() -> bool:
+        loss, metric = task.evaluate(model, device)
+        losses.append(loss if math.isfinite(loss) else math.inf)
+        metrics.append(metric)
+        return math.isfinite(loss)
+
+    with torch.random.fork_rng(devices=_cuda(device)), Monitor(model, every=every) as monitor:
+        torch.manual_seed(seed)
+        finite = validate()
+        for step, batch in zip(range(steps), batches, strict=False):
+            start = time.perf_counter()
+            stepper.zero_grad()
+            loss = task.batch_loss(model, [tensor.to(device) for tensor in batch])
+            loss.backward()
+            monitor.record(step, loss)
+            try:
+                stepper.step()
+            except (NonFiniteGradient, torch.linalg.LinAlgError):
+                finite = False
+            decay.step()
+            times.append(time.perf_counter() - start)
+            if finite and ((step + 1) % every == 0 or step + 1 == steps):
+                validated.append(step + 1)
+                finite = validate()
+            if not finite:
+                break
+    if not finite and math.isfinite(losses[-1]):
+        validated.append(len(times))
+        losses.append(math.inf)
+        metrics.append(math.nan)
+    history = monitor.history
+    return History(
+        steps=validated,
+        train_loss=history["loss"],
+        valid_loss=losses,
+        valid_metric=metrics,
+        gradient_steps=history["step"],
+        mean_gradient_norm=history["mean_gradient_norm"],
+        gradient_norm=history["gradient_norm"],
+        diverged=not finite,
+        seconds_per_step=float(torch.tensor(times).median()) if times else math.nan,
+        state_bytes=sum(
+            value.numel() * value.element_size()
+            for state in stepper.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
+        ),
+    )
+
+
+def _decay(schedule: Schedule, steps: int) -> Callable[[int], float]:
+    if schedule == "constant":
+        return lambda _step: 1.0
+    return lambda step: (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+
+
+def _cuda(device: str) -> list[torch.device]:
+    return [torch.device(device)] if device.startswith("cuda") else []
