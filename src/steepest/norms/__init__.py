@@ -5,7 +5,7 @@ from steepest.norms._norm import Norm
 from steepest.norms._polar import polar_factor
 from steepest.norms._scaled import Scaled
 from steepest.norms._spectral import Spectral
-from steepest.norms._steps import constrained_step, penalized_step
+from steepest.norms._steps import constrained_step, constrained_steps, penalized_step
 from steepest.norms._vector import L2, LInf
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Scaled",
     "Spectral",
     "constrained_step",
+    "constrained_steps",
     "penalized_step",
     "polar_factor",
 ]

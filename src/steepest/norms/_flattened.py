@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -35,3 +36,8 @@ class Flattened(Norm):
     def duality_map(self, g: Float[Tensor, "out in *kernel"]) -> Float[Tensor, "out in *kernel"]:
         """Return the duality map of the flattened kernel, in the kernel's shape."""
         return self.norm.duality_map(g.flatten(1)).view_as(g)
+
+    def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the duality maps of the flattened kernels, in the kernels' shapes."""
+        maps = self.norm.duality_maps([g.flatten(1) for g in gs])
+        return [direction.view_as(g) for direction, g in zip(maps, gs, strict=True)]

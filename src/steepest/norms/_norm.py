@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -35,3 +36,7 @@ class Norm(ABC):
     @abstractmethod
     def duality_map(self, g: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return d(g), a new tensor of g's shape."""
+
+    def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
+        """Return d(g) of each tensor by itself; a norm overrides this where many at once are faster."""
+        return [self.duality_map(g) for g in gs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -51,3 +52,7 @@ class Scaled(Norm):
     def duality_map(self, g: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return norm's duality map / by."""
         return self.norm.duality_map(g) / self.by
+
+    def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
+        """Return norm's duality maps / by."""
+        return [direction / self.by for direction in self.norm.duality_maps(gs)]

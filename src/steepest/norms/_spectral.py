@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,10 @@ from steepest.norms._norm import Norm
 from steepest.norms._polar import polar_factor
 
 __all__ = ["Spectral"]
+
+
+# Up to so many entries, stacking matrices of one shape saves more calls than it costs in copies.
+_SMALL = 2**16
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,20 @@ class Spectral(Norm):
     def duality_map(self, g: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows columns"]:
         """Return the polar factor of every matrix in the stack."""
         return polar_factor(g, exact=self.exact)
+
+    def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the polar factors, those of small matrices of one shape computed as a stack."""
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for i, g in enumerate(gs):
+            key = (g.shape, g.dtype, g.device) if g.ndim == 2 and g.numel() <= _SMALL else (i,)
+            alike.setdefault(key, []).append(i)
+        maps: dict[int, Tensor] = {}
+        for indices in alike.values():
+            if len(indices) == 1:
+                maps[indices[0]] = self.duality_map(gs[indices[0]])
+            else:
+                maps.update(zip(indices, self.duality_map(torch.stack([gs[i] for i in indices])), strict=True))
+        return [maps[i] for i in range(len(gs))]
 
 
 def _singular_values(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack k"]:

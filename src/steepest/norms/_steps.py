@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from steepest._shapes import Float
 from steepest.errors import InvalidArgument
 from steepest.norms._norm import Norm
 
-__all__ = ["constrained_step", "penalized_step"]
+__all__ = ["constrained_step", "constrained_steps", "penalized_step"]
 
 
 def penalized_step(norm: Norm, g: Float[Tensor, "..."], alpha: float) -> Float[Tensor, "..."]:
@@ -55,6 +56,12 @@ def constrained_step(norm: Norm, g: Float[Tensor, "..."], radius: float) -> Floa
     """
     _check("radius", radius)
     return norm.duality_map(g) * -radius
+
+
+def constrained_steps(norm: Norm, gs: Sequence[Tensor], radius: float) -> list[Tensor]:
+    """Return `constrained_step` of each tensor by itself, at once where the norm is faster so."""
+    _check("radius", radius)
+    return [direction * -radius for direction in norm.duality_maps(gs)]
 
 
 def _check(name: str, value: float) -> None:

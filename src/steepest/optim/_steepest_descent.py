@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from steepest.errors import InvalidArgument, NonFiniteGradient
-from steepest.norms import Norm, constrained_step, penalized_step
+from steepest.norms import Norm, constrained_steps, penalized_step
 
 __all__ = ["Mode", "SteepestDescent"]
 
@@ -119,24 +119,22 @@ class SteepestDescent(Optimizer):
                 loss = closure()
         if self._gradients_are_finite():
             for group in self.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        self._update(parameter, group)
+                self._update([p for p in group["params"] if p.grad is not None], group)
         return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        gradient = cast(Tensor, parameter.grad)
-        v = self._momentum(parameter, -gradient if group["maximize"] else gradient, group)
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         lr = float(group["lr"])
-        if group["mode"] == "constrained":
-            u = constrained_step(group["norm"], v, radius=lr)
-        else:
-            u = penalized_step(group["norm"], v, alpha=2 * lr)
-        if group["weight_decay"]:
-            parameter.mul_(1 - lr * group["weight_decay"])
-        parameter.add_(u)
+        vs = [self._momentum(parameter, group) for parameter in parameters]
+        for parameter, u in zip(parameters, _steps(group["norm"], vs, lr, group["mode"]), strict=True):
+            if group["weight_decay"]:
+                parameter.mul_(1 - lr * group["weight_decay"])
+            parameter.add_(u)
 
-    def _momentum(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    def _momentum(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+        """Return the gradient to follow, and move the momentum buffer."""
+        gradient = cast(Tensor, parameter.grad)
+        if group["maximize"]:
+            gradient = -gradient
         momentum = group["momentum"]
         if not momentum:
             return gradient
@@ -196,6 +194,13 @@ class SteepestDescent(Optimizer):
             for saved, group in zip(state["param_groups"], self.param_groups, strict=False)
         ] + state["param_groups"][len(self.param_groups) :]
         super().load_state_dict(state)
+
+
+def _steps(norm: Norm, vs: list[Tensor], lr: float, mode: Mode) -> list[Tensor]:
+    """Return the step of every tensor by itself; the update rule as a pure function."""
+    if mode == "constrained":
+        return constrained_steps(norm, vs, radius=lr)
+    return [penalized_step(norm, v, alpha=2 * lr) for v in vs]
 
 
 def _check_options(options: dict[str, Any]) -> None:

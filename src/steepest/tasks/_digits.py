@@ -44,5 +44,5 @@ def classification(name: str, x: Tensor, y: Tensor, width: int, depth: int) -> T
         valid=(x[valid], y[valid].long()),
         metric=accuracy,
         batch_size=100,
-        steps=300,
+        steps=200,
     )

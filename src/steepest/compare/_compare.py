@@ -1,0 +1,209 @@
+"""The door of this room: a fair trial of optimizers and inits on one task."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from typing import Any
+
+from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
+from steepest.compare._comparison import Comparison
+from steepest.compare._environment import environment
+from steepest.compare._plan import Budget, Cell, Plan, Run
+from steepest.compare._progress import Listener, Silent
+from steepest.compare._store import LEASE_SECONDS, Claim, Store
+from steepest.compare._tuning import next_runs
+from steepest.compare._workers import Bench, worker_processes
+from steepest.errors import InvalidArgument, SteepestError, UnknownName
+from steepest.init import SCHEMES, Initializer
+from steepest.tasks import Task, load
+from steepest.train import History
+
+__all__ = ["DEFAULT_OPTIMIZERS", "compare"]
+
+DEFAULT_OPTIMIZERS = ("sgd", "momentum", "adamw", "sign", "muon")
+
+
+def compare(
+    task: Task | str = "digits",
+    optimizers: Iterable[OptimizerSpec] = DEFAULT_OPTIMIZERS,
+    inits: Iterable[str | Initializer] | None = None,
+    *,
+    seeds: int = 10,
+    budget: Budget | None = None,
+    baseline: str | None = None,
+    storage: str | None = None,
+    workers: int = 2,
+    device: str = "cpu",
+    listener: Listener | None = None,
+) -> Comparison:
+    """Run a fair trial and return what it found; started again on the same storage, it goes on where it was.
+
+    Every cell (optimizer x init) is tuned with the same number of learning rates and seeds (see `next_runs`); then
+    its best rate is run with `seeds` fresh seeds, each of which gives every cell the same starting weights and data
+    order. The verdict (see `compare_pairs`) is about these final runs only.
+
+    Args:
+        task: A `Task`, the name of a built-in one, or `module:attribute`.
+        optimizers: Names (sgd, momentum, adamw, l2, sign, muon), `module:Class`, torch optimizer classes, partials of
+            them, or `Candidate`s.
+        inits: Names (zero, random, he, default) or schemes; None for the task's own.
+        seeds: Final runs of each cell, at least 3.
+        budget: What each cell may spend.
+        baseline: The optimizer whose median best validation loss is the target for the steps; None for adamw where
+            it takes part, else the first optimizer.
+        storage: An Optuna storage URL, for example sqlite:///trial.db; None keeps the runs in memory.
+        workers: Runs at a time, at least 1, each on one thread; 1 runs in this process.
+        device: Where to train.
+        listener: Is told of every run that starts or ends.
+
+    Returns:
+        The comparison: verdict, tables, displays and report.
+
+    Raises:
+        UnknownName: If an optimizer, init or task has no such name.
+        ImportFailed: If a `module:attribute` cannot be imported.
+        TaskError: If the task cannot be trained, or a run fails.
+        StorageError: If the storage cannot be used or belongs to another comparison.
+        InvalidArgument: If another argument is outside its range.
+
+    >>> import torch
+    >>> x = torch.linspace(-1, 1, 64)[:, None]
+    >>> line = Task(model=lambda: torch.nn.Linear(1, 1), loss=torch.nn.functional.mse_loss,
+    ...             train=(x, 2 * x), valid=(x, 2 * x), batch_size=16, steps=20)
+    >>> comparison = compare(line, ["sgd", "adamw"], ["zero"], seeds=3, workers=1)
+    >>> len(comparison.table())
+    2
+    """
+    budget = budget or Budget()
+    if workers < 1:
+        raise InvalidArgument("workers must be at least 1", got=workers, remedy="Pass 1 to run in this process.")
+    task = load(task) if isinstance(task, str) else task
+    candidates = _by_name("optimizer", [(c.name, c) for c in map(resolve_candidate, optimizers)])
+    schemes = _by_name("init", [_resolve_init(init) for init in ((task.init,) if inits is None else inits)])
+    if baseline is not None and baseline not in candidates:
+        raise UnknownName.among("baseline among the optimizers of this comparison", baseline, candidates)
+    plan = Plan(
+        cells={Cell(c.name, init): _centre(c) for c in candidates.values() for init in schemes},
+        budget=budget,
+        seeds=seeds,
+    )
+    steps = budget.steps or task.steps
+    identity = _identity(task, plan, steps, device)
+    store = Store(storage, identity, list(plan.cells))
+    finished = store.finished()
+    if next_runs(plan, _losses(finished)):
+        task.check()
+        for candidate in candidates.values():
+            check_candidate(candidate, task)
+        bench = Bench(task, candidates, schemes, steps, budget.schedule, device)
+        finished = _gather(plan, store, bench, workers, listener or Silent())
+    return Comparison(
+        task_name=task.name,
+        metric_name=task.metric_name,
+        plan=plan,
+        steps=steps,
+        baseline=baseline or ("adamw" if "adamw" in candidates else next(iter(candidates))),
+        histories=finished,
+        environment=environment(device),
+    )
+
+
+def _gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: Listener) -> dict[Run, History]:
+    """Execute what the protocol asks for until it asks for nothing."""
+    running: dict[Future[History], Claim] = {}
+    queued: set[Run] = set()
+    finished = store.finished()
+    renewed = time.monotonic()
+    with worker_processes(bench, workers) as (executor, function):
+        try:
+            while needed := next_runs(plan, _losses(finished)):
+                listener.known(_losses(finished), _expected(plan, finished, len(needed)))
+                if not queued.issuperset(needed):
+                    store.enqueue(needed)
+                    queued.update(needed)
+                # One more than there are workers, so that none waits while the storage writes.
+                while len(running) <= workers and (claim := store.claim()):
+                    listener.started(claim.run)
+                    running[executor.submit(function, claim.run)] = claim
+                done, _ = wait(running, timeout=LEASE_SECONDS / 6, return_when=FIRST_COMPLETED)
+                for future in done:
+                    claim = running.pop(future)
+                    try:
+                        finished[claim.run] = future.result()
+                    except BaseException:
+                        store.give_up(claim)
+                        raise
+                    store.finish(claim, finished[claim.run])
+                if time.monotonic() > renewed + LEASE_SECONDS / 6:
+                    renewed = time.monotonic()
+                    for claim in running.values():
+                        store.renew(claim)
+                if not done and not running:  # what is left is run by other processes
+                    time.sleep(0.5)
+                    finished = store.finished()
+                    store.enqueue(next_runs(plan, _losses(finished)))
+        except BrokenExecutor as error:
+            raise SteepestError(
+                "the processes that train must live",
+                got=str(error).splitlines()[0],
+                remedy="Often memory is short: try fewer --workers. Finished runs are kept; start again to go on.",
+            ) from error
+        finally:
+            for claim in running.values():
+                store.give_up(claim)
+    return finished
+
+
+def _losses(histories: Mapping[Run, History]) -> dict[Run, float]:
+    return {run: history.valid_loss[-1] for run, history in histories.items()}
+
+
+def _expected(plan: Plan, finished: Mapping[Run, History], needed: int) -> int:
+    """Return about how many runs there will be in all: what is known, or the budget if that is more."""
+    planned = len(plan.cells) * (plan.budget.rates * plan.budget.tuning_seeds + plan.seeds)
+    if any(run.phase == "final" for run in finished):
+        return len(finished) + needed
+    return max(planned, len(finished) + needed + len(plan.cells) * plan.seeds)
+
+
+def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in named:
+        if name in found:
+            raise InvalidArgument(
+                f"every {kind} stands in a comparison once", got=name, remedy="Remove it, or give it another name."
+            )
+        found[name] = value
+    if not found:
+        raise InvalidArgument(f"a comparison needs at least one {kind}", got="none", remedy=f"Name an {kind}.")
+    return found
+
+
+def _resolve_init(init: str | Initializer) -> tuple[str, Initializer]:
+    if isinstance(init, Initializer):
+        return repr(init), init
+    if init not in SCHEMES:
+        raise UnknownName.among("init", init, SCHEMES)
+    return init, SCHEMES[init]()
+
+
+def _centre(candidate: Candidate) -> int:
+    """Return the notch nearest the candidate's own learning rate, in half decades."""
+    return 4 * round(2 * math.log10(candidate.lr))
+
+
+def _identity(task: Task, plan: Plan, steps: int, device: str) -> dict[str, Any]:
+    """What a storage belongs to. More seeds are the same comparison, so that a trial can be extended."""
+    return {
+        "task": task.name,
+        "data and model": task.fingerprint(),
+        "cells": [f"{cell} around {centre}" for cell, centre in plan.cells.items()],
+        "steps": steps,
+        "rates": plan.budget.rates,
+        "tuning seeds": plan.budget.tuning_seeds,
+        "schedule": plan.budget.schedule,
+        "device": device,
+    }

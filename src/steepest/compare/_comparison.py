@@ -1,0 +1,240 @@
+"""The result of a comparison."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from steepest.compare._displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
+from steepest.compare._plan import Cell, Plan, Run, learning_rate
+from steepest.compare._statistics import Interval, compare_pairs, mean_interval
+from steepest.compare._tuning import best_notch, is_edge, mean_losses, tried_notches
+from steepest.compare._verdict import Verdict, judge
+from steepest.diagnose import GradientNormDisplay, LayerGradientDisplay
+from steepest.train import History
+
+__all__ = ["Comparison", "Standing"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One cell's place in the ranking.
+
+    Attributes:
+        cell: Optimizer and init.
+        lr: The tuned learning rate.
+        lr_on_edge: Whether the best rate lay on the edge of all that were tried, so that a better may lie beyond.
+        loss: Mean final validation loss over the seeds with its 95% interval; a diverged run counts as the worst
+            loss seen in any final run, its start included.
+        metric: Mean final validation metric; nan without one.
+        steps_to_target: Median over the seeds, infinite where half of them miss it.
+        diverged: How many of the final runs diverged.
+        seconds_per_step: Median over the final runs.
+        state_bytes: Bytes of the optimizer's state.
+    """
+
+    cell: Cell
+    lr: float
+    lr_on_edge: bool
+    loss: Interval
+    metric: float
+    steps_to_target: float
+    diverged: int
+    seconds_per_step: float
+    state_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a fair trial found: plain data, and what follows from it.
+
+    Attributes:
+        task_name: The task's name.
+        metric_name: The metric's name, "" without one.
+        plan: What was to be run.
+        steps: Training steps of a run.
+        baseline: The optimizer whose median best is the target.
+        histories: Every finished run.
+        environment: Versions and hardware.
+    """
+
+    task_name: str
+    metric_name: str
+    plan: Plan
+    steps: int
+    baseline: str
+    histories: Mapping[Run, History] = field(repr=False)
+    environment: Mapping[str, str]
+
+    def label(self, cell: Cell) -> str:
+        """Return how a cell is called: by its optimizer alone where there is one init, and the other way round."""
+        if len({c.init for c in self.plan.cells}) == 1:
+            return cell.optimizer
+        return cell.init if len({c.optimizer for c in self.plan.cells}) == 1 else str(cell)
+
+    @functools.cached_property
+    def tuning(self) -> dict[Cell, dict[int, float]]:
+        """By cell: the mean tuning loss of every notch tried, ascending."""
+        losses = {run: history.valid_loss[-1] for run, history in self.histories.items()}
+        tried = tried_notches(self.plan, losses)
+        return {cell: mean_losses(self.plan, cell, notches, losses) for cell, notches in tried.items()}
+
+    @functools.cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of the protocol, tuning first, each cell's in the order of rate and seed."""
+        tuning = [
+            Run(cell, notch, seed)
+            for cell, means in self.tuning.items()
+            for notch in means
+            for seed in range(self.plan.budget.tuning_seeds)
+        ]
+        return (*tuning, *(run for cell in self.plan.cells for run in self.final_runs(cell)))
+
+    def final_runs(self, cell: Cell) -> list[Run]:
+        """Return the final runs of a cell, in the order of the seeds."""
+        notch = best_notch(self.tuning[cell])
+        return [Run(cell, notch, seed) for seed in self.plan.final_seeds]
+
+    def final_histories(self, cell: Cell) -> list[History]:
+        """Return what the final runs of a cell left, in the order of the seeds."""
+        return [self.histories[run] for run in self.final_runs(cell)]
+
+    @functools.cached_property
+    def final_losses(self) -> dict[Cell, list[float]]:
+        """By cell: the final validation losses, a diverged run counted as the worst loss of all final runs."""
+        worst = max(
+            loss
+            for cell in self.plan.cells
+            for history in self.final_histories(cell)
+            for loss in (history.valid_loss[0], history.valid_loss[-1])
+            if math.isfinite(loss)
+        )
+        return {
+            cell: [min(history.valid_loss[-1], worst) for history in self.final_histories(cell)]
+            for cell in self.plan.cells
+        }
+
+    @functools.cached_property
+    def baseline_cell(self) -> Cell:
+        """The baseline optimizer with the init that suits it best."""
+        cells = [cell for cell in self.plan.cells if cell.optimizer == self.baseline]
+        return min(cells, key=lambda cell: statistics.fmean(self.final_losses[cell]))
+
+    @functools.cached_property
+    def target(self) -> float:
+        """The median (of an even number the higher middle) over the baseline's final runs of their best loss."""
+        return statistics.median_high(min(history.valid_loss) for history in self.final_histories(self.baseline_cell))
+
+    def steps_to_target(self, run: Run) -> float:
+        """Return the first validated step at which a run's loss is at most the target; infinite if none is."""
+        history = self.histories[run]
+        reached = (s for s, loss in zip(history.steps, history.valid_loss, strict=True) if loss <= self.target)
+        return float(next(reached, math.inf))
+
+    @functools.cached_property
+    def verdict(self) -> Verdict:
+        """What may be said."""
+        steps = {cell: [self.steps_to_target(run) for run in self.final_runs(cell)] for cell in self.plan.cells}
+        return judge(
+            {cell: statistics.fmean(losses) for cell, losses in self.final_losses.items()},
+            {cell: statistics.median(of_cell) for cell, of_cell in steps.items()},
+            compare_pairs(self.final_losses, steps),
+            self.baseline_cell,
+            self.target,
+            self.label,
+        )
+
+    def table(self) -> list[Standing]:
+        """Return the ranking, the lowest mean loss first."""
+        standings = [self._standing(cell) for cell in self.plan.cells]
+        return sorted(standings, key=lambda standing: standing.loss.estimate)
+
+    def _standing(self, cell: Cell) -> Standing:
+        histories = self.final_histories(cell)
+        return Standing(
+            cell=cell,
+            lr=learning_rate(best_notch(self.tuning[cell])),
+            lr_on_edge=is_edge(self.tuning[cell]),
+            loss=mean_interval(self.final_losses[cell]),
+            metric=statistics.fmean(history.valid_metric[-1] for history in histories),
+            steps_to_target=statistics.median(self.steps_to_target(run) for run in self.final_runs(cell)),
+            diverged=sum(history.diverged for history in histories),
+            seconds_per_step=statistics.median(history.seconds_per_step for history in histories),
+            state_bytes=max(history.state_bytes for history in histories),
+        )
+
+    def ranking(self) -> RankingDisplay:
+        """Return the ranking as a display."""
+        standings = {standing.cell: standing for standing in self.table()}
+        in_order = [standings[cell] for cell in self.plan.cells]
+        return RankingDisplay(
+            [self.label(s.cell) for s in in_order],
+            [s.loss.estimate for s in in_order],
+            [s.loss.low for s in in_order],
+            [s.loss.high for s in in_order],
+        )
+
+    def loss_curves(self) -> LossCurvesDisplay:
+        """Return the validation losses of the final runs as a display."""
+        histories = {cell: self.final_histories(cell) for cell in self.plan.cells}
+        steps = max((h.steps for of_cell in histories.values() for h in of_cell if not h.diverged), key=len, default=[0])
+        return LossCurvesDisplay(
+            steps,
+            {
+                # A diverged run has its last, infinite loss at a step of its own.
+                self.label(cell): [(h.valid_loss + [math.inf] * len(steps))[: len(steps)] for h in of_cell]
+                for cell, of_cell in histories.items()
+            },
+            self.target,
+        )
+
+    def learning_rates(self) -> LearningRateDisplay:
+        """Return the tuning of every cell as a display."""
+        return LearningRateDisplay(
+            {self.label(cell): [learning_rate(n) for n in means] for cell, means in self.tuning.items()},
+            {self.label(cell): list(means.values()) for cell, means in self.tuning.items()},
+            {self.label(cell): learning_rate(best_notch(means)) for cell, means in self.tuning.items()},
+        )
+
+    def gradient_norms(self, init: str) -> GradientNormDisplay:
+        """Return the mean gradient norm under an init: the median over the seeds, one curve an optimizer."""
+        steps: dict[str, list[int]] = {}
+        norms: dict[str, list[float]] = {}
+        for cell in self.plan.cells:
+            if cell.init == init:
+                histories = self.final_histories(cell)
+                shortest = min(histories, key=lambda h: len(h.gradient_steps)).gradient_steps
+                columns = zip(*(h.mean_gradient_norm[: len(shortest)] for h in histories), strict=True)
+                steps[self.label(cell)] = shortest
+                norms[self.label(cell)] = [statistics.median(column) for column in columns]
+        return GradientNormDisplay(steps, norms)
+
+    def layer_gradients(self, cell: Cell) -> LayerGradientDisplay:
+        """Return the gradient norm of every parameter in the first final run of a cell."""
+        history = self.final_histories(cell)[0]
+        return LayerGradientDisplay(history.gradient_steps, history.gradient_norm)
+
+    def write(self, folder: str | Path, command: str = "") -> Path:
+        """Write results.csv, timing.csv, results.json and report.html into a folder; return the report's path.
+
+        Raises:
+            OutputError: If the folder cannot be written.
+        """
+        from steepest.compare._files import write_files
+
+        write_files(self, Path(folder), command)
+        return self.write_report(Path(folder) / "report.html", command)
+
+    def write_report(self, path: str | Path, command: str = "") -> Path:
+        """Write the report, one self-contained HTML file; return its path.
+
+        Raises:
+            OutputError: If the file cannot be written.
+        """
+        from steepest.report import write_report  # a result must not need its page: the one import that goes up
+
+        return write_report(self, Path(path), command)

@@ -1,0 +1,151 @@
+"""What a comparison found, to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest._figure import band, color, dash, figure
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["LearningRateDisplay", "LossCurvesDisplay", "RankingDisplay"]
+
+
+@dataclass(frozen=True)
+class LossCurvesDisplay:
+    """Validation loss against the step: the median over the seeds, and the middle half of them as a band.
+
+    Attributes:
+        steps: The validated steps, the same for all.
+        losses: By series: one row a seed, infinite after a run diverged.
+        target: The loss of the target line; None for none.
+    """
+
+    steps: Sequence[int]
+    losses: Mapping[str, Sequence[Sequence[float]]]
+    target: float | None = None
+
+    def plot(self) -> go.Figure:
+        """Draw the curves on a logarithmic scale."""
+        drawing = figure("step", "validation loss", yaxis_type="log")
+        for i, (name, losses) in enumerate(self.losses.items()):
+            rows: NDArray[np.float64] = np.asarray(losses, dtype=float)
+            low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0, method="inverted_cdf")
+            shown = np.isfinite(high) & (low > 0)
+            x = [step for step, finite in zip(self.steps, shown, strict=True) if finite]
+            band(drawing, x, low[shown].tolist(), high[shown].tolist(), color(i), name)
+            drawing.add_scatter(
+                x=list(self.steps),
+                y=[float(v) if 0 < v < math.inf else None for v in middle],
+                name=name,
+                legendgroup=name,
+                mode="lines",
+                line={"color": color(i), "dash": dash(i), "width": 2},
+                hovertemplate=f"{name}, step %{{x}}: %{{y:.4g}}<extra></extra>",
+            )
+        if self.target is not None:
+            drawing.add_hline(y=self.target, line={"color": "#808080", "width": 1, "dash": "dot"})
+        return drawing
+
+
+@dataclass(frozen=True)
+class LearningRateDisplay:
+    """Mean final validation loss of the tuning runs against the learning rate, the chosen rate marked.
+
+    Attributes:
+        rates: By series, the rates tried, ascending.
+        losses: The mean losses at these rates, infinite where a run diverged.
+        chosen: The chosen rate of each series.
+    """
+
+    rates: Mapping[str, Sequence[float]]
+    losses: Mapping[str, Sequence[float]]
+    chosen: Mapping[str, float]
+
+    def plot(self) -> go.Figure:
+        """Draw both axes logarithmic; a rate at which a run diverged is a cross along the top."""
+        finite = [v for losses in self.losses.values() for v in losses if 0 < v < math.inf]
+        top = max(finite, default=1.0) * 1.3
+        drawing = figure("learning rate", "validation loss after tuning runs", xaxis_type="log", yaxis_type="log")
+        drawing.update_xaxes(exponentformat="power", dtick=1)
+        for i, (name, rates) in enumerate(self.rates.items()):
+            losses = self.losses[name]
+            drawing.add_scatter(
+                x=list(rates),
+                y=[v if v < math.inf else None for v in losses],
+                name=name,
+                legendgroup=name,
+                mode="lines+markers",
+                line={"color": color(i), "dash": dash(i)},
+                marker={
+                    "size": [15 if rate == self.chosen[name] else 6 for rate in rates],
+                    "symbol": ["star" if rate == self.chosen[name] else "circle" for rate in rates],
+                },
+                hovertemplate=f"{name}, %{{x:.3g}}: %{{y:.4g}}<extra></extra>",
+            )
+            diverged = [rate for rate, v in zip(rates, losses, strict=True) if v == math.inf]
+            drawing.add_scatter(
+                x=diverged,
+                y=[top] * len(diverged),
+                name=name,
+                legendgroup=name,
+                showlegend=False,
+                mode="markers",
+                marker={"symbol": "x", "size": 8, "color": color(i)},
+                hovertemplate=f"{name}, %{{x:.3g}}: diverged<extra></extra>",
+            )
+        return drawing
+
+
+@dataclass(frozen=True)
+class RankingDisplay:
+    """Mean final validation loss with its 95% interval, best on top.
+
+    Attributes:
+        names: The series, in the order of the other displays (which fixes their colours).
+        means: The means.
+        lows: Lower ends of the intervals.
+        highs: Upper ends of the intervals.
+    """
+
+    names: Sequence[str]
+    means: Sequence[float]
+    lows: Sequence[float]
+    highs: Sequence[float]
+
+    def plot(self) -> go.Figure:
+        """Draw a point and a bar for each series."""
+        drawing = figure("final validation loss, mean and 95% interval", "", height=90 + 34 * len(self.names))
+        order = sorted(range(len(self.names)), key=lambda i: self.means[i])
+        for i in order:
+            drawing.add_scatter(
+                x=[self.means[i]],
+                y=[self.names[i]],
+                name=self.names[i],
+                legendgroup=self.names[i],
+                mode="markers",
+                marker={"color": color(i), "size": 11},
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [self.highs[i] - self.means[i]],
+                    "arrayminus": [self.means[i] - self.lows[i]],
+                    "color": color(i),
+                    "thickness": 2,
+                    "width": 6,
+                },
+                hovertemplate=(
+                    f"{self.names[i]}: %{{x:.4g}} ({self.lows[i]:.4g} to {self.highs[i]:.4g})<extra></extra>"
+                ),
+            )
+        drawing.update_yaxes(
+            type="category", categoryorder="array", categoryarray=[self.names[i] for i in reversed(order)]
+        )
+        return drawing

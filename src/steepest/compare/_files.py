@@ -1,0 +1,131 @@
+"""A comparison as files: tables for people and programs."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steepest.compare._plan import FIRST_SEED, Run
+from steepest.compare._statistics import ALPHA
+from steepest.errors import OutputError
+
+if TYPE_CHECKING:
+    from steepest.compare._comparison import Comparison
+
+__all__ = ["as_json", "require_writable", "write_files", "write_text"]
+
+
+def write_files(comparison: Comparison, folder: Path, command: str) -> None:
+    """Write results.csv (what was learned), timing.csv (what it cost) and results.json (the verdict)."""
+    write_text(folder / "results.csv", _csv(_RESULTS, [_results_row(comparison, run) for run in comparison.runs]))
+    write_text(folder / "timing.csv", _csv(_TIMING, [_timing_row(comparison, run) for run in comparison.runs]))
+    write_text(folder / "results.json", json.dumps(as_json(comparison, command), indent=2, allow_nan=False) + "\n")
+
+
+def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
+    """Return the verdict and all it rests on as plain JSON; what is infinite or not a number is null."""
+    plan, verdict = comparison.plan, comparison.verdict
+    data: dict[str, Any] = {
+        "verdict": verdict.sentence,
+        "winner": verdict.winner and dataclasses.asdict(verdict.winner),
+        "task": comparison.task_name,
+        "metric": comparison.metric_name,
+        "alpha": ALPHA,
+        "target": comparison.target,
+        "baseline": dataclasses.asdict(comparison.baseline_cell),
+        "ranking": [dataclasses.asdict(standing) for standing in comparison.table()],
+        "pairs": [dataclasses.asdict(pair) for pair in verdict.pairs],
+        "budget": {**dataclasses.asdict(plan.budget), "steps": comparison.steps},
+        "seeds": {"tuning": plan.budget.tuning_seeds, "final": plan.seeds, "first final": FIRST_SEED},
+        "command": command,
+        "environment": dict(comparison.environment),
+    }
+    return _finite(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(
+            "the output must be writable",
+            got=f"{path}: {error.strerror or error}",
+            remedy="Choose a folder that you can write to.",
+        ) from error
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder and try to write in it, before hours are spent on what goes there.
+
+    Raises:
+        OutputError: If it cannot be made or written.
+    """
+    probe = folder / f".probe.{os.getpid()}"
+    write_text(probe, "")
+    probe.unlink()
+
+
+_RESULTS = (
+    "phase",
+    "optimizer",
+    "init",
+    "learning_rate",
+    "seed",
+    "final_valid_loss",
+    "best_valid_loss",
+    "final_valid_metric",
+    "steps_to_target",
+    "diverged",
+)
+_TIMING = ("phase", "optimizer", "init", "learning_rate", "seed", "seconds_per_step", "optimizer_state_bytes")
+
+
+def _run_columns(run: Run) -> list[Any]:
+    return [run.phase, run.cell.optimizer, run.cell.init, run.lr, run.seed]
+
+
+def _results_row(comparison: Comparison, run: Run) -> list[Any]:
+    history = comparison.histories[run]
+    return [
+        *_run_columns(run),
+        history.valid_loss[-1],
+        min(history.valid_loss),
+        history.valid_metric[-1],
+        comparison.steps_to_target(run) if run.phase == "final" else "",
+        history.diverged,
+    ]
+
+
+def _timing_row(comparison: Comparison, run: Run) -> list[Any]:
+    history = comparison.histories[run]
+    return [*_run_columns(run), history.seconds_per_step, history.state_bytes]
+
+
+def _csv(header: tuple[str, ...], rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

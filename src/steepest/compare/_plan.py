@@ -1,0 +1,121 @@
+"""What a comparison is made of: cells, runs, a budget; and the plan that holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from steepest.errors import InvalidArgument
+from steepest.train import Schedule
+
+__all__ = ["FIRST_SEED", "Budget", "Cell", "Plan", "Run", "learning_rate"]
+
+FIRST_SEED = 1000
+"""The first seed of the final runs; tuning uses 0, 1, 2, ..., so that the final seeds are fresh."""
+
+_NOTCHES_PER_DECADE = 8
+
+
+def learning_rate(notch: int) -> float:
+    """Return the learning rate of a notch of the logarithmic grid: 10^(notch/8).
+
+    >>> [round(learning_rate(n), 4) for n in (-16, -12, -8, 0)]
+    [0.01, 0.0316, 0.1, 1.0]
+    """
+    return 10.0 ** (notch / _NOTCHES_PER_DECADE)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One alternative of a comparison: an optimizer together with an init, both by name."""
+
+    optimizer: str
+    init: str
+
+    def __str__(self) -> str:
+        return f"{self.optimizer} + {self.init}"
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One training run: a cell, a learning rate (as a notch of the grid) and a seed."""
+
+    cell: Cell
+    notch: int
+    seed: int
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return learning_rate(self.notch)
+
+    @property
+    def phase(self) -> Literal["tuning", "final"]:
+        """What the run is for."""
+        return "final" if self.seed >= FIRST_SEED else "tuning"
+
+    def __str__(self) -> str:
+        return f"{self.cell}, learning rate {self.lr:.3g}, {self.phase} seed {self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What every cell may spend, the same for all.
+
+    Args:
+        steps: Training steps of a run; None for the task's own number.
+        rates: Learning rates tried in tuning, at least 5: five on a logarithmic grid (half a decade apart),
+            the rest where they help most. All cells get one more as long as any needs one.
+        tuning_seeds: Seeds with which each rate is tried, 1 to 1000.
+        schedule: How the rate decays, "cosine" or "constant".
+
+    Raises:
+        InvalidArgument: If a number is outside its range.
+    """
+
+    steps: int | None = None
+    rates: int = 7
+    tuning_seeds: int = 3
+    schedule: Schedule = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise InvalidArgument("steps must be at least 1", got=self.steps, remedy="Pass steps >= 1.")
+        if self.rates < 5:
+            raise InvalidArgument(
+                "a budget holds at least 5 learning rates", got=self.rates, remedy="Pass rates >= 5."
+            )
+        if not 1 <= self.tuning_seeds <= FIRST_SEED:
+            raise InvalidArgument(
+                f"tuning_seeds must lie between 1 and {FIRST_SEED}", got=self.tuning_seeds, remedy="Try 3."
+            )
+        if self.schedule not in ("cosine", "constant"):
+            raise InvalidArgument(
+                'schedule must be "cosine" or "constant"', got=self.schedule, remedy="Choose one of them."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that decides which runs a comparison consists of.
+
+    Attributes:
+        cells: The alternatives, with the notch at which each one's grid is centred.
+        budget: What every cell may spend in tuning.
+        seeds: Final runs of every cell.
+    """
+
+    cells: dict[Cell, int]
+    budget: Budget
+    seeds: int
+
+    def __post_init__(self) -> None:
+        if self.seeds < 3:
+            raise InvalidArgument(
+                "a comparison needs at least 3 seeds", got=self.seeds, remedy="Pass 10 or more to decide something."
+            )
+
+    @property
+    def final_seeds(self) -> range:
+        """The seeds of the final runs."""
+        return range(FIRST_SEED, FIRST_SEED + self.seeds)

@@ -1,0 +1,75 @@
+"""What a person sees while a comparison runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from steepest.compare._plan import Run
+
+__all__ = ["Listener", "RichProgress", "Silent"]
+
+
+class Listener(Protocol):
+    """Is told of every run that starts or ends."""
+
+    def started(self, run: Run) -> None:
+        """A run was handed to a worker."""
+        ...
+
+    def known(self, losses: Mapping[Run, float], total: int) -> None:
+        """These runs are finished, of about `total`."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def started(self, run: Run) -> None:
+        """Say nothing."""
+
+    def known(self, losses: Mapping[Run, float], total: int) -> None:
+        """Say nothing."""
+
+
+class RichProgress:
+    """A bar with how much is left, what is trained, and the best so far; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[best]}", style="green"),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+        )
+        self._bar = self._progress.add_task("starting", total=None, best="")
+
+    def __enter__(self) -> RichProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def started(self, run: Run) -> None:
+        """Name the run."""
+        self._progress.update(self._bar, description=str(run))
+
+    def known(self, losses: Mapping[Run, float], total: int) -> None:
+        """Move the bar, and name the best run so far."""
+        best = ""
+        if losses:
+            run = min(losses, key=lambda run: losses[run])
+            best = f"best {losses[run]:.4g} ({run.cell}, {run.lr:.2g})"
+        self._progress.update(self._bar, completed=len(losses), total=max(total, len(losses)), best=best)
