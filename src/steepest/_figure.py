@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["COLORS", "DASHES", "band", "color", "dash", "figure", "translucent"]
+__all__ = ["COLORS", "DASHES", "band", "color", "dash", "figure", "log_axis", "translucent"]
 
 # Okabe and Ito's palette for all kinds of colour vision, without its yellow (too pale on white) and with
 # the black as a mid grey that both a light and a dark page carry.
@@ -36,7 +37,11 @@ def figure(x: str, y: str, **layout: Any) -> go.Figure:
     """Return an empty figure with titled axes, on a transparent ground, in no particular theme."""
     import plotly.graph_objects as go
 
-    axis = {"gridcolor": "rgba(128, 128, 128, 0.25)", "zeroline": False, "linecolor": "rgba(128, 128, 128, 0.6)"}
+    axis = {
+        "gridcolor": "rgba(128, 128, 128, 0.25)",
+        "zeroline": False,
+        "linecolor": "rgba(128, 128, 128, 0.6)",
+    }
     options: dict[str, Any] = {
         "xaxis": {"title": {"text": x}, "automargin": True, **axis},
         "yaxis": {"title": {"text": y}, "automargin": True, **axis},
@@ -50,8 +55,28 @@ def figure(x: str, y: str, **layout: Any) -> go.Figure:
     return go.Figure(layout=go.Layout(template="none", **options)).update_layout(**layout)
 
 
+def log_axis(values: Iterable[float]) -> dict[str, Any]:
+    """Return the options of a logarithmic axis: ticks at 1, 2 and 5 over a short range, at powers of ten over a long.
+
+    Args:
+        values: What is drawn along the axis; only finite positive numbers count.
+    """
+    shown = [value for value in values if 0 < value < math.inf]
+    if not shown:
+        return {"type": "log"}
+    low, high = math.log10(min(shown)), math.log10(max(shown))
+    digits = (1, 2, 5) if high - low < 2 else (1,)
+    ticks = [digit * 10.0**k for k in range(math.floor(low) - 1, math.ceil(high) + 2) for digit in digits]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
 def band(
-    drawing: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float], hex_color: str, name: str
+    drawing: go.Figure,
+    x: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    hex_color: str,
+    name: str,
 ) -> None:
     """Fill the area between two curves, as part of the series `name`."""
     drawing.add_scatter(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +47,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Options of every command."""
 
@@ -58,7 +61,8 @@ def _compare(
         str, typer.Option(help="Names (sgd, momentum, adamw, l2, sign, muon) or MODULE:Class, with commas.")
     ] = "sgd,momentum,adamw,sign,muon",
     inits: Annotated[
-        str | None, typer.Option(help="Names (zero, random, he, default), with commas.", show_default="the task's")
+        str | None,
+        typer.Option(help="Names (zero, random, he, default), with commas.", show_default="the task's"),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Final runs of each alternative, at least 3.")] = 10,
     steps: Annotated[int | None, typer.Option(help="Training steps of a run.", show_default="the task's")] = None,
@@ -76,7 +80,8 @@ def _compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
 ) -> None:
     """Tune, run and compare optimizers and inits on one task; started again, it goes on where it was."""
-    from steepest.compare import Budget, RichProgress, as_json as to_json, compare, require_writable
+    from steepest.compare import Budget, RichProgress, compare, require_writable
+    from steepest.compare import as_json as to_json
     from steepest.tasks import load
 
     loaded = load(task)
@@ -119,7 +124,7 @@ def _names(text: str) -> list[str]:
 
 def _show(comparison: Comparison, report: Path) -> None:
     console = Console()
-    table = Table("optimizer + init", "learning rate", "validation loss", "95% interval", "steps to target")
+    table = Table("", "rate", "loss", "95% interval", "to target", box=box.SIMPLE_HEAD)
     if comparison.metric_name:
         table.add_column(comparison.metric_name)
     for s in comparison.table():
@@ -132,5 +137,7 @@ def _show(comparison: Comparison, report: Path) -> None:
         ]
         table.add_row(*cells, *([f"{s.metric:.4g}"] if comparison.metric_name else []))
     console.print(table)
-    console.print(str(comparison.verdict), highlight=False, style="bold")
+    console.print(comparison.verdict.headline, highlight=False, style="bold")
+    for sentence in comparison.verdict.details:
+        console.print(sentence, highlight=False)
     console.print(f"Report: {report}", highlight=False, soft_wrap=True)

@@ -43,7 +43,9 @@ class Candidate:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise InvalidArgument(
-                f"the grid of {self.name} is centred at a learning rate above 0", got=self.lr, remedy="Try 1e-2."
+                f"the grid of {self.name} is centred at a learning rate above 0",
+                got=self.lr,
+                remedy="Try 1e-2.",
             )
 
 

@@ -174,7 +174,9 @@ def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in named:
         if name in found:
             raise InvalidArgument(
-                f"every {kind} stands in a comparison once", got=name, remedy="Remove it, or give it another name."
+                f"every {kind} stands in a comparison once",
+                got=name,
+                remedy="Remove it, or give it another name.",
             )
         found[name] = value
     if not found:

@@ -181,7 +181,11 @@ class Comparison:
     def loss_curves(self) -> LossCurvesDisplay:
         """Return the validation losses of the final runs as a display."""
         histories = {cell: self.final_histories(cell) for cell in self.plan.cells}
-        steps = max((h.steps for of_cell in histories.values() for h in of_cell if not h.diverged), key=len, default=[0])
+        steps = max(
+            (h.steps for of_cell in histories.values() for h in of_cell if not h.diverged),
+            key=len,
+            default=[0],
+        )
         return LossCurvesDisplay(
             steps,
             {
@@ -235,6 +239,8 @@ class Comparison:
         Raises:
             OutputError: If the file cannot be written.
         """
-        from steepest.report import write_report  # a result must not need its page: the one import that goes up
+        from steepest.report import (
+            write_report,
+        )  # a result must not need its page: the one import that goes up
 
         return write_report(self, Path(path), command)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest._figure import band, color, dash, figure
+from steepest._figure import band, color, dash, figure, log_axis
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,7 +34,8 @@ class LossCurvesDisplay:
 
     def plot(self) -> go.Figure:
         """Draw the curves on a logarithmic scale."""
-        drawing = figure("step", "validation loss", yaxis_type="log")
+        drawing = figure("step", "validation loss")
+        drawing.update_yaxes(log_axis(v for losses in self.losses.values() for row in losses for v in row))
         for i, (name, losses) in enumerate(self.losses.items()):
             rows: NDArray[np.float64] = np.asarray(losses, dtype=float)
             low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0, method="inverted_cdf")
@@ -73,8 +74,9 @@ class LearningRateDisplay:
         """Draw both axes logarithmic; a rate at which a run diverged is a cross along the top."""
         finite = [v for losses in self.losses.values() for v in losses if 0 < v < math.inf]
         top = max(finite, default=1.0) * 1.3
-        drawing = figure("learning rate", "validation loss after tuning runs", xaxis_type="log", yaxis_type="log")
-        drawing.update_xaxes(exponentformat="power", dtick=1)
+        drawing = figure("learning rate", "validation loss in tuning")
+        drawing.update_xaxes(log_axis(rate for rates in self.rates.values() for rate in rates))
+        drawing.update_yaxes(log_axis(finite))
         for i, (name, rates) in enumerate(self.rates.items()):
             losses = self.losses[name]
             drawing.add_scatter(
@@ -122,7 +124,7 @@ class RankingDisplay:
 
     def plot(self) -> go.Figure:
         """Draw a point and a bar for each series."""
-        drawing = figure("final validation loss, mean and 95% interval", "", height=90 + 34 * len(self.names))
+        drawing = figure("final validation loss", "", height=90 + 34 * len(self.names))
         order = sorted(range(len(self.names)), key=lambda i: self.means[i])
         for i in order:
             drawing.add_scatter(

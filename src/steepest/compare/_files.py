@@ -32,7 +32,7 @@ def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
     """Return the verdict and all it rests on as plain JSON; what is infinite or not a number is null."""
     plan, verdict = comparison.plan, comparison.verdict
     data: dict[str, Any] = {
-        "verdict": verdict.sentence,
+        "verdict": str(verdict),
         "winner": verdict.winner and dataclasses.asdict(verdict.winner),
         "task": comparison.task_name,
         "metric": comparison.metric_name,

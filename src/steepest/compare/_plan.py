@@ -82,9 +82,7 @@ class Budget:
         if self.steps is not None and self.steps < 1:
             raise InvalidArgument("steps must be at least 1", got=self.steps, remedy="Pass steps >= 1.")
         if self.rates < 5:
-            raise InvalidArgument(
-                "a budget holds at least 5 learning rates", got=self.rates, remedy="Pass rates >= 5."
-            )
+            raise InvalidArgument("a budget holds at least 5 learning rates", got=self.rates, remedy="Pass rates >= 5.")
         if not 1 <= self.tuning_seeds <= FIRST_SEED:
             raise InvalidArgument(
                 f"tuning_seeds must lie between 1 and {FIRST_SEED}", got=self.tuning_seeds, remedy="Try 3."
@@ -112,7 +110,9 @@ class Plan:
     def __post_init__(self) -> None:
         if self.seeds < 3:
             raise InvalidArgument(
-                "a comparison needs at least 3 seeds", got=self.seeds, remedy="Pass 10 or more to decide something."
+                "a comparison needs at least 3 seeds",
+                got=self.seeds,
+                remedy="Pass 10 or more to decide something.",
             )
 
     @property

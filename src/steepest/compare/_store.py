@@ -95,10 +95,7 @@ class Store:
             if self._is_abandoned(trial):
                 with _quiet():
                     self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        known = {
-            _run_of(trial)
-            for trial in self._trials(TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
-        }
+        known = {_run_of(trial) for trial in self._trials(TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)}
         for run in runs:
             if run not in known:
                 self._study.add_trial(

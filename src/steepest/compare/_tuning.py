@@ -54,9 +54,7 @@ def tried_notches(plan: Plan, losses: Losses) -> dict[Cell, list[int]]:
 def _rounds(plan: Plan, losses: Losses) -> tuple[dict[Cell, list[int]], bool]:
     """Return the notches asked for so far and whether tuning is complete."""
     half = _FIRST // 2
-    tried = {
-        cell: [centre + _COARSE * k for k in range(-half, half + 1)] for cell, centre in plan.cells.items()
-    }
+    tried = {cell: [centre + _COARSE * k for k in range(-half, half + 1)] for cell, centre in plan.cells.items()}
     while all(run in losses for run in _tuning_runs(plan, tried)):
         means = {cell: mean_losses(plan, cell, notches, losses) for cell, notches in tried.items()}
         spent = len(next(iter(tried.values())))
@@ -94,7 +92,7 @@ def best_notch(means: Mapping[int, float]) -> int:
 def is_edge(means: Mapping[int, float]) -> bool:
     """Return whether the best notch is the smallest or largest tried, so that a better one may lie beyond."""
     best = best_notch(means)
-    return len(set(means.values())) > 1 and best in (min(means), max(means)) or math.isinf(min(means.values()))
+    return (len(set(means.values())) > 1 and best in (min(means), max(means))) or math.isinf(min(means.values()))
 
 
 def _one_more(means: Mapping[int, float]) -> int:

@@ -14,20 +14,22 @@ __all__ = ["Verdict", "judge"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a comparison; prints as its sentence.
+    """The outcome of a comparison; prints as its sentences.
 
     Attributes:
-        sentence: What may be said, and what may not.
+        headline: What may be said, in one sentence.
+        details: What else there is to say: what is undecided and what would settle it; the steps to the target.
         winner: The cell that beats every other on the final validation loss; None is undecided.
         pairs: Every two cells on both measures (see `compare_pairs`).
     """
 
-    sentence: str
+    headline: str
+    details: tuple[str, ...]
     winner: Cell | None
     pairs: tuple[Pair, ...]
 
     def __str__(self) -> str:
-        return self.sentence
+        return " ".join((self.headline, *self.details))
 
 
 def judge(
@@ -50,27 +52,26 @@ def judge(
     """
     best = min(means, key=lambda cell: means[cell])
     if len(means) == 1:
-        return Verdict(f"Only {label(best)} was run, so there is nothing to compare it with.", None, tuple(pairs))
+        return Verdict(f"Only {label(best)} was run, so there is nothing to compare it with.", (), None, tuple(pairs))
     against = {p.b if p.a == best else p.a: p for p in pairs if p.measure == "loss" and best in (p.a, p.b)}
     beaten = [label(cell) for cell, pair in against.items() if pair.better == best]
-    open_pairs = {cell: pair for cell, pair in against.items() if pair.better is None}
+    undecided = [cell for cell, pair in against.items() if pair.better is None]
     value = f"{means[best]:.3g}"
-    if not open_pairs:
-        sentence = f"{label(best)} wins: it beats {_and(beaten)} on final validation loss (mean {value})."
+    if not undecided:
+        headline = f"{label(best)} beats {_and(beaten)} on final validation loss (mean {value})."
+    elif beaten:
+        others = _and([label(cell) for cell in undecided])
+        headline = (
+            f"{label(best)} has the lowest final validation loss (mean {value}) and beats {_and(beaten)}; "
+            f"against {others} it is undecided."
+        )
     else:
-        undecided = _and([f"{label(cell)} ({_more(pair)})" for cell, pair in open_pairs.items()])
-        if beaten:
-            sentence = (
-                f"{label(best)} has the lowest final validation loss (mean {value}) and beats {_and(beaten)}; "
-                f"undecided against {undecided}."
-            )
-        else:
-            sentence = (
-                f"Undecided: {label(best)} has the lowest mean final validation loss ({value}), "
-                f"but beats no other: {undecided}."
-            )
-    winner = best if not open_pairs else None
-    return Verdict(f"{sentence} {_about_steps(best, median_steps, pairs, baseline, target, label)}", winner, tuple(pairs))
+        headline = f"Undecided: {label(best)} has the lowest mean final validation loss ({value}), but beats no other."
+    details = [_about_steps(best, median_steps, pairs, baseline, target, label)]
+    if undecided:
+        needs = ", ".join(f"{_more(against[cell])} ({label(cell)})" for cell in undecided)
+        details.insert(0, f"More seeds that would settle it, if the differences stay as they are: {needs}.")
+    return Verdict(headline, tuple(details), None if undecided else best, tuple(pairs))
 
 
 def _about_steps(
@@ -87,8 +88,7 @@ def _about_steps(
     pair = next(p for p in pairs if p.measure == "steps" and {p.a, p.b} == {best, baseline})
     sooner = {None: "; which is sooner is undecided", best: ", sooner", baseline: ", later"}[pair.better]
     return (
-        f"It reaches {goal} {_after(median_steps[best])}{sooner} "
-        f"({label(baseline)} {_after(median_steps[baseline])})."
+        f"It reaches {goal} {_after(median_steps[best])}{sooner} ({label(baseline)} {_after(median_steps[baseline])})."
     )
 
 
@@ -98,10 +98,8 @@ def _after(steps: float) -> str:
 
 def _more(pair: Pair) -> str:
     if pair.interval.low == pair.interval.high == 0:
-        return "the runs are the same"
-    if pair.more_seeds is None:
-        return "more than 1,000 more seeds would be needed"
-    return f"about {pair.more_seeds} more seed{'s' if pair.more_seeds > 1 else ''} would settle it"
+        return "none, the runs are the same"
+    return "more than 1,000" if pair.more_seeds is None else f"about {pair.more_seeds}"
 
 
 def _and(names: Sequence[str]) -> str:

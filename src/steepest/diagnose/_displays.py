@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest._figure import color, dash, figure
+from steepest._figure import color, dash, figure, log_axis
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,7 +31,8 @@ class GradientNormDisplay:
 
     def plot(self) -> go.Figure:
         """Draw the curves on a logarithmic scale; zeros, which it has no place for, are left out."""
-        drawing = figure("step", "mean gradient norm", yaxis_type="log", yaxis_exponentformat="power")
+        drawing = figure("step", "mean gradient norm")
+        drawing.update_yaxes(log_axis(norm for norms in self.norms.values() for norm in norms))
         for i, (name, norms) in enumerate(self.norms.items()):
             drawing.add_scatter(
                 x=list(self.steps[name]),

@@ -42,7 +42,9 @@ class Monitor:
         self._parameters = dict(model.named_parameters())
         if not self._parameters:
             raise InvalidArgument(
-                "a model to watch has parameters", got=type(model).__name__, remedy="Pass a module with layers."
+                "a model to watch has parameters",
+                got=type(model).__name__,
+                remedy="Pass a module with layers.",
             )
         self.every = every
         self._steps: list[int] = []

@@ -38,6 +38,8 @@ def initialize(model: nn.Module, scheme: str | Initializer, generator: Generator
     first = next(model.parameters(), None)
     if first is None:
         raise InvalidArgument(
-            "a model to initialise has parameters", got=type(model).__name__, remedy="Pass a module with layers."
+            "a model to initialise has parameters",
+            got=type(model).__name__,
+            remedy="Pass a module with layers.",
         )
     return scheme(model, generator or torch.Generator(first.device).manual_seed(0))

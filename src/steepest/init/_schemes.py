@@ -160,5 +160,11 @@ class Default(Initializer):
         return "as the model made it", math.nan
 
 
-SCHEMES: dict[str, Callable[[], Any]] = {"zero": Zero, "random": Normal, "normal": Normal, "he": He, "default": Default}
+SCHEMES: dict[str, Callable[[], Any]] = {
+    "zero": Zero,
+    "random": Normal,
+    "normal": Normal,
+    "he": He,
+    "default": Default,
+}
 """Every scheme that has a name, made with its default options."""

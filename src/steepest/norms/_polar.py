@@ -21,9 +21,7 @@ _POLAR_EXPRESS = (
 )
 
 
-def polar_factor(
-    g: Float[Tensor, "*stack rows columns"], exact: bool = False
-) -> Float[Tensor, "*stack rows columns"]:
+def polar_factor(g: Float[Tensor, "*stack rows columns"], exact: bool = False) -> Float[Tensor, "*stack rows columns"]:
     """Return the polar factor U V' of g = U S V' (S > 0), the maximiser of <g, d> over ||d||_2 <= 1.
 
     The iterative form runs five Polar Express steps in float32 (float64 stays float64): its singular

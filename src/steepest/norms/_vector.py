@@ -23,15 +23,15 @@ class L2(Norm):
     tensor([0.6000, 0.8000])
     """
 
-    def __call__(self, x: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    def __call__(self, x: Float[Tensor, ...]) -> Float[Tensor, ""]:
         """Return sqrt(sum x_i^2)."""
         return torch.linalg.vector_norm(x)
 
-    def dual_norm(self, g: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    def dual_norm(self, g: Float[Tensor, ...]) -> Float[Tensor, ""]:
         """Return sqrt(sum g_i^2)."""
         return torch.linalg.vector_norm(g)
 
-    def duality_map(self, g: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def duality_map(self, g: Float[Tensor, ...]) -> Float[Tensor, ...]:
         """Return g / ||g||, and 0 at 0."""
         norm = torch.linalg.vector_norm(g)
         return g / torch.where(norm > 0, norm, 1)
@@ -46,14 +46,14 @@ class LInf(Norm):
     (tensor(4.), tensor(7.), tensor([ 1., -1.]))
     """
 
-    def __call__(self, x: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    def __call__(self, x: Float[Tensor, ...]) -> Float[Tensor, ""]:
         """Return max |x_i|."""
         return torch.linalg.vector_norm(x, ord=float("inf"))
 
-    def dual_norm(self, g: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    def dual_norm(self, g: Float[Tensor, ...]) -> Float[Tensor, ""]:
         """Return sum |g_i|."""
         return torch.linalg.vector_norm(g, ord=1)
 
-    def duality_map(self, g: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def duality_map(self, g: Float[Tensor, ...]) -> Float[Tensor, ...]:
         """Return sign(g)."""
         return torch.sign(g)

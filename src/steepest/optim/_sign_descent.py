@@ -37,7 +37,5 @@ class SignDescent(SteepestDescent):
     Source: Bernstein et al., "signSGD" (2018).
     """
 
-    def __init__(
-        self, params: ParamsT, lr: float | Tensor, mode: Mode = "penalized", **options: Any
-    ) -> None:
+    def __init__(self, params: ParamsT, lr: float | Tensor, mode: Mode = "penalized", **options: Any) -> None:
         super().__init__(params, LInf(), lr, mode=mode, **options)

@@ -72,9 +72,7 @@ class SteepestDescent(Optimizer):
         nonfinite: Literal["raise", "skip"] = "raise",
     ) -> None:
         if nonfinite not in ("raise", "skip"):
-            raise InvalidArgument(
-                'nonfinite must be "raise" or "skip"', got=nonfinite, remedy="Choose one of them."
-            )
+            raise InvalidArgument('nonfinite must be "raise" or "skip"', got=nonfinite, remedy="Choose one of them.")
         self.nonfinite = nonfinite
         options: dict[str, Any] = {
             "norm": norm,
@@ -217,13 +215,9 @@ def _check_options(options: dict[str, Any]) -> None:
     for name in ("lr", "weight_decay"):
         value = float(options[name])
         if not (math.isfinite(value) and value >= 0):
-            raise InvalidArgument(
-                f"{name} must be a finite number >= 0", got=value, remedy=f"Pass {name} >= 0."
-            )
+            raise InvalidArgument(f"{name} must be a finite number >= 0", got=value, remedy=f"Pass {name} >= 0.")
     if not 0 <= options["momentum"] < 1:
-        raise InvalidArgument(
-            "momentum must lie in [0, 1)", got=options["momentum"], remedy="Try 0.9, or 0 for none."
-        )
+        raise InvalidArgument("momentum must lie in [0, 1)", got=options["momentum"], remedy="Try 0.9, or 0 for none.")
     if options["nesterov"] and not options["momentum"]:
         raise InvalidArgument(
             "nesterov needs momentum", got="momentum=0", remedy="Pass momentum=0.9 or leave nesterov out."

@@ -75,10 +75,17 @@ def _init_figures(comparison: Comparison, init: str) -> dict[str, Any]:
 def _row(comparison: Comparison, standing: Standing, standings: list[Standing]) -> dict[str, Any]:
     best = standings[0].cell
     pair = next(
-        (p for p in comparison.verdict.pairs if p.measure == "loss" and {p.a, p.b} == {best, standing.cell}), None
+        (p for p in comparison.verdict.pairs if p.measure == "loss" and {p.a, p.b} == {best, standing.cell}),
+        None,
     )
+    index = list(comparison.plan.cells).index(standing.cell)
     against = "" if pair is None else "undecided" if pair.better is None else "beaten"
-    return {"name": comparison.label(standing.cell), "standing": standing, "against_best": against}
+    return {
+        "name": comparison.label(standing.cell),
+        "color": color(index),
+        "standing": standing,
+        "against_best": against,
+    }
 
 
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:

@@ -8,4 +8,15 @@ from steepest.tasks._mnist5k import mnist5k
 from steepest.tasks._networks import mlp
 from steepest.tasks._task import Batch, Task
 
-__all__ = ["TASKS", "Batch", "Task", "accuracy", "curve", "digits", "load", "load_attribute", "mlp", "mnist5k"]
+__all__ = [
+    "TASKS",
+    "Batch",
+    "Task",
+    "accuracy",
+    "curve",
+    "digits",
+    "load",
+    "load_attribute",
+    "mlp",
+    "mnist5k",
+]
