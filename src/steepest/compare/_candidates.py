@@ -107,7 +107,7 @@ def resolve_candidate(spec: OptimizerSpec) -> Candidate:
 def _of_factory(factory: Any, name: str | None) -> Candidate:
     if isinstance(factory, Candidate):
         return factory
-    of_class = factory.func if isinstance(factory, functools.partial) else factory
+    of_class: Any = factory.func if isinstance(factory, functools.partial) else factory
     if not (isinstance(of_class, type) and issubclass(of_class, Optimizer)):
         raise InvalidArgument(
             "an optimizer is a name, a torch.optim.Optimizer class, a partial of one, or a Candidate",
@@ -122,9 +122,13 @@ def _of_factory(factory: Any, name: str | None) -> Candidate:
     shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
     return Candidate(
         name or (f"{of_class.__name__}({shown})" if shown else of_class.__name__),
-        lambda model, rate: of_class(model.parameters(), lr=rate, **options),
+        functools.partial(_build, of_class, options),
         float(lr),
     )
+
+
+def _build(of_class: Any, options: dict[str, Any], model: nn.Module, lr: float) -> Optimizer:
+    return of_class(model.parameters(), lr=lr, **options)
 
 
 def check_candidate(candidate: Candidate, task: Task) -> None:

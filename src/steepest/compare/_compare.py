@@ -17,7 +17,7 @@ from steepest.compare._store import LEASE_SECONDS, Claim, Store
 from steepest.compare._tuning import next_runs
 from steepest.compare._workers import Bench, worker_processes
 from steepest.errors import InvalidArgument, SteepestError, UnknownName
-from steepest.init import SCHEMES, Initializer
+from steepest.init import Initializer, resolve_scheme
 from steepest.tasks import Task, load
 from steepest.train import History
 
@@ -82,7 +82,9 @@ def compare(
         raise InvalidArgument("workers must be at least 1", got=workers, remedy="Pass 1 to run in this process.")
     task = load(task) if isinstance(task, str) else task
     candidates = _by_name("optimizer", [(c.name, c) for c in map(resolve_candidate, optimizers)])
-    schemes = _by_name("init", [_resolve_init(init) for init in ((task.init,) if inits is None else inits)])
+    schemes = _by_name(
+        "init", [(str(init), resolve_scheme(init)) for init in ((task.init,) if inits is None else inits)]
+    )
     if baseline is not None and baseline not in candidates:
         raise UnknownName.among("baseline among the optimizers of this comparison", baseline, candidates)
     plan = Plan(
@@ -182,14 +184,6 @@ def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     if not found:
         raise InvalidArgument(f"a comparison needs at least one {kind}", got="none", remedy=f"Name an {kind}.")
     return found
-
-
-def _resolve_init(init: str | Initializer) -> tuple[str, Initializer]:
-    if isinstance(init, Initializer):
-        return repr(init), init
-    if init not in SCHEMES:
-        raise UnknownName.among("init", init, SCHEMES)
-    return init, SCHEMES[init]()
 
 
 def _centre(candidate: Candidate) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -61,29 +62,25 @@ class Pair:
     more_seeds: int | None
 
 
-class _Location:
-    """The location of paired differences: estimate, p-value, and interval at any level.
+class _Location(ABC):
+    """Where paired differences lie: an estimate, a p-value, and an interval at any level.
 
-    The interval is the hull of the percentile bootstrap's and of the classical small-sample one: Student's t for
-    the mean, the binomial order statistics for the median. The bootstrap alone is too narrow for ten seeds: an
-    optimizer against itself is called different in 9-17% of all trials with scipy's BCa and 8-11% with its percentile
-    interval, where 5% is promised; the classical interval alone is symmetric (t) or coarse (order statistics).
+    The interval is the hull of the percentile bootstrap's and of the classical small-sample one. The bootstrap alone
+    is too narrow for ten seeds: an optimizer against itself is called different in 9-17% of all trials with scipy's
+    BCa and in 8-11% with its percentile interval, where 5% is promised (see benchmarks). A subclass owes the statistic
+    and the classical test.
     """
 
-    def __init__(self, values: Sequence[float], statistic: Literal["mean", "median"]) -> None:
+    def __init__(self, values: Sequence[float]) -> None:
         self.values: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-        self.statistic = statistic
-        self._constant = bool(np.all(self.values == self.values[0]))
-        # For the median a number far beyond the finite ones stands for infinity, whose differences are not numbers.
+        # A number far beyond the finite ones stands for infinity while medians are taken: inf - inf is no number.
         self._largest = max(1.0, float(np.abs(self.values[np.isfinite(self.values)]).max(initial=0.0)))
         sample = np.clip(self.values, -1e6 * self._largest, 1e6 * self._largest)
-        location = np.mean if statistic == "mean" else np.median
-        self.estimate = float(self._with_infinities(location(sample)))
-        if not self._constant:
-            bootstrap = stats.bootstrap(
-                (sample,), location, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0)
-            )
-            self._resampled = self._with_infinities(bootstrap.bootstrap_distribution)
+        self.estimate = float(self._with_infinities(self.statistic(sample)))
+        bootstrap = stats.bootstrap(
+            (sample,), self.statistic, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+        )
+        self._resampled = self._with_infinities(bootstrap.bootstrap_distribution)
 
     def _with_infinities(self, location: Any) -> NDArray[np.float64]:
         return np.where(np.abs(location) > 2 * self._largest, np.copysign(np.inf, location), location)
@@ -91,35 +88,61 @@ class _Location:
     @property
     def p(self) -> float:
         """The smallest alpha at which the interval leaves out 0."""
-        if self._constant:
-            return 1.0 if self.estimate == 0 else 0.0 if self.statistic == "mean" else self._sign_p()
         below, above = float(np.mean(self._resampled <= 0)), float(np.mean(self._resampled >= 0))
-        classical = float(stats.ttest_1samp(self.values, 0).pvalue) if self.statistic == "mean" else self._sign_p()
-        return min(1.0, max(2 * min(below, above), classical))
-
-    def _sign_p(self) -> float:
-        """Ties count against both sides, as they do in the order statistics."""
-        n = len(self.values)
-        fewer = min(int(np.sum(self.values <= 0)), int(np.sum(self.values >= 0)))
-        return min(1.0, float(2 * stats.binom.cdf(fewer, n, 0.5)))
+        return min(1.0, max(2 * min(below, above), self.classical_p()))
 
     def interval(self, alpha: float) -> Interval:
-        """The hull of the bootstrap's and the classical interval at level 1 - alpha."""
-        n = len(self.values)
-        if self.statistic == "mean":
-            if self._constant:
-                return Interval(self.estimate, self.estimate, self.estimate)
-            half = float(stats.t.ppf(1 - alpha / 2, n - 1) * stats.sem(self.values))
-            low, high = self.estimate - half, self.estimate + half
-        else:
-            # The k-th smallest and largest value bound the median with error 2 P(Bin(n, 1/2) < k).
-            k = int(sum(2 * stats.binom.cdf(i, n, 0.5) <= alpha for i in range((n + 1) // 2)))
-            ordered = np.sort(self.values)
-            low, high = (float(ordered[k - 1]), float(ordered[n - k])) if k else (-math.inf, math.inf)
-        if self._constant:
-            return Interval(self.estimate, low, high)
+        """The hull of both intervals at level 1 - alpha."""
+        low, high = self.classical_interval(alpha)
         lower, upper = np.quantile(self._resampled, [alpha / 2, 1 - alpha / 2], method="inverted_cdf")
         return Interval(self.estimate, min(low, float(lower)), max(high, float(upper)))
+
+    @abstractmethod
+    def statistic(self, sample: NDArray[np.float64], axis: int = -1) -> Any:
+        """Return the location of samples along an axis."""
+
+    @abstractmethod
+    def classical_p(self) -> float:
+        """Return the p-value of the classical test that the location is 0."""
+
+    @abstractmethod
+    def classical_interval(self, alpha: float) -> tuple[float, float]:
+        """Return the interval of the classical test at level 1 - alpha."""
+
+
+class _Mean(_Location):
+    """The mean, with Student's t."""
+
+    def statistic(self, sample: NDArray[np.float64], axis: int = -1) -> Any:
+        return np.mean(sample, axis=axis)
+
+    def classical_p(self) -> float:
+        if np.all(self.values == self.values[0]):  # no spread to divide by
+            return float(self.estimate == 0)
+        return float(2 * stats.t.sf(abs(self.estimate) / float(stats.sem(self.values)), len(self.values) - 1))
+
+    def classical_interval(self, alpha: float) -> tuple[float, float]:
+        half = float(stats.t.ppf(1 - alpha / 2, len(self.values) - 1) * stats.sem(self.values))
+        return self.estimate - half, self.estimate + half
+
+
+class _Median(_Location):
+    """The median, with the sign test: its interval runs between order statistics."""
+
+    def statistic(self, sample: NDArray[np.float64], axis: int = -1) -> Any:
+        return np.median(sample, axis=axis)
+
+    def classical_p(self) -> float:
+        # Ties count against both sides, as they do in the order statistics.
+        fewer = min(int(np.sum(self.values <= 0)), int(np.sum(self.values >= 0)))
+        return min(1.0, float(2 * stats.binom.cdf(fewer, len(self.values), 0.5)))
+
+    def classical_interval(self, alpha: float) -> tuple[float, float]:
+        # The k-th smallest and largest value bound the median with error 2 P(Bin(n, 1/2) < k).
+        n = len(self.values)
+        k = int(np.sum(2 * stats.binom.cdf(np.arange((n + 1) // 2), n, 0.5) <= alpha))
+        ordered = np.sort(self.values)
+        return (float(ordered[k - 1]), float(ordered[n - k])) if k else (-math.inf, math.inf)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -128,7 +151,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     >>> mean_interval([1.0, 1.0, 1.0])
     Interval(estimate=1.0, low=1.0, high=1.0)
     """
-    return _Location(values, "mean").interval(ALPHA)
+    return _Mean(values).interval(ALPHA)
 
 
 def compare_pairs(losses: Mapping[Cell, Sequence[float]], steps: Mapping[Cell, Sequence[float]]) -> list[Pair]:
@@ -147,15 +170,16 @@ def compare_pairs(losses: Mapping[Cell, Sequence[float]], steps: Mapping[Cell, S
 
     Source: Holm, "A simple sequentially rejective multiple test procedure" (1979).
     """
-    measured = [
-        (a, b, measure, _Location(_differences(values[a], values[b]), statistic))
-        for measure, values, statistic in (("loss", losses, "mean"), ("steps", steps, "median"))
-        for a, b in combinations(losses, 2)
-    ]
-    levels = _holm([location.p for *_, location in measured])
+    pairs = list(combinations(losses, 2))
+    of_losses = [_Mean(_differences(losses[a], losses[b])) for a, b in pairs]
+    of_steps = [_Median(_differences(steps[a], steps[b])) for a, b in pairs]
+    levels = _holm([location.p for location in (*of_losses, *of_steps)])
     return [
-        _decide(a, b, measure, location, level)
-        for (a, b, measure, location), level in zip(measured, levels, strict=True)
+        *(_decide(a, b, "loss", loc, level) for (a, b), loc, level in zip(pairs, of_losses, levels, strict=False)),
+        *(
+            _decide(a, b, "steps", loc, level)
+            for (a, b), loc, level in zip(pairs, of_steps, levels[len(pairs) :], strict=True)
+        ),
     ]
 
 

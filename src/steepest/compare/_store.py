@@ -9,7 +9,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,7 +172,7 @@ def _is_alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None, None, None]:
     """Keep Optuna's log lines to itself, and leave its setting as it was."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -185,7 +185,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _storage_errors(url: str | None) -> Iterator[None]:
+def _storage_errors(url: str | None) -> Generator[None, None, None]:
     """Turn what a database or its driver raises into one line without the password."""
     try:
         yield

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +87,7 @@ class InProcess(Executor):
 
 
 @contextlib.contextmanager
-def worker_processes(bench: Bench, workers: int) -> Iterator[tuple[Executor, Any]]:
+def worker_processes(bench: Bench, workers: int) -> Generator[tuple[Executor, Any], None, None]:
     """Open an executor and yield it with the function to submit; on leaving, its processes are gone.
 
     One worker is this process. More are processes that loky starts: they need no `if __name__ == "__main__"`, take

@@ -1,6 +1,6 @@
 """How a whole model starts."""
 
-from steepest.init._initialize import initialize
+from steepest.init._initialize import initialize, resolve_scheme
 from steepest.init._schemes import SCHEMES, Default, He, Initializer, Normal, Zero
 from steepest.init._table import InitRow, InitTable
 
@@ -14,4 +14,5 @@ __all__ = [
     "Normal",
     "Zero",
     "initialize",
+    "resolve_scheme",
 ]

@@ -9,7 +9,23 @@ from steepest.errors import InvalidArgument, UnknownName
 from steepest.init._schemes import SCHEMES, Initializer
 from steepest.init._table import InitTable
 
-__all__ = ["initialize"]
+__all__ = ["initialize", "resolve_scheme"]
+
+
+def resolve_scheme(scheme: str | Initializer) -> Initializer:
+    """Return the scheme of that name, or the scheme given.
+
+    Raises:
+        UnknownName: If there is no scheme of that name.
+
+    >>> resolve_scheme("random")
+    Normal(std=0.01)
+    """
+    if isinstance(scheme, Initializer):
+        return scheme
+    if scheme not in SCHEMES:
+        raise UnknownName.among("init", scheme, SCHEMES)
+    return SCHEMES[scheme]()
 
 
 def initialize(model: nn.Module, scheme: str | Initializer, generator: Generator | None = None) -> InitTable:
@@ -31,10 +47,7 @@ def initialize(model: nn.Module, scheme: str | Initializer, generator: Generator
     >>> initialize(model, "he")["0.weight"].std_asked
     0.2
     """
-    if isinstance(scheme, str):
-        if scheme not in SCHEMES:
-            raise UnknownName.among("init", scheme, SCHEMES)
-        scheme = SCHEMES[scheme]()
+    initializer = resolve_scheme(scheme)
     first = next(model.parameters(), None)
     if first is None:
         raise InvalidArgument(
@@ -42,4 +55,4 @@ def initialize(model: nn.Module, scheme: str | Initializer, generator: Generator
             got=type(model).__name__,
             remedy="Pass a module with layers.",
         )
-    return scheme(model, generator or torch.Generator(first.device).manual_seed(0))
+    return initializer(model, generator or torch.Generator(first.device).manual_seed(0))

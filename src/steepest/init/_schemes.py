@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -160,7 +159,7 @@ class Default(Initializer):
         return "as the model made it", math.nan
 
 
-SCHEMES: dict[str, Callable[[], Any]] = {
+SCHEMES: dict[str, type[Initializer]] = {
     "zero": Zero,
     "random": Normal,
     "normal": Normal,

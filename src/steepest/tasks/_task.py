@@ -87,7 +87,7 @@ class Task:
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = self.model()
+            model: Any = self.model()
         if not isinstance(model, nn.Module):
             raise TaskError(
                 "a task's model function returns a torch.nn.Module",
@@ -148,7 +148,7 @@ class Task:
         batch = next(self.batches(torch.Generator().manual_seed(0)))
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch)
         try:
-            loss = self.batch_loss(model, batch)
+            loss: Any = self.batch_loss(model, batch)
         except Exception as error:
             raise TaskError(
                 f"the model and the loss must take the training data, of shapes {shapes}",
