@@ -39,7 +39,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool | None) -> None:
     if asked:
         typer.echo(__version__)
         raise typer.Exit
@@ -48,8 +48,8 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = None,
 ) -> None:
     """Options of every command."""
 
@@ -97,7 +97,7 @@ def _compare(
                 _names(optimizers),
                 None if inits is None else _names(inits),
                 seeds=seeds,
-                budget=Budget(steps=steps, rates=rates, schedule=schedule),  # type: ignore[arg-type] # validated there
+                budget=Budget(steps=steps, rates=rates, schedule=schedule),
                 baseline=baseline,
                 storage=storage or f"sqlite:///{folder.resolve() / 'study.db'}",
                 workers=workers,

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
 
 from steepest.diagnose import Monitor
-from steepest.errors import NonFiniteGradient
+from steepest.errors import NonFiniteGradient, UnknownName
 from steepest.init import Initializer, initialize
 from steepest.tasks import Task
 
-__all__ = ["History", "Schedule", "train"]
+__all__ = ["SCHEDULES", "History", "train"]
 
-Schedule = Literal["constant", "cosine"]
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda _progress: 1.0,
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+}
+"""By name: the factor of the learning rate at each progress from 0 (the first step) to 1 (after the last)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ def train(
     lr: float,
     seed: int,
     steps: int | None = None,
-    schedule: Schedule = "cosine",
+    schedule: str = "cosine",
     validations: int = 30,
     device: str = "cpu",
 ) -> History:
@@ -77,19 +80,25 @@ def train(
         lr: The learning rate at the start.
         seed: Any integer >= 0.
         steps: Training steps; the task's own number by default.
-        schedule: "cosine" (lr (1 + cos(pi t / steps)) / 2) or "constant".
+        schedule: A name in `SCHEDULES`: "cosine" (lr (1 + cos(pi t / steps)) / 2) or "constant".
         validations: How many times to validate after the start, evenly spread.
         device: Where to train.
 
     Returns:
         The curves and costs of the run.
+
+    Raises:
+        UnknownName: If there is no such init or schedule.
     """
+    if schedule not in SCHEDULES:
+        raise UnknownName.among("schedule", schedule, SCHEDULES)
+    factor = SCHEDULES[schedule]
     steps = steps or task.steps
     model = task.build(seed)
     initialize(model, init, torch.Generator().manual_seed(seed))
     model.to(device).train()
     stepper = optimizer(model, lr)
-    decay = LambdaLR(stepper, _decay(schedule, steps))
+    decay = LambdaLR(stepper, lambda step: factor(step / steps))
     batches = task.batches(torch.Generator().manual_seed(seed))
     every = max(1, steps // validations)
     validated, losses, metrics, times = [0], [], [], []
@@ -142,12 +151,6 @@ def train(
             if isinstance(value, Tensor)
         ),
     )
-
-
-def _decay(schedule: Schedule, steps: int) -> Callable[[int], float]:
-    if schedule == "constant":
-        return lambda _step: 1.0
-    return lambda step: (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
 
 
 def _cuda(device: str) -> list[torch.device]:

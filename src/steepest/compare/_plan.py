@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from steepest.errors import InvalidArgument
-from steepest.train import Schedule
+from steepest.errors import InvalidArgument, UnknownName
+from steepest.train import SCHEDULES
 
 __all__ = ["FIRST_SEED", "Budget", "Cell", "Plan", "Run", "learning_rate"]
 
@@ -71,12 +71,13 @@ class Budget:
 
     Raises:
         InvalidArgument: If a number is outside its range.
+        UnknownName: If there is no such schedule.
     """
 
     steps: int | None = None
     rates: int = 7
     tuning_seeds: int = 3
-    schedule: Schedule = "cosine"
+    schedule: str = "cosine"
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -87,10 +88,8 @@ class Budget:
             raise InvalidArgument(
                 f"tuning_seeds must lie between 1 and {FIRST_SEED}", got=self.tuning_seeds, remedy="Try 3."
             )
-        if self.schedule not in ("cosine", "constant"):
-            raise InvalidArgument(
-                'schedule must be "cosine" or "constant"', got=self.schedule, remedy="Choose one of them."
-            )
+        if self.schedule not in SCHEDULES:
+            raise UnknownName.among("schedule", self.schedule, SCHEDULES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +21,7 @@ from steepest.compare._plan import Run
 __all__ = ["Listener", "RichProgress", "Silent"]
 
 
+@runtime_checkable
 class Listener(Protocol):
     """Is told of every run that starts or ends."""
 

@@ -20,6 +20,7 @@ __all__ = ["ALPHA", "Interval", "Pair", "compare_pairs", "mean_interval", "more_
 ALPHA = 0.05
 """The chance that a report holds any wrong "beats", at most."""
 
+Floats = Sequence[float] | NDArray[np.float64]
 Measure = Literal["loss", "steps"]
 _RESAMPLES = 9999
 _POWER = 0.8
@@ -71,7 +72,7 @@ class _Location(ABC):
     and the classical test.
     """
 
-    def __init__(self, values: Sequence[float]) -> None:
+    def __init__(self, values: Floats) -> None:
         self.values: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
         # A number far beyond the finite ones stands for infinity while medians are taken: inf - inf is no number.
         self._largest = max(1.0, float(np.abs(self.values[np.isfinite(self.values)]).max(initial=0.0)))
@@ -145,7 +146,7 @@ class _Median(_Location):
         return (float(ordered[k - 1]), float(ordered[n - k])) if k else (-math.inf, math.inf)
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Floats) -> Interval:
     """Return the mean of finite values with its 95% interval.
 
     >>> mean_interval([1.0, 1.0, 1.0])
@@ -154,7 +155,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return _Mean(values).interval(ALPHA)
 
 
-def compare_pairs(losses: Mapping[Cell, Sequence[float]], steps: Mapping[Cell, Sequence[float]]) -> list[Pair]:
+def compare_pairs(losses: Mapping[Cell, Floats], steps: Mapping[Cell, Floats]) -> list[Pair]:
     """Hold every two cells against each other on both measures, with one bound on all errors together.
 
     Holm's procedure over all pairs and both measures: the m-th smallest p-value of M is granted
@@ -183,7 +184,7 @@ def compare_pairs(losses: Mapping[Cell, Sequence[float]], steps: Mapping[Cell, S
     ]
 
 
-def _differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
+def _differences(a: Floats, b: Floats) -> list[float]:
     """Return a - b; two missed targets (infinity minus infinity) are a tie."""
     return [0.0 if x == y else x - y for x, y in zip(a, b, strict=True)]
 
@@ -212,7 +213,7 @@ def _decide(a: Cell, b: Cell, measure: Measure, location: _Location, alpha: floa
     return Pair(a, b, measure, interval, alpha, p, better, needed)
 
 
-def more_seeds(differences: Sequence[float] | NDArray[np.float64], alpha: float) -> int | None:
+def more_seeds(differences: Floats, alpha: float) -> int | None:
     """Return how many more seeds would let a paired t interval leave out 0 with a chance of 80%.
 
     The smallest n with |mean| sqrt(n) / s >= t(1 - alpha/2, n-1) + t(0.8, n-1), less the seeds there are;

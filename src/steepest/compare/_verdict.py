@@ -70,7 +70,7 @@ def judge(
     details = [_about_steps(best, median_steps, pairs, baseline, target, label)]
     if undecided:
         needs = ", ".join(f"{_more(against[cell])} ({label(cell)})" for cell in undecided)
-        details.insert(0, f"More seeds that would settle it, if the differences stay as they are: {needs}.")
+        details.append(f"More seeds that would settle it, if the differences stay as they are: {needs}.")
     return Verdict(headline, tuple(details), None if undecided else best, tuple(pairs))
 
 

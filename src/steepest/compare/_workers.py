@@ -23,7 +23,7 @@ from steepest.compare._plan import Run
 from steepest.errors import SteepestError, TaskError
 from steepest.init import Initializer
 from steepest.tasks import Task
-from steepest.train import History, Schedule, train
+from steepest.train import History, train
 
 __all__ = ["Bench", "InProcess", "execute", "worker_processes"]
 
@@ -36,7 +36,7 @@ class Bench:
     candidates: Mapping[str, Candidate]
     inits: Mapping[str, Initializer]
     steps: int
-    schedule: Schedule
+    schedule: str
     device: str
 
 

@@ -164,7 +164,7 @@ class Task:
         if not loss.isfinite():
             raise TaskError(
                 "a task's loss must be finite before training",
-                got=float(loss),
+                got=loss.item(),
                 remedy="Look for NaN in the data and for log(0) or division by 0 in the loss.",
             )
         if not loss.requires_grad:

@@ -1,0 +1,245 @@
+import functools
+import json
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from steepest.compare import Budget, Candidate, Cell, compare, compare_pairs
+from steepest.errors import ImportFailed, InvalidArgument, SteepestError, StorageError, TaskError, UnknownName
+from steepest.init import Normal
+from steepest.optim import SteepestDescent
+from steepest.train import train
+
+SMALL = Budget(rates=5, tuning_seeds=1)
+
+
+class Counting:
+    """Counts the runs that were really executed."""
+
+    def __init__(self):
+        self.runs = []
+
+    def started(self, run):
+        self.runs.append(run)
+
+    def known(self, losses, total):
+        assert total >= len(losses)
+
+
+@pytest.fixture(scope="module")
+def comparison(tiny_task):
+    return compare(tiny_task(), ["sgd", "adamw", "muon"], ["he", "zero"], seeds=4, budget=SMALL, workers=1)
+
+
+def files(comparison, folder):
+    comparison.write(folder)
+    return (folder / "results.csv").read_bytes()
+
+
+def test_every_cell_has_its_tuning_and_its_final_runs(comparison):
+    assert len(comparison.plan.cells) == 6
+    for cell in comparison.plan.cells:
+        assert len(comparison.final_histories(cell)) == 4
+    assert len(comparison.table()) == 6
+    assert [s.loss.estimate for s in comparison.table()] == sorted(s.loss.estimate for s in comparison.table())
+
+
+def test_cells_of_one_init_start_from_the_same_loss_in_every_seed(comparison):
+    for init in ("he", "zero"):
+        starts = {
+            tuple(history.valid_loss[0] for history in comparison.final_histories(cell))
+            for cell in comparison.plan.cells
+            if cell.init == init
+        }
+        assert len(starts) == 1
+
+
+def test_the_target_is_the_median_best_of_the_baseline_and_it_reaches_it_itself(comparison):
+    assert comparison.baseline_cell.optimizer == "adamw"
+    best = sorted(min(h.valid_loss) for h in comparison.final_histories(comparison.baseline_cell))
+    assert comparison.target == best[2]
+    standing = next(s for s in comparison.table() if s.cell == comparison.baseline_cell)
+    assert standing.steps_to_target < math.inf
+
+
+def test_results_do_not_depend_on_the_number_of_workers(comparison, tiny_task, tmp_path):
+    two = compare(tiny_task(), ["sgd", "adamw", "muon"], ["he", "zero"], seeds=4, budget=SMALL, workers=2)
+    assert files(two, tmp_path / "two") == files(comparison, tmp_path / "one")
+
+
+def test_a_finished_comparison_started_again_runs_nothing_and_more_seeds_run_only_what_is_missing(tiny_task, tmp_path):
+    def again(seeds):
+        counting = Counting()
+        url = f"sqlite:///{tmp_path / 'study.db'}"
+        result = compare(
+            tiny_task(), ["sgd", "adamw"], seeds=seeds, budget=SMALL, workers=1, storage=url, listener=counting
+        )
+        return result, counting.runs
+
+    first, runs = again(3)
+    assert len(runs) == len(first.histories)
+    again_first, none = again(3)
+    assert none == []
+    assert files(again_first, tmp_path / "b") == files(first, tmp_path / "a")
+    more, new = again(5)
+    assert {run.seed for run in new} == {1003, 1004}
+    whole = compare(tiny_task(), ["sgd", "adamw"], seeds=5, budget=SMALL, workers=1)
+    assert files(more, tmp_path / "c") == files(whole, tmp_path / "d")
+    fewer, none = again(3)
+    assert none == []
+    assert files(fewer, tmp_path / "e") == files(first, tmp_path / "a")
+
+
+def test_a_storage_of_another_task_is_refused(tiny_task, tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    compare(tiny_task(), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=url)
+    with pytest.raises(StorageError, match="data and model"):
+        compare(tiny_task(batch_size=8), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=url)
+    with pytest.raises(StorageError, match="cells"):
+        compare(tiny_task(), ["adamw"], seeds=3, budget=SMALL, workers=1, storage=url)
+
+
+def test_a_candidate_that_always_diverges_is_a_bad_result_and_not_a_crash(tiny_task, tmp_path):
+    explosive = Candidate("explosive", lambda model, _lr: torch.optim.SGD(model.parameters(), math.inf), 1e-1)
+    result = compare(tiny_task(), ["sgd", explosive], ["he"], seeds=3, budget=SMALL, workers=1)
+    standing = result.table()[-1]
+    assert (standing.cell.optimizer, standing.diverged, standing.lr_on_edge) == ("explosive", 3, True)
+    assert math.isfinite(standing.loss.estimate)
+    result.write(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["ranking"][-1]["diverged"] == 3
+
+
+def test_one_alternative_alone_is_no_comparison(tiny_task):
+    verdict = compare(tiny_task(), ["sgd"], seeds=3, budget=SMALL, workers=1).verdict
+    assert "nothing to compare" in str(verdict)
+    assert verdict.winner is None
+
+
+def test_a_clear_winner_is_named_and_beats_all_others(tiny_task):
+    lame = Candidate("lame", lambda model, lr: torch.optim.SGD(model.parameters(), 1e-9 * lr), 1e-1)
+    verdict = compare(tiny_task(), ["adamw", lame], ["he"], seeds=5, budget=SMALL, workers=1).verdict
+    assert verdict.winner == Cell("adamw", "he")
+    assert verdict.headline.startswith("adamw beats lame")
+
+
+def test_an_optimizer_under_two_names_is_undecided(tiny_task):
+    twice = [Candidate(name, lambda model, lr: torch.optim.SGD(model.parameters(), lr), 0.1) for name in ("a", "b")]
+    verdict = compare(tiny_task(), twice, ["he"], seeds=5, budget=SMALL, workers=1).verdict
+    assert verdict.winner is None
+    assert "none, the runs are the same" in str(verdict)
+
+
+@pytest.mark.slow
+def test_on_real_runs_an_optimizer_against_itself_is_called_different_in_at_most_5_percent(tiny_task):
+    def sgd(model, lr):
+        return torch.optim.SGD(model.parameters(), lr)
+
+    histories = [train(tiny_task(), sgd, "he", lr=0.03, seed=seed, validations=6) for seed in range(400)]
+    target = float(np.median([min(h.valid_loss) for h in histories]))
+    final = np.array([h.valid_loss[-1] for h in histories])
+    steps = np.array(
+        [next((s for s, v in zip(h.steps, h.valid_loss, strict=True) if v <= target), math.inf) for h in histories]
+    )
+    assert len(set(final)) > 390
+    rng = np.random.default_rng(0)
+    a, b = Cell("a", "he"), Cell("b", "he")
+    wrong = 0
+    # 600 and not 200: at a true rate of about 2.5%, 200 exceed 5% by chance now and then.
+    for _ in range(600):
+        chosen = rng.permutation(400)[:20].reshape(2, 10)
+        pairs = compare_pairs(
+            {a: final[chosen[0]].tolist(), b: final[chosen[1]].tolist()},
+            {a: steps[chosen[0]].tolist(), b: steps[chosen[1]].tolist()},
+        )
+        wrong += any(pair.better for pair in pairs)
+    assert wrong <= 0.05 * 600
+
+
+def test_optimizers_come_as_names_classes_partials_and_module_paths(tiny_task):
+    specs = ["sgd", torch.optim.RAdam, functools.partial(torch.optim.SGD, momentum=0.5), "torch.optim:NAdam"]
+    result = compare(tiny_task(), specs, [Normal(std=0.1)], seeds=3, budget=SMALL, workers=1, baseline="sgd")
+    assert {cell.optimizer for cell in result.plan.cells} == {"sgd", "RAdam", "SGD(momentum=0.5)", "NAdam"}
+    assert {cell.init for cell in result.plan.cells} == {"Normal(std=0.1)"}
+
+
+def test_models_that_are_lambdas_reach_worker_processes(tiny_task):
+    scale = 0.5  # captured by the lambda
+
+    def build():
+        model = nn.Linear(4, 3)
+        model.weight.data.mul_(scale)
+        return model
+
+    result = compare(tiny_task(model=lambda: build()), ["sgd"], ["default"], seeds=3, budget=SMALL, workers=2)
+    assert len(result.table()) == 1
+
+
+def test_an_error_in_the_tasks_own_code_while_training_is_told_and_finished_runs_are_kept(tiny_task, tmp_path):
+    calls = iter(range(10_000))
+
+    def fragile(output, target):
+        if next(calls) > 60:
+            raise RuntimeError("the disk is on fire")
+        return nn.functional.cross_entropy(output, target)
+
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    with pytest.raises(TaskError, match="the disk is on fire"):
+        compare(tiny_task(loss=fragile), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=url)
+    counting = Counting()
+    result = compare(tiny_task(), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=url, listener=counting)
+    assert 0 < len(counting.runs) < len(result.runs)
+
+
+def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, tmp_path):
+    flag, main = tmp_path / "killed", os.getpid()
+
+    def deadly(output, target):
+        if output.requires_grad and os.getpid() != main and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return nn.functional.cross_entropy(output, target)
+
+    options = {"seeds": 3, "budget": SMALL, "storage": f"sqlite:///{tmp_path / 'study.db'}", "workers": 2}
+    with pytest.raises(SteepestError, match="must live"):
+        compare(tiny_task(loss=deadly), ["sgd"], **options)
+    assert flag.exists()
+    assert len(compare(tiny_task(loss=deadly), ["sgd"], **options).table()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"optimizers": ["adamv"]}, UnknownName, "Did you mean adamw"),
+        ({"optimizers": []}, InvalidArgument, "at least one optimizer"),
+        ({"optimizers": ["sgd", "sgd"]}, InvalidArgument, "stands in a comparison once"),
+        ({"optimizers": ["torch.optim:Nadamm"]}, ImportFailed, "has no attribute 'Nadamm'"),
+        ({"optimizers": ["math:sqrt"]}, InvalidArgument, "an optimizer is a name"),
+        ({"optimizers": [torch.optim.LBFGS]}, InvalidArgument, "closure"),
+        ({"optimizers": [SteepestDescent]}, InvalidArgument, "needs a norm"),
+        ({"optimizers": ["steepest.optim:Muon"]}, InvalidArgument, "Muon steps on matrices"),
+        ({"inits": ["hee"]}, UnknownName, "Did you mean he"),
+        ({"inits": []}, InvalidArgument, "at least one init"),
+        ({"task": "digitz"}, UnknownName, "Did you mean digits"),
+        ({"seeds": 2}, InvalidArgument, "at least 3 seeds"),
+        ({"workers": 0}, InvalidArgument, "workers"),
+        ({"baseline": "sdg"}, UnknownName, "Did you mean sgd"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_runs(tiny_task, arguments, error, says):
+    counting = Counting()
+    given = {"task": tiny_task(), "optimizers": ["sgd"], "seeds": 3, "workers": 1, **arguments}
+    with pytest.raises(error, match=says):
+        compare(**given, listener=counting)
+    assert counting.runs == []
+
+
+def test_threads_and_random_state_of_the_caller_are_left_alone(tiny_task):
+    before = torch.get_num_threads(), torch.random.get_rng_state()
+    compare(tiny_task(), ["sgd"], seeds=3, budget=SMALL, workers=1)
+    assert torch.get_num_threads() == before[0]
+    assert torch.equal(torch.random.get_rng_state(), before[1])

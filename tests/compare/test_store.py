@@ -1,0 +1,156 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from steepest.compare import Cell, Run
+from steepest.compare._store import LEASE_SECONDS, Store
+from steepest.errors import StorageError
+from steepest.train import History
+
+CELLS = [Cell("sgd", "he"), Cell("adamw", "he")]
+RUNS = [Run(CELLS[0], -8, 0), Run(CELLS[1], -24, 0), Run(CELLS[1], -24, 1000)]
+IDENTITY = {"task": "tiny", "steps": 10}
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+def history(loss=0.5):
+    return History(
+        steps=[0, 10],
+        train_loss=[1.0],
+        valid_loss=[1.0, loss],
+        valid_metric=[0.1, 0.9],
+        gradient_steps=[0],
+        mean_gradient_norm=[0.1 + 0.2],
+        gradient_norm={"weight": [0.1 + 0.2]},
+        diverged=loss == float("inf"),
+        seconds_per_step=0.001,
+        state_bytes=8,
+    )
+
+
+def trials(url, *states):
+    study = optuna.load_study(study_name="steepest", storage=url)
+    return study.get_trials(states=states or None)
+
+
+def dead_process():
+    """Return the number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_runs_are_claimed_in_the_order_in_which_they_were_queued_and_each_once(url):
+    store = Store(url, IDENTITY, CELLS)
+    store.enqueue(RUNS)
+    assert [store.claim().run for _ in RUNS] == RUNS
+    assert store.claim() is None
+
+
+def test_a_finished_run_comes_back_bit_for_bit_also_when_it_diverged(url):
+    store = Store(url, IDENTITY, CELLS)
+    store.enqueue(RUNS[:2])
+    store.finish(store.claim(), history())
+    store.finish(store.claim(), history(float("inf")))
+    again = Store(url, IDENTITY, CELLS)
+    assert again.finished() == {RUNS[0]: history(), RUNS[1]: history(float("inf"))}
+
+
+def test_nothing_that_is_queued_claimed_or_finished_is_queued_again(url):
+    store = Store(url, IDENTITY, CELLS)
+    store.enqueue(RUNS)
+    store.finish(store.claim(), history())
+    store.claim()
+    store.enqueue(RUNS)
+    assert len(trials(url)) == len(RUNS)
+
+
+def test_a_run_given_up_is_queued_again(url):
+    store = Store(url, IDENTITY, CELLS)
+    store.enqueue(RUNS[:1])
+    store.give_up(store.claim())
+    assert store.claim() is None
+    store.enqueue(RUNS[:1])
+    assert store.claim().run == RUNS[0]
+
+
+def test_a_run_of_a_process_that_died_on_this_host_is_queued_again_at_once(url):
+    store = Store(url, IDENTITY, CELLS)
+    store.enqueue(RUNS[:1])
+    claim = store.claim()
+    claim.trial.set_user_attr("owner", {"host": socket.gethostname(), "pid": dead_process(), "seen": time.time()})
+    store.enqueue(RUNS[:1])
+    assert store.claim().run == RUNS[0]
+
+
+@pytest.mark.parametrize(("age", "taken_over"), [(0.0, False), (LEASE_SECONDS + 1, True)])
+def test_a_run_of_another_host_is_taken_over_only_when_its_lease_has_run_out(url, age, taken_over):
+    store = Store(url, IDENTITY, CELLS)
+    store.enqueue(RUNS[:1])
+    store.claim().trial.set_user_attr("owner", {"host": "elsewhere", "pid": 1, "seen": time.time() - age})
+    store.enqueue(RUNS[:1])
+    assert (store.claim() is not None) == taken_over
+
+
+def test_a_run_claimed_by_a_living_process_is_left_to_it(url):
+    first, second = Store(url, IDENTITY, CELLS), Store(url, IDENTITY, CELLS)
+    first.enqueue(RUNS[:1])
+    assert first.claim().trial.user_attrs["owner"]["pid"] == os.getpid()
+    second.enqueue(RUNS[:1])
+    assert second.claim() is None
+
+
+def test_the_result_of_a_run_that_was_taken_over_does_not_disturb(url):
+    store = Store(url, IDENTITY, CELLS)
+    store.enqueue(RUNS[:1])
+    late = store.claim()
+    store.give_up(late)
+    store.enqueue(RUNS[:1])
+    store.finish(store.claim(), history())
+    store.finish(late, history(0.7))
+    store.renew(late)
+    store.give_up(late)
+    assert store.finished() == {RUNS[0]: history()}
+    assert [t.state for t in trials(url)] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_storage_of_another_comparison_is_refused_and_left_as_it_was(url):
+    Store(url, IDENTITY, CELLS).enqueue(RUNS)
+    before = trials(url)
+    with pytest.raises(StorageError, match=r"one comparison.*steps 10 there, 20 here"):
+        Store(url, {**IDENTITY, "steps": 20}, CELLS)
+    assert trials(url) == before
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nowhere/at/all/study.db", "nonsense", "postgresql://me:secret@localhost/x"]
+)
+def test_a_storage_that_cannot_be_opened_is_one_line_without_the_password(url):
+    with pytest.raises(StorageError) as caught:
+        Store(url, IDENTITY, CELLS)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path):
+    path = tmp_path / "study.db"
+    path.write_text("not a database, but somebody's notes\n" * 100)
+    with pytest.raises(StorageError, match="database"):
+        Store(f"sqlite:///{path}", IDENTITY, CELLS)
+    assert path.read_text().startswith("not a database")
+
+
+def test_optunas_logging_is_left_as_it_was(url):
+    before = optuna.logging.get_verbosity()
+    Store(url, IDENTITY, CELLS)
+    assert optuna.logging.get_verbosity() == before

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from steepest.errors import InvalidArgument
+from steepest.norms import Flattened, Scaled, Spectral
+from steepest.optim import Muon, SteepestDescent, muon_norm
+
+SHAPES = [(6, 6), (12, 3), (3, 12), (8, 3, 2, 2), (32, 2, 2, 2), (5, 4, 3)]
+EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def conditioned(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """A gradient whose matrix has singular values between 0.2 and 1, well inside of what the iteration lifts."""
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    generator = np.random.default_rng(seed)
+    u, _, vh = np.linalg.svd(generator.standard_normal((rows, columns)), full_matrices=False)
+    return torch.tensor((u * generator.uniform(0.2, 1, min(rows, columns))) @ vh).view(shape)
+
+
+def reference(gradients: list[np.ndarray], lr: float, momentum: float, nesterov: bool) -> np.ndarray:
+    """The sum of Muon's steps by SVD, written down from its definition."""
+    total = buffer = np.zeros_like(gradients[0])
+    for g in gradients:
+        buffer = momentum * buffer + g
+        v = g + momentum * buffer if nesterov else buffer
+        u, _, vh = np.linalg.svd(v.reshape(len(v), -1), full_matrices=False)
+        rows, columns = u.shape[0], vh.shape[1]
+        total = total - lr * np.sqrt(max(1, rows / columns)) * (u @ vh).reshape(g.shape)
+    return total
+
+
+@pytest.mark.parametrize("nesterov", [True, False], ids=["nesterov", "plain"])
+@EVERY_SHAPE
+def test_a_step_is_the_polar_factor_of_the_momentum_times_the_root_of_rows_over_columns(shape, nesterov):
+    gradient = conditioned(shape, seed=0)
+    w = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+    w.grad = gradient
+    Muon([w], lr=0.1, nesterov=nesterov).step()
+    expected = torch.tensor(reference([gradient.numpy()], 0.1, 0.95, nesterov))
+    # Singular values lie within 0.15 of 1.
+    assert torch.linalg.norm((w.data - expected).flatten()) <= 0.15 * torch.linalg.norm(expected.flatten())
+
+
+@pytest.mark.parametrize("nesterov", [True, False], ids=["nesterov", "plain"])
+@EVERY_SHAPE
+def test_its_norm_with_exact_polar_factors_reproduces_the_reference_over_many_steps(shape, nesterov):
+    gradients = [conditioned(shape, seed) for seed in range(5)]
+    w = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+    iterative = muon_norm(w)
+    assert isinstance(iterative, Scaled)
+    inner = Spectral(exact=True) if w.ndim == 2 else Flattened(Spectral(exact=True))
+    norm = Scaled(inner, iterative.by)
+    optimizer = SteepestDescent([w], norm, lr=0.1, mode="constrained", momentum=0.95, nesterov=nesterov)
+    for gradient in gradients:
+        w.grad = gradient
+        optimizer.step()
+    expected = torch.tensor(reference([g.numpy() for g in gradients], 0.1, 0.95, nesterov))
+    torch.testing.assert_close(w.data, expected, rtol=0, atol=1e-10)
+
+
+@given(rows=st.integers(1, 50), columns=st.integers(1, 50))
+def test_its_norm_is_the_spectral_norm_over_the_root_of_rows_over_columns_where_tall(rows, columns):
+    norm = muon_norm(torch.zeros(rows, columns))
+    assert isinstance(norm, Scaled)
+    assert norm.norm == Spectral()
+    assert norm.by == pytest.approx(min(1, (columns / rows) ** 0.5))
+
+
+def test_a_kernel_is_read_as_the_matrix_out_by_in_times_kernel():
+    norm = muon_norm(torch.zeros(64, 2, 2, 2))
+    assert isinstance(norm, Scaled)
+    assert norm.norm == Flattened(Spectral())
+    assert norm.by == pytest.approx((64 / 8) ** -0.5)
+
+
+def test_it_is_constrained_with_nesterov_momentum_of_095_and_no_decay():
+    (group,) = Muon([nn.Parameter(torch.zeros(2, 2))], lr=0.1).param_groups
+    assert (group["mode"], group["momentum"], group["nesterov"]) == ("constrained", 0.95, True)
+    assert group["weight_decay"] == 0
+
+
+def test_the_length_of_a_step_does_not_depend_on_the_size_of_the_gradient():
+    steps = []
+    for size in (1e-6, 1.0, 1e6):
+        w = nn.Parameter(torch.zeros(6, 6, dtype=torch.float64))
+        w.grad = size * conditioned((6, 6), seed=1)
+        Muon([w], lr=0.1).step()
+        steps.append(w.data)
+    torch.testing.assert_close(steps[0], steps[1], rtol=0, atol=1e-12)
+    torch.testing.assert_close(steps[2], steps[1], rtol=0, atol=1e-12)
+
+
+def test_matrices_of_several_shapes_and_kernels_go_together():
+    weights = [nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for shape in SHAPES * 2]
+    optimizer = Muon(weights, lr=0.1)
+    for seed, w in enumerate(weights):
+        w.grad = conditioned(tuple(w.shape), seed)
+    optimizer.step()
+    for seed, w in enumerate(weights):
+        expected = torch.tensor(reference([conditioned(tuple(w.shape), seed).numpy()], 0.1, 0.95, True))
+        assert torch.linalg.norm((w.data - expected).flatten()) <= 0.15 * torch.linalg.norm(expected.flatten())
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(weights)
+
+
+def test_groups_and_names_keep_their_options():
+    a, b, c = (nn.Parameter(torch.zeros(shape)) for shape in ((2, 2), (4, 2), (2, 4)))
+    optimizer = Muon([{"params": [a, b], "lr": 0.5}, {"params": c, "weight_decay": 0.1}], lr=0.1, nonfinite="skip")
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert found == {id(a): (0.5, 0), id(b): (0.5, 0), id(c): (0.1, 0.1)}
+    named = Muon([("a", a), ("b", b)], lr=0.1)
+    assert {name for group in named.param_groups for name in group["param_names"]} == {"a", "b"}
+
+
+def test_parameters_may_come_from_a_generator():
+    net = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Conv2d(2, 3, 2, bias=False))
+    assert sum(len(g["params"]) for g in Muon(net.parameters(), lr=0.1).param_groups) == 2
+    assert sum(len(g["params"]) for g in Muon(net.named_parameters(), lr=0.1).param_groups) == 2
+
+
+@pytest.mark.parametrize("shape", [(3,), ()], ids=str)
+def test_vectors_are_refused_with_a_pointer_to_another_optimizer(shape):
+    message = r"Muon steps on matrices \(got 'a parameter of shape \(.*\)'\). Give vectors to another optimizer"
+    with pytest.raises(InvalidArgument, match=message):
+        Muon([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(shape))], lr=0.1)
+    with pytest.raises(InvalidArgument, match=message):
+        muon_norm(torch.zeros(shape))

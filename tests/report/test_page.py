@@ -1,0 +1,157 @@
+import shutil
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from steepest.compare import Budget, compare
+from steepest.errors import OutputError
+from steepest.tasks import digits
+
+WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare(
+        digits(width=16, depth=2),
+        ["sgd", "adamw"],
+        ["he", "zero"],
+        seeds=3,
+        budget=Budget(rates=5, tuning_seeds=1, steps=20),
+        workers=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def report(comparison, tmp_path_factory):
+    return comparison.write(tmp_path_factory.mktemp("report"), command="steepest compare --task </script><b>digits")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        # With no browser on the path, the one that `make test` had Playwright install.
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, report):
+    """Open the report from disk; fail if it complains or asks the network for anything."""
+    contexts, trouble = [], []
+
+    def open_with(**options):
+        context = browser.new_context(**{"viewport": WIDE, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on(
+            "request",
+            lambda request: request.url.startswith(("file:", "data:", "blob:")) or trouble.append(request.url),
+        )
+        page.goto(report.as_uri())
+        page.wait_for_function("document.querySelectorAll('.main-svg').length > 0")
+        return page
+
+    yield open_with
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+def visible(page, figure, series):
+    return page.evaluate(
+        "([id, name]) => document.getElementById(id).data"
+        ".filter(t => t.legendgroup === name).map(t => t.visible !== false)",
+        [figure, series],
+    )
+
+
+@pytest.mark.browser
+def test_the_verdict_is_read_first(open_page, comparison):
+    page = open_page()
+    assert page.locator("h1").inner_text() == comparison.verdict.headline
+    assert page.title() == "digits: a fair trial"
+
+
+@pytest.mark.browser
+def test_a_series_is_toggled_in_all_charts_with_the_keyboard(open_page):
+    page = open_page()
+    chip = page.get_by_role("button", name="adamw + he")
+    for pressed in ("false", "true"):
+        chip.focus()
+        page.keyboard.press("Enter")
+        assert chip.get_attribute("aria-pressed") == pressed
+        for figure in ("loss", "rates", "ranking", "norms-1"):
+            shown = visible(page, figure, "adamw + he")
+            assert shown
+            assert set(shown) == {pressed == "true"}
+            assert set(visible(page, figure, "sgd + he")) <= {True}
+
+
+@pytest.mark.browser
+def test_every_figure_is_drawn_and_fits(open_page):
+    page = open_page()
+    figures = page.locator(".figure")
+    assert figures.count() == 3 + 2 * 2
+    for i in range(figures.count()):
+        assert figures.nth(i).locator(".main-svg").count() > 0
+        assert figures.nth(i).bounding_box()["width"] <= WIDE["width"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark_follow_the_system_and_the_button(open_page, scheme):
+    page = open_page(color_scheme=scheme)
+
+    def brightness():
+        colours = page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor, document.getElementById('loss').layout.font.color]"
+        )
+        ground = [int(part) for part in colours[0].removeprefix("rgb(").removesuffix(")").split(",")]
+        ink = [int(colours[1][i : i + 2], 16) for i in (1, 3, 5)]
+        return sum(ground) / 3, sum(ink) / 3
+
+    ground, ink = brightness()
+    assert (ground > ink) == (scheme == "light")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    page.wait_for_function("document.documentElement.dataset.theme !== undefined")
+    ground, ink = brightness()
+    assert (ground > ink) == (scheme == "dark")
+
+
+@pytest.mark.browser
+def test_on_a_phone_nothing_runs_over_the_edge(open_page):
+    page = open_page(viewport=PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.locator("#loss .main-svg").first.bounding_box()["width"] <= PHONE["width"]
+
+
+@pytest.mark.browser
+def test_in_print_it_is_light_and_without_buttons(open_page):
+    page = open_page(color_scheme="dark")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("#theme").is_visible()
+
+
+def test_the_page_names_no_address_it_could_ask(report):
+    text = report.read_text()
+    head = text[: text.index("<script")]
+    assert "default-src 'none'" in head
+    assert "http" not in head.replace("http-equiv", "")
+
+
+def test_what_a_user_typed_is_shown_and_not_run(report):
+    assert "--task &lt;/script&gt;&lt;b&gt;digits" in report.read_text()
+
+
+def test_a_report_that_cannot_be_written_is_an_error_and_leaves_nothing(comparison, tmp_path):
+    (tmp_path / "file").write_text("somebody's")
+    with pytest.raises(OutputError, match="writable"):
+        comparison.write_report(tmp_path / "file" / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,173 @@
+"""What a task refuses, when, and in which words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset
+
+from steepest.errors import InvalidArgument, TaskError
+from steepest.tasks import Task
+
+X, Y = torch.linspace(-1, 1, 20)[:, None], torch.linspace(-2, 2, 20)[:, None]
+
+
+def task(**changes) -> Task:
+    return Task(
+        **{
+            "model": lambda: nn.Linear(1, 1),
+            "loss": nn.functional.mse_loss,
+            "train": (X, Y),
+            "valid": (X, Y),
+            "batch_size": 5,
+            **changes,
+        }
+    )
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([])
+
+
+class Unsized(Dataset):
+    def __getitem__(self, index):
+        return X[index], Y[index]
+
+
+class Empty(Unsized):
+    def __len__(self):
+        return 0
+
+
+TENSORS = r"is a tuple \(inputs..., target\) of tensors with one common first dimension"
+DATASET = "is a tuple of tensors or a map-style torch Dataset with a length"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": nn.Linear(1, 1)(X)}, r"a task's model is a function .* Pass a callable."),
+        ({"loss": "mse"}, r"a task's loss is a function \(got 'mse'\). Pass a callable."),
+        ({"train": (X,)}, rf"train {TENSORS} \(got \[\(20, 1\)\]\). Convert arrays with torch.as_tensor"),
+        ({"valid": (X,)}, rf"valid {TENSORS}"),
+        ({"train": (X, Y[:-1])}, rf"train {TENSORS} \(got \[\(20, 1\), \(19, 1\)\]\)"),
+        ({"train": (X.numpy(), Y.numpy())}, rf"train {TENSORS} \(got \['ndarray', 'ndarray'\]\)"),
+        ({"train": (X, torch.tensor(1.0))}, rf"train {TENSORS} \(got \[\(20, 1\), \(\)\]\)"),
+        ({"train": (X[:0], Y[:0])}, rf"train {TENSORS}"),
+        ({"train": ()}, rf"train {TENSORS} \(got \[\]\)"),
+        ({"train": [X, Y]}, rf"train {DATASET} \(got 'list'\). Pass \(x, y\), or a Dataset whose items"),
+        ({"valid": X}, rf"valid {DATASET} \(got 'Tensor'\)"),
+        ({"train": None}, rf"train {DATASET} \(got 'NoneType'\)"),
+        ({"train": Stream()}, rf"train {DATASET} \(got 'Stream'\)"),
+        ({"train": Unsized()}, rf"train {DATASET} \(got 'Unsized'\)"),
+        ({"train": Empty()}, rf"train {DATASET} \(got 'Empty'\)"),
+        ({"batch_size": 0}, r"batch_size must lie between 1 and the 20 training examples \(got 0\). Choose a smaller"),
+        ({"batch_size": 21}, r"batch_size must lie between 1 and the 20 training examples \(got 21\)"),
+        ({"steps": 0}, r"steps must be at least 1 \(got 0\). Pass steps >= 1."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_can_be_seen_at_once_is_refused_when_the_task_is_made(changes, message):
+    with pytest.raises(InvalidArgument, match=message):
+        task(**changes)
+
+
+def detached(output, target):
+    return nn.functional.mse_loss(output, target).detach()
+
+
+def not_finite(output, target):
+    return nn.functional.mse_loss(output, target) * math.nan
+
+
+def constant(output, target):
+    return 1.5
+
+
+def first_argument(output, target):
+    return output
+
+
+def raising(output, target):
+    raise ZeroDivisionError("division by zero\nand a second line")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": lambda: 3}, r"a task's model function returns a torch.nn.Module \(got 'int'\). Return the module"),
+        ({"model": lambda: nn.Linear}, r"returns a torch.nn.Module \(got 'type'\)"),
+        ({"model": nn.ReLU}, r"a model to train has parameters \(got 'ReLU'\). Add a layer."),
+        (
+            {"model": lambda: nn.Linear(3, 1)},
+            r"the model and the loss must take the training data, of shapes \(5, 1\), \(5, 1\) "
+            r"\(got 'RuntimeError: .*'\). Compare these shapes with what the first layer and the loss expect.",
+        ),
+        ({"loss": nn.functional.cross_entropy, "train": (X, Y[:, 0].long())}, "must take the training data"),
+        ({"loss": raising}, r"must take the training data, .* \(got 'ZeroDivisionError: division by zero'\)"),
+        (
+            {"loss": lambda output, target: (output - target).square()},
+            r"a task's loss must be a scalar tensor \(got 'shape \(5, 1\)'\). Average over the batch, for example",
+        ),
+        ({"loss": constant}, r"a task's loss must be a scalar tensor \(got 'float'\)"),
+        ({"loss": not_finite}, r"a task's loss must be finite before training \(got nan\). Look for NaN in the data"),
+        ({"train": (X * math.inf, Y)}, r"a task's loss must be finite before training \(got (nan|inf)\)"),
+        (
+            {"loss": detached},
+            r"must depend on the model's parameters \(got 'a loss without a gradient'\). Remove .detach\(\)",
+        ),
+        (
+            {"valid": (torch.ones(20, 2), Y)},
+            r"the model, the loss and the metric must take the validation data "
+            r"\(got 'RuntimeError: .*'\). Give `valid` the shapes of `train`, and let the metric return a number.",
+        ),
+        ({"metric": raising}, r"validation data \(got 'ZeroDivisionError: division by zero'\)"),
+        ({"metric": first_argument}, r"must take the validation data .* the metric return a number."),
+    ],
+)
+def test_what_shows_only_when_it_runs_is_refused_by_the_check(changes, message):
+    with pytest.raises(TaskError, match=message):
+        task(**changes).check()
+
+
+def test_an_error_of_the_users_own_code_is_kept_as_the_cause():
+    with pytest.raises(TaskError) as raised:
+        task(loss=raising).check()
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+def test_a_sound_task_passes_with_and_without_a_metric():
+    task().check()
+    task(metric=lambda output, target: (output - target).abs().mean()).check()
+
+
+def test_a_check_does_not_train():
+    built = []
+
+    def model():
+        built.append(nn.Linear(1, 1))
+        return built[-1]
+
+    checked = task(model=model)
+    checked.check()
+    reference = checked.build(0)
+    for found, expected in zip(built[0].parameters(), reference.parameters(), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_a_task_is_fixed_once_made():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        task().steps = 3
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [(nn.functional.l1_loss, "l1_loss"), (nn.L1Loss(), "L1Loss"), (constant, "constant")],
+)
+def test_a_metric_is_called_by_its_own_name(metric, name):
+    assert task(metric=metric).metric_name == name

@@ -1,0 +1,244 @@
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from steepest import __version__
+from steepest.cli import main
+
+TASK = """
+import torch
+from torch import nn
+from steepest.tasks import Task, accuracy
+
+generator = torch.Generator().manual_seed(0)
+y = torch.arange(144) % 3
+x = torch.randn(144, 4, generator=generator) + 1.5 * torch.eye(4)[y]
+DATA = dict(train=(x[:96], y[:96]), valid=(x[96:], y[96:]), batch_size=16)
+LOSS = nn.functional.cross_entropy
+MODEL = lambda: nn.Linear(4, 3)
+
+task = Task(name="own", model=MODEL, loss=LOSS, metric=accuracy, steps={steps}, **DATA)
+vector_loss = Task(model=MODEL, loss=lambda o, t: LOSS(o, t, reduction="none"), **DATA)
+nan_loss = Task(model=MODEL, loss=lambda o, t: LOSS(o, t) / 0, **DATA)
+wrong_shape = Task(model=lambda: nn.Linear(5, 3), loss=LOSS, **DATA)
+not_a_task = 3
+"""
+QUICK = ["--optimizers", "sgd,adamw", "--seeds", "3", "--rates", "5", "--workers", "1"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    name = f"own_{tmp_path.name}"  # every test imports a module of its own
+    Path(f"{name}.py").write_text(TASK.format(steps=10))
+    return name
+
+
+def run(monkeypatch, *arguments):
+    """Run the command line in this process; return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["steepest", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code or 0
+
+
+def start(*arguments, cwd, output=subprocess.DEVNULL):
+    """Start the command line in a process group of its own."""
+    command = [sys.executable, "-m", "steepest", *arguments]
+    return subprocess.Popen(command, stdout=output, stderr=output, text=True, cwd=cwd, start_new_session=True)
+
+
+def test_a_comparison_prints_its_verdict_and_writes_its_files(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK) == 0
+    shown = capsys.readouterr()
+    assert "adamw" in shown.out
+    assert "Report: o/report.html" in shown.out
+    assert shown.err == "", "quiet where there is no terminal"
+    assert {path.name for path in Path("o").iterdir()} == {
+        "report.html",
+        "results.csv",
+        "results.json",
+        "study.db",
+        "timing.csv",
+    }
+
+
+def test_the_default_folder_is_named_for_the_task(folder, monkeypatch):
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", *QUICK) == 0
+    assert Path("runs/own/report.html").exists()
+
+
+def test_json_is_all_that_is_printed_when_asked_for(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", "--json", *QUICK) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(Path("o/results.json").read_text())
+    assert printed["command"].startswith("steepest compare --task")
+    assert {"verdict", "winner", "ranking", "pairs", "target", "environment"} <= printed.keys()
+
+
+def test_the_results_table_has_one_row_a_run_and_the_costs_stand_apart(folder, monkeypatch):
+    run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK)
+    results, timing = (Path(f"o/{name}.csv").read_text().splitlines() for name in ("results", "timing"))
+    assert len(results) == len(timing)
+    assert sum(line.startswith("final,") for line in results) == 6
+    assert "seconds_per_step" not in results[0]
+    assert "seconds_per_step" in timing[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--task", "digitz"], "Did you mean digits"),
+        (["--task", "OWN:nothing"], "has no attribute 'nothing'"),
+        (["--task", "no_such_module:task"], "No module named 'no_such_module'"),
+        (["--task", "OWN:not_a_task"], "must be a steepest.tasks.Task"),
+        (["--task", "OWN:vector_loss"], "loss must be a scalar"),
+        (["--task", "OWN:nan_loss"], "loss must be finite"),
+        (["--task", "OWN:wrong_shape"], "(16, 4)"),
+        (["--optimizers", "adamv"], "Did you mean adamw"),
+        (["--optimizers", "torch.optim:Nope"], "Nope"),
+        (["--inits", "hee"], "Did you mean he"),
+        (["--seeds", "2"], "at least 3 seeds"),
+        (["--steps", "0"], "steps must be at least 1"),
+        (["--schedule", "cosin"], "Did you mean cosine"),
+        (["--workers", "0"], "workers must be at least 1"),
+        (["--baseline", "muon"], "baseline"),
+        (["--storage", "sqlite:////no/such/folder/x.db"], "database"),
+        (["--out", "file/below"], "file"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2_and_writes_nothing(folder, monkeypatch, capsys, arguments, says):
+    Path("file").write_text("somebody's")
+    before = set(Path().rglob("*"))
+    given = [argument.replace("OWN", folder) for argument in arguments]
+    task = [] if "--task" in given else ["--task", f"{folder}:task"]
+    out = [] if "--out" in given else ["--out", "o"]
+    rest = [x for pair in zip(QUICK[::2], QUICK[1::2], strict=True) if pair[0] not in given for x in pair]
+    assert run(monkeypatch, "compare", *task, *given, *out, *rest) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("steepest: ")
+    assert says in shown.err
+    after = {path for path in Path().rglob("*") if "__pycache__" not in str(path)}
+    assert after - before <= {Path("o"), Path("o/study.db")}, "at most an empty study is left"
+    assert Path("file").read_text() == "somebody's"
+
+
+def test_another_comparison_in_the_same_folder_is_refused_and_the_first_one_kept(folder, monkeypatch, capsys):
+    run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK)
+    kept = {path.name: path.read_bytes() for path in Path("o").iterdir()}
+    capsys.readouterr()
+    status = run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", "--steps", "5", *QUICK)
+    assert status == 2
+    assert "steps 10 there, 5 here" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("o").iterdir()} == kept
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the check of a file in the way runs for all")
+def test_a_folder_without_write_permission_is_refused(folder, monkeypatch, capsys):
+    Path("o").mkdir(mode=0o500)
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK) == 2
+    assert "writable" in capsys.readouterr().err
+
+
+def test_version_and_help(monkeypatch, capsys):
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.strip() == __version__
+    assert run(monkeypatch, "compare", "--help") == 0
+    assert "--optimizers" in capsys.readouterr().out
+
+
+def finished(database):
+    """Return the runs that a study holds as finished, with duplicates."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
+        if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'trial_params'").fetchall():
+            return []  # just being made
+        rows = connection.execute(
+            "SELECT t.number, p.param_name, p.param_value FROM trials t JOIN trial_params p USING (trial_id) "
+            "WHERE t.state = 'COMPLETE'"
+        ).fetchall()
+    runs = {}
+    for number, name, value in rows:
+        runs.setdefault(number, {})[name] = value
+    return [tuple(sorted(run.items())) for run in runs.values()]
+
+
+def states(database):
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
+        return {state for (state,) in connection.execute("SELECT state FROM trials")}
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def is_gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
+def test_killed_three_times_it_ends_with_the_same_bytes_and_repeats_and_loses_nothing(tmp_path):
+    (tmp_path / "own.py").write_text(TASK.format(steps=150))
+    arguments = ["compare", "--task", "own:task", "--optimizers", "sgd,adamw,muon", "--seeds", "4", "--rates", "5"]
+    whole = start(*arguments, "--out", "whole", cwd=tmp_path)
+    assert whole.wait(timeout=120) == 0
+    database = tmp_path / "killed" / "study.db"
+    moments = random.Random(0)
+    seen = []
+    for _ in range(3):
+        process = start(*arguments, "--out", "killed", cwd=tmp_path)
+        goal = len(seen) + moments.randint(3, 12)
+        wait_until(lambda goal=goal: database.exists() and database.stat().st_size and len(finished(database)) >= goal)
+        workers = children(process.pid)
+        assert len(workers) >= 2
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+        wait_until(lambda workers=workers: all(is_gone(pid) for pid in workers), seconds=20)
+        now = finished(database)
+        assert set(seen) <= set(now), "a finished run was lost"
+        seen = now
+    last = start(*arguments, "--out", "killed", cwd=tmp_path)
+    assert last.wait(timeout=120) == 0
+    assert set(seen) <= set(finished(database))
+    assert len(finished(database)) == len(set(finished(database))), "a finished run was repeated"
+    assert (tmp_path / "killed/results.csv").read_bytes() == (tmp_path / "whole/results.csv").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
+    (tmp_path / "own.py").write_text(TASK.format(steps=150))
+    process = start("compare", "--task", "own:task", "--out", "o", cwd=tmp_path, output=subprocess.PIPE)
+    database = tmp_path / "o" / "study.db"
+    wait_until(lambda: database.exists() and database.stat().st_size and len(finished(database)) >= 3)
+    workers = children(process.pid)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the whole group
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "to go on: steepest compare --task own:task --out o" in err
+    wait_until(lambda: all(is_gone(pid) for pid in workers), seconds=20)
+    assert not states(database) & {"RUNNING"}

@@ -1,0 +1,386 @@
+"""The training loop, on a task of a few milliseconds."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+from steepest.errors import InvalidArgument, UnknownName
+from steepest.init import Normal
+from steepest.norms import L2
+from steepest.optim import Muon, SignDescent, SteepestDescent
+from steepest.tasks import Task, curve
+from steepest.train import SCHEDULES, History, train
+
+EXAMPLES = 60
+
+
+def small(**changes) -> Task:
+    """Regression with a model that draws random numbers of its own while it trains."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(EXAMPLES, 4, generator=generator)
+    y = torch.sin(x.sum(dim=1, keepdim=True))
+    return Task(
+        **{
+            "model": lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1)),
+            "loss": nn.functional.mse_loss,
+            "train": (x, y),
+            "valid": (x[:20], y[:20]),
+            "metric": lambda output, target: (output - target).abs().mean(),
+            "batch_size": 10,
+            "steps": 12,
+            **changes,
+        }
+    )
+
+
+def sgd(model: nn.Module, lr: float) -> Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+def adamw(model: nn.Module, lr: float) -> Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=lr)
+
+
+def run(task: Task | None = None, optimizer=sgd, init="he", *, lr=0.05, seed=0, **options) -> History:
+    return train(task or small(), optimizer, init, lr=lr, seed=seed, **options)
+
+
+class Recorder(Optimizer):
+    """Wraps an optimizer; keeps the starting weights and each step's learning rate and gradients."""
+
+    def __init__(self, inner: Optimizer) -> None:
+        self.inner = inner
+        self.rates: list[float] = []
+        self.gradients: list[list[Tensor]] = []
+        super().__init__([p for group in inner.param_groups for p in group["params"]], {"lr": inner.defaults["lr"]})
+        self.start = [p.detach().clone() for p in self.param_groups[0]["params"]]
+
+    def step(self, closure=None) -> None:  # noqa: ARG002
+        self.rates.append(self.param_groups[0]["lr"])
+        self.gradients.append([p.grad.clone() for p in self.param_groups[0]["params"]])
+        for group in self.inner.param_groups:
+            group["lr"] = self.param_groups[0]["lr"]
+        self.inner.step()
+
+
+def recorded(optimizer, **options) -> tuple[Recorder, History]:
+    held: list[Recorder] = []
+
+    def make(model: nn.Module, lr: float) -> Optimizer:
+        held.append(Recorder(optimizer(model, lr)))
+        return held[0]
+
+    history = run(optimizer=make, **options)
+    return held[0], history
+
+
+def without_times(history: History) -> dict[str, object]:
+    fields = dataclasses.asdict(history)
+    del fields["seconds_per_step"]
+    return fields
+
+
+@pytest.mark.parametrize("optimizer", [sgd, adamw, lambda model, lr: SignDescent(model.parameters(), lr)])
+def test_the_same_seed_gives_the_same_bits(optimizer):
+    assert without_times(run(optimizer=optimizer, seed=3)) == without_times(run(optimizer=optimizer, seed=3))
+
+
+@pytest.mark.parametrize("init", ["he", "default", Normal(std=0.1)])
+def test_another_seed_gives_other_weights_and_another_order(init):
+    first, _ = recorded(sgd, init=init, seed=0)
+    second, _ = recorded(sgd, init=init, seed=1)
+    assert not torch.equal(first.start[0], second.start[0])
+    assert not torch.equal(first.gradients[0][0], second.gradients[0][0])
+
+
+def test_the_order_of_other_runs_does_not_matter():
+    alone = without_times(run(seed=5))
+    run(seed=6)
+    torch.rand(100)
+    assert without_times(run(seed=5)) == alone
+
+
+def logged(task: Task, seen: list[list[Tensor]]) -> Task:
+    """The task, which writes down each batch that its loss is asked about."""
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        if output.requires_grad:
+            seen.append([target.clone()])
+        return nn.functional.mse_loss(output, target)
+
+    return dataclasses.replace(task, loss=loss)
+
+
+def test_different_optimizers_with_one_seed_start_alike_and_see_the_same_data_and_noise():
+    targets: list[list[list[Tensor]]] = [[], []]
+    still, _ = recorded(sgd, task=logged(small(), targets[0]), lr=0.0, schedule="constant")
+    moving, _ = recorded(adamw, task=logged(small(), targets[1]), lr=0.01)
+    assert all(torch.equal(a, b) for a, b in zip(still.start, moving.start, strict=True))
+    # The first gradient passes through the same dropout mask.
+    assert all(torch.equal(a, b) for a, b in zip(still.gradients[0], moving.gradients[0], strict=True))
+    assert not torch.equal(still.gradients[5][0], moving.gradients[5][0])
+    assert len(targets[0]) == len(targets[1]) == 12
+    for (a,), (b,) in zip(*targets, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("optimizer", [sgd, adamw, lambda model, lr: SteepestDescent(model.parameters(), L2(), lr)])
+def test_global_random_numbers_are_left_alone(optimizer, rng_untouched):
+    with rng_untouched():
+        run(optimizer=optimizer)
+
+
+def test_a_model_with_dropout_is_trained_with_it_and_validated_without():
+    modes: list[tuple[bool, bool]] = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            modes.append((self.training, torch.is_grad_enabled()))
+            return self.linear(x)
+
+    run(small(model=Watched), steps=4, validations=2)
+    assert modes == [(False, False), (True, True), (True, True), (False, False), (True, True), (True, True),
+                     (False, False)]  # fmt: skip
+
+
+def test_it_is_the_plain_loop():
+    """Against the loop written out, without any of the package's rooms but the task and the init."""
+    task = small(model=lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1)))
+    history = run(task, lr=0.1, seed=2, steps=9, validations=3)
+    model = task.build(2)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(2)
+        for name, parameter in model.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
+            else:
+                parameter.zero_()
+    order = torch.Generator().manual_seed(2)
+    x, y = task.train
+    losses, valid, norms = [], [float(nn.functional.mse_loss(model(task.valid[0]), task.valid[1]).detach())], []
+    permutation = torch.cat([torch.randperm(EXAMPLES, generator=order) for _ in range(2)])
+    for step in range(9):
+        chosen = permutation[step * 10 : step * 10 + 10]
+        loss = nn.functional.mse_loss(model(x[chosen]), y[chosen])
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        lr = 0.1 * (1 + math.cos(math.pi * step / 9)) / 2
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter -= lr * gradient
+        if step % 3 == 0:
+            losses.append(float(loss.detach()))
+            norms.append(sum(float(g.norm()) for g in gradients) / 4)
+        if step % 3 == 2:
+            valid.append(float(nn.functional.mse_loss(model(task.valid[0]), task.valid[1]).detach()))
+    assert history.train_loss == pytest.approx(losses, rel=1e-5)
+    assert history.mean_gradient_norm == pytest.approx(norms, rel=1e-5)
+    assert history.valid_loss == pytest.approx(valid, rel=1e-5)
+
+
+def test_training_lowers_the_loss():
+    history = run(steps=200, lr=0.1)
+    assert history.valid_loss[-1] < 0.5 * history.valid_loss[0]
+    assert not history.diverged
+
+
+@pytest.mark.parametrize(
+    ("steps", "validations", "at"),
+    [
+        (12, 3, [0, 4, 8, 12]),
+        (12, 12, list(range(13))),
+        (12, 1, [0, 12]),
+        (5, 30, [0, 1, 2, 3, 4, 5]),
+        (7, 2, [0, 3, 6, 7]),
+        (1, 30, [0, 1]),
+    ],
+)
+def test_validations_are_evenly_spread_and_the_last_step_has_one(steps, validations, at):
+    history = run(steps=steps, validations=validations)
+    every = max(1, steps // validations)
+    assert history.steps == at
+    assert history.gradient_steps == list(range(0, steps, every))
+
+
+def test_without_a_number_of_steps_the_task_decides():
+    recorder, history = recorded(sgd)
+    assert history.steps[-1] == len(recorder.rates) == 12
+    recorder, history = recorded(sgd, steps=5)
+    assert history.steps[-1] == len(recorder.rates) == 5
+
+
+def test_the_curves_of_a_history_have_one_length_each():
+    history = run(steps=10, validations=4)
+    assert len(history.steps) == len(history.valid_loss) == len(history.valid_metric)
+    assert len(history.gradient_steps) == len(history.train_loss) == len(history.mean_gradient_norm)
+    assert list(history.gradient_norm) == ["0.weight", "0.bias", "3.weight", "3.bias"]
+    assert {len(norms) for norms in history.gradient_norm.values()} == {len(history.gradient_steps)}
+    means = [sum(norms) / 4 for norms in zip(*history.gradient_norm.values(), strict=True)]
+    assert history.mean_gradient_norm == pytest.approx(means, rel=1e-6)
+    assert history.seconds_per_step > 0
+
+
+def test_a_history_is_plain_numbers():
+    history = run()
+    for name in ("train_loss", "valid_loss", "valid_metric", "mean_gradient_norm"):
+        assert {type(value) for value in getattr(history, name)} == {float}
+    assert {type(step) for step in history.steps + history.gradient_steps} == {int}
+    assert type(history.diverged) is bool
+    assert type(history.state_bytes) is int
+
+
+def test_the_first_validation_is_of_the_initialised_model():
+    history = run(small(), init="zero")
+    _, y = small().valid
+    assert history.valid_loss[0] == pytest.approx(float(y.square().mean()), rel=1e-6)
+    assert history.valid_metric[0] == pytest.approx(float(y.abs().mean()), rel=1e-6)
+
+
+def test_without_a_metric_the_metric_is_nan():
+    assert all(math.isnan(value) for value in run(small(metric=None)).valid_metric)
+
+
+def test_the_cosine_schedule_falls_from_lr_along_a_cosine_and_ends_at_zero():
+    recorder, _ = recorded(sgd, lr=0.03, steps=8)
+    expected = [0.03 * (1 + math.cos(math.pi * t / 8)) / 2 for t in range(8)]
+    assert recorder.rates == pytest.approx(expected, rel=1e-12)
+    assert recorder.rates[0] == 0.03
+    assert recorder.param_groups[0]["lr"] == 0
+
+
+def test_the_constant_schedule_stays_at_lr():
+    recorder, _ = recorded(sgd, lr=0.03, steps=8, schedule="constant")
+    assert recorder.rates == [0.03] * 8
+    assert recorder.param_groups[0]["lr"] == 0.03
+
+
+def test_schedules_start_at_one():
+    assert set(SCHEDULES) == {"constant", "cosine"}
+    assert all(factor(0) == 1 for factor in SCHEDULES.values())
+
+
+DIVERGING = {
+    "sgd": sgd,
+    "steepest, which sees the gradient": lambda model, lr: SteepestDescent(model.parameters(), L2(), lr),
+    "sign": lambda model, lr: SignDescent(model.parameters(), lr),
+}
+
+
+@pytest.mark.parametrize("optimizer", DIVERGING.values(), ids=DIVERGING)
+@pytest.mark.parametrize("validations", [1, 6, 30])
+def test_a_run_that_diverges_ends_with_an_infinite_loss_and_no_exception(optimizer, validations):
+    history = run(optimizer=optimizer, lr=1e10, steps=30, validations=validations)
+    assert history.diverged
+    assert history.valid_loss[-1] == math.inf
+    assert all(math.isfinite(loss) for loss in history.valid_loss[:-1])
+    assert len(history.steps) == len(history.valid_loss) == len(history.valid_metric)
+    assert history.steps == sorted(set(history.steps))
+    assert history.steps[-1] <= 30
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_where_it_appears():
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        value = nn.functional.mse_loss(output, target)
+        calls.append(1)
+        return value * math.nan if len(calls) == 4 else value
+
+    calls: list[int] = []
+    history = run(
+        small(loss=loss), lambda model, lr: SteepestDescent(model.parameters(), L2(), lr), steps=12, validations=1
+    )
+    # Calls 1 to 4: the first validation, and three steps.
+    assert history.diverged
+    assert history.steps == [0, 3]
+    assert history.valid_loss[1] == math.inf
+    assert math.isnan(history.valid_metric[1])
+
+
+def test_a_run_that_starts_from_an_infinite_loss_has_diverged():
+    task = small(loss=lambda output, target: nn.functional.mse_loss(output, target) * math.inf)
+    history = run(task)
+    assert history.diverged
+    assert history.valid_loss == [math.inf]
+    assert history.steps == [0]
+
+
+def test_an_error_that_is_not_divergence_passes_through():
+    class Broken(torch.optim.SGD):
+        def step(self, closure=None):  # noqa: ARG002
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(optimizer=lambda model, lr: Broken(model.parameters(), lr))
+
+
+PARAMETERS = 4 * 16 + 16 + 16 + 1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "state_bytes"),
+    [
+        (sgd, 0),
+        (lambda model, lr: torch.optim.SGD(model.parameters(), lr, momentum=0.9), 4 * PARAMETERS),
+        (adamw, 8 * PARAMETERS + 4 * 4),  # two moments, and a step count for each of four parameters
+        (lambda model, lr: SteepestDescent(model.parameters(), L2(), lr), 0),
+        (lambda model, lr: SignDescent(model.parameters(), lr, momentum=0.9), 4 * PARAMETERS),
+    ],
+    ids=["sgd", "sgd momentum", "adamw", "steepest", "sign momentum"],
+)
+def test_the_state_of_an_optimizer_is_counted_in_bytes(optimizer, state_bytes):
+    assert run(optimizer=optimizer, lr=1e-4).state_bytes == state_bytes
+
+
+def test_the_task_is_not_changed_by_training():
+    task = small()
+    before = copy.deepcopy((task.train, task.valid))
+    fingerprint = task.fingerprint()
+    run(task, lr=1.0)
+    torch.testing.assert_close((task.train, task.valid), before, rtol=0, atol=0)
+    assert task.fingerprint() == fingerprint
+
+
+def test_a_part_of_the_model_that_is_frozen_stays_and_has_no_gradient():
+    def model() -> nn.Module:
+        net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
+        net[0].requires_grad_(False)
+        return net
+
+    history = run(small(model=model), lambda m, lr: SteepestDescent(m.parameters(), L2(), lr, weight_decay=0.1))
+    assert all(math.isnan(norm) for norm in history.gradient_norm["0.weight"])
+    assert all(norm > 0 for norm in history.gradient_norm["2.weight"])
+    assert not history.diverged
+
+
+def test_optimizers_of_this_house_and_of_torch_train_the_curve():
+    optimizers = [
+        (sgd, 0.1),
+        (adamw, 0.01),
+        (lambda model, lr: Muon([p for p in model.parameters() if p.ndim == 2], lr), 0.1),
+        (lambda model, lr: SignDescent(model.parameters(), lr, mode="constrained"), 0.01),
+    ]
+    for optimizer, lr in optimizers:
+        history = run(curve(20), optimizer, "default", lr=lr, steps=100, validations=2)
+        assert history.valid_loss[-1] < history.valid_loss[0]
+
+
+def test_an_unknown_schedule_or_init_is_refused_with_the_known_ones():
+    with pytest.raises(UnknownName, match=r"no such schedule \(got 'linear'\). .*constant, cosine"):
+        run(schedule="linear")
+    with pytest.raises(UnknownName, match=r"no such init \(got 'hee'\). Did you mean he\?"):
+        run(init="hee")
+
+
+@pytest.mark.parametrize(("option", "value"), [("steps", 0), ("steps", -1), ("validations", 0), ("seed", -1)])
+def test_a_number_outside_its_range_is_refused(option, value):
+    with pytest.raises(InvalidArgument, match=rf"{option}.* \(got {value}\)"):
+        run(**{option: value})
