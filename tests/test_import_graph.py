@@ -23,7 +23,7 @@ ALLOWED = {
     "cli": {"compare", "tasks"},
     "__main__": {"cli"},
     "__init__": set(),
-    **dict.fromkeys(FOUNDATION, set()),
+    **{key: set() for key in FOUNDATION},
 }
 # A result can write its own page: the one import that goes up, made only when it is called.
 UPWARDS = {("compare", "report")}

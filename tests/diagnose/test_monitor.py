@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -127,6 +129,17 @@ def test_the_history_can_be_read_after_the_block_when_the_model_is_let_go():
         during = monitor.history
     assert monitor.history == during
     assert list(monitor.history["gradient_norm"]) == [name for name, _ in model.named_parameters()]
+
+
+def test_after_the_block_it_holds_no_model_alive():
+    model = network()
+    with Monitor(model) as monitor:
+        run(model, monitor)
+    weight = weakref.ref(model[0].weight)
+    del model
+    gc.collect()
+    assert weight() is None
+    assert monitor.history["step"] == list(range(6))
 
 
 def test_the_history_is_a_copy_and_a_new_one_at_each_reading():

@@ -61,7 +61,7 @@ def test_the_iterative_polar_factor_attains_most_of_the_dual_norm(shape, dtype):
         assert float((g * d).sum() / (nuclear * spectral)) >= 0.85
 
 
-@pytest.mark.parametrize("small", [1.0, 0.1, 1e-2, 4e-3])
+@pytest.mark.parametrize("small", [1.0, 0.1, 1e-2, 2e-3])
 def test_the_iterative_polar_factor_lifts_small_singular_values_and_keeps_the_singular_vectors(small):
     u, v = (torch.linalg.qr(gaussian((6, 6), seed)).Q for seed in (0, 1))
     g = u @ torch.diag(torch.tensor([1, 1, 0.5, 0.3, small, small], dtype=torch.float64)) @ v.T

@@ -116,18 +116,17 @@ def compare(
 def _gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: Listener) -> dict[Run, History]:
     """Execute what the protocol asks for until it asks for nothing."""
     running: dict[Future[History], Claim] = {}
-    queued: set[Run] = set()
     finished = store.finished()
     renewed = time.monotonic()
     with worker_processes(bench, workers) as (executor, function):
         try:
             while needed := next_runs(plan, _losses(finished)):
                 listener.known(_losses(finished), _expected(plan, finished, len(needed)))
-                if not queued.issuperset(needed):
-                    store.enqueue(needed)
-                    queued.update(needed)
                 # One more than there are workers, so that none waits while the storage writes.
-                while len(running) <= workers and (claim := store.claim()):
+                while len(running) <= workers:
+                    claim = store.claim() or (store.claim() if store.enqueue(needed) else None)
+                    if claim is None:
+                        break
                     listener.started(claim.run)
                     running[executor.submit(function, claim.run)] = claim
                 done, _ = wait(running, timeout=LEASE_SECONDS / 6, return_when=FIRST_COMPLETED)
@@ -146,7 +145,6 @@ def _gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: List
                 if not done and not running:  # what is left is run by other processes
                     time.sleep(0.5)
                     finished = store.finished()
-                    store.enqueue(next_runs(plan, _losses(finished)))
         except BrokenExecutor as error:
             raise SteepestError(
                 "the processes that train must live",

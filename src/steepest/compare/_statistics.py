@@ -1,4 +1,7 @@
-"""Paired intervals, and what may be concluded from many of them at once."""
+"""Paired intervals, and what may be concluded from many of them at once.
+
+scipy is imported where it is used: the processes that only train import this room too, and it costs half a second.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from steepest.compare._plan import Cell
 
@@ -67,9 +69,9 @@ class _Location(ABC):
     """Where paired differences lie: an estimate, a p-value, and an interval at any level.
 
     The interval is the hull of the percentile bootstrap's and of the classical small-sample one. The bootstrap alone
-    is too narrow for ten seeds: an optimizer against itself is called different in 9-17% of all trials with scipy's
-    BCa and in 8-11% with its percentile interval, where 5% is promised (see benchmarks). A subclass owes the statistic
-    and the classical test.
+    is too narrow for ten seeds: an optimizer against itself is called different in 9-21% of all trials with scipy's
+    BCa and in 9-11% with its percentile interval, where 5% is promised (benchmarks/results/statistics.md). A subclass
+    owes the statistic and the classical test.
     """
 
     def __init__(self, values: Floats) -> None:
@@ -78,6 +80,8 @@ class _Location(ABC):
         self._largest = max(1.0, float(np.abs(self.values[np.isfinite(self.values)]).max(initial=0.0)))
         sample = np.clip(self.values, -1e6 * self._largest, 1e6 * self._largest)
         self.estimate = float(self._with_infinities(self.statistic(sample)))
+        from scipy import stats
+
         bootstrap = stats.bootstrap(
             (sample,), self.statistic, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0)
         )
@@ -118,11 +122,15 @@ class _Mean(_Location):
         return np.mean(sample, axis=axis)
 
     def classical_p(self) -> float:
+        from scipy import stats
+
         if np.all(self.values == self.values[0]):  # no spread to divide by
             return float(self.estimate == 0)
         return float(2 * stats.t.sf(abs(self.estimate) / float(stats.sem(self.values)), len(self.values) - 1))
 
     def classical_interval(self, alpha: float) -> tuple[float, float]:
+        from scipy import stats
+
         half = float(stats.t.ppf(1 - alpha / 2, len(self.values) - 1) * stats.sem(self.values))
         return self.estimate - half, self.estimate + half
 
@@ -134,11 +142,15 @@ class _Median(_Location):
         return np.median(sample, axis=axis)
 
     def classical_p(self) -> float:
+        from scipy import stats
+
         # Ties count against both sides, as they do in the order statistics.
         fewer = min(int(np.sum(self.values <= 0)), int(np.sum(self.values >= 0)))
         return min(1.0, float(2 * stats.binom.cdf(fewer, len(self.values), 0.5)))
 
     def classical_interval(self, alpha: float) -> tuple[float, float]:
+        from scipy import stats
+
         # The k-th smallest and largest value bound the median with error 2 P(Bin(n, 1/2) < k).
         n = len(self.values)
         k = int(np.sum(2 * stats.binom.cdf(np.arange((n + 1) // 2), n, 0.5) <= alpha))
@@ -160,7 +172,9 @@ def compare_pairs(losses: Mapping[Cell, Floats], steps: Mapping[Cell, Floats]) -
 
     Holm's procedure over all pairs and both measures: the m-th smallest p-value of M is granted
     ALPHA / (M - m + 1), and the first that misses its level ends the deciding. The chance that any "better" is wrong
-    is then at most ALPHA.
+    is then at most ALPHA, as far as the differences of the seeds seen tell what other seeds would do. That holds for
+    alternatives that are alike (their differences are symmetric); it cannot hold for a rare disaster that none of the
+    seeds has shown: where one run in ten ruins the mean, ten seeds miss it in a third of all trials.
 
     Args:
         losses: Final validation loss by cell, one a seed in the same order; all finite.
@@ -222,6 +236,8 @@ def more_seeds(differences: Floats, alpha: float) -> int | None:
     >>> more_seeds([1.0, -0.5, 1.5, 0.5, -0.2], alpha=0.05)
     14
     """
+    from scipy import stats
+
     values = np.asarray(differences, dtype=np.float64)
     n, mean, spread = len(values), abs(float(np.mean(values))), float(np.std(values, ddof=1))
     if mean == 0:

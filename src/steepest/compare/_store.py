@@ -27,6 +27,7 @@ LEASE_SECONDS = 120.0
 """A run whose owner has not been heard of for so long is given to another."""
 
 _STUDY = "steepest"
+_QUEUE_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Store:
     """
 
     def __init__(self, url: str | None, identity: Mapping[str, Any], cells: Collection[Cell]) -> None:
+        self._waiting = 0
         self._finished: dict[Run, History] = {}
         self._owner = {"host": socket.gethostname(), "pid": os.getpid()}
         self._distributions: dict[str, BaseDistribution] = {
@@ -89,15 +91,24 @@ class Store:
                 self._finished[run] = History(**json.loads(trial.user_attrs["history"]))
         return dict(self._finished)
 
-    def enqueue(self, runs: Collection[Run]) -> None:
-        """Queue the runs that nobody has queued, claimed or finished; free those whose owner is gone."""
+    def enqueue(self, runs: Collection[Run]) -> int:
+        """Queue the first of the runs that nobody has queued, claimed or finished; free those whose owner is gone.
+
+        The queue is kept short, as every claim reads all of it.
+
+        Returns:
+            How many runs are waiting in the queue.
+        """
         for trial in self._trials(TrialState.RUNNING):
             if self._is_abandoned(trial):
                 with _quiet():
                     self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        known = {_run_of(trial) for trial in self._trials(TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)}
+        trials = self._trials(TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
+        known = {_run_of(trial) for trial in trials}
+        self._waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         for run in runs:
-            if run not in known:
+            if run not in known and self._waiting < _QUEUE_LENGTH:
+                self._waiting += 1
                 self._study.add_trial(
                     create_trial(
                         state=TrialState.WAITING,
@@ -111,14 +122,17 @@ class Store:
                         user_attrs={"notch": run.notch},
                     )
                 )
+        return self._waiting
 
     def claim(self) -> Claim | None:
-        """Take the first run of the queue, or None if the queue is empty."""
-        if not self._trials(TrialState.WAITING):
+        """Take the first run of the queue; None if the queue, as `enqueue` last saw it, is empty."""
+        if not self._waiting:
             return None
+        self._waiting -= 1
         with _quiet():
             trial = self._study.ask()
         if "notch" not in trial.user_attrs:  # another process took the last one just now
+            self._waiting = 0
             self._study.tell(trial, state=TrialState.FAIL)
             return None
         claim = Claim(trial, _run_of(trial))

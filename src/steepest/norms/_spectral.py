@@ -63,7 +63,7 @@ class Spectral(Norm):
             if len(indices) == 1:
                 maps[indices[0]] = self.duality_map(gs[indices[0]])
             else:
-                maps.update(zip(indices, self.duality_map(torch.stack([gs[i] for i in indices])), strict=True))
+                maps.update(zip(indices, self.duality_map(torch.stack([gs[i] for i in indices])).unbind(), strict=True))
         return [maps[i] for i in range(len(gs))]
 
 

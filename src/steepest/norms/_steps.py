@@ -33,7 +33,7 @@ def penalized_step(norm: Norm, g: Float[Tensor, ...], alpha: float) -> Float[Ten
     tensor([-0.7000,  0.7000])
     """
     _check("alpha", alpha)
-    return norm.duality_map(g) * (norm.dual_norm(g) * (-alpha / 2))
+    return norm.duality_map(g).mul_(norm.dual_norm(g) * (-alpha / 2))
 
 
 def constrained_step(norm: Norm, g: Float[Tensor, ...], radius: float) -> Float[Tensor, ...]:
@@ -55,13 +55,13 @@ def constrained_step(norm: Norm, g: Float[Tensor, ...], radius: float) -> Float[
     tensor([-0.1000,  0.1000])
     """
     _check("radius", radius)
-    return norm.duality_map(g) * -radius
+    return norm.duality_map(g).mul_(-radius)
 
 
 def constrained_steps(norm: Norm, gs: Sequence[Tensor], radius: float) -> list[Tensor]:
     """Return `constrained_step` of each tensor by itself, at once where the norm is faster so."""
     _check("radius", radius)
-    return [direction * -radius for direction in norm.duality_maps(gs)]
+    return [direction.mul_(-radius) for direction in norm.duality_maps(gs)]
 
 
 def _check(name: str, value: float) -> None:

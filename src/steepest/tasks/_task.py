@@ -119,12 +119,12 @@ class Task:
         metrics: list[float] = []
         weights: list[int] = []
         for start in range(0, size, _EVALUATION_BATCH):
-            indices = torch.arange(start, min(start + _EVALUATION_BATCH, size))
-            *inputs, target = (tensor.to(device) for tensor in _take(self.valid, indices))
+            stop = min(start + _EVALUATION_BATCH, size)
+            *inputs, target = (tensor.to(device) for tensor in _slice(self.valid, start, stop))
             output = model(*inputs)
             losses.append(self.loss(output, target))
             metrics.append(float(self.metric(output, target)) if self.metric else math.nan)
-            weights.append(len(indices))
+            weights.append(stop - start)
         model.train(training)
         weighted = torch.tensor(weights, dtype=torch.float64) / size
         loss = float(torch.stack(losses).cpu().double() @ weighted)
@@ -207,6 +207,10 @@ def _take(data: Dataset[Any] | tuple[Tensor, ...], indices: Tensor) -> Batch:
     if isinstance(data, TensorDataset):
         return list(data[indices])
     return cast(Batch, default_collate([data[int(i)] for i in indices]))
+
+
+def _slice(data: Dataset[Any] | tuple[Tensor, ...], start: int, stop: int) -> Batch:
+    return [t[start:stop] for t in data] if isinstance(data, tuple) else _take(data, torch.arange(start, stop))
 
 
 def _check_data(field: str, data: Any) -> None:
