@@ -242,3 +242,27 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     assert "to go on: steepest compare --task own:task --out o" in err
     wait_until(lambda: all(is_gone(pid) for pid in workers), seconds=20)
     assert not states(database) & {"RUNNING"}
+
+
+@pytest.mark.slow
+def test_two_that_share_a_storage_share_the_runs_and_come_to_the_same_results(tmp_path):
+    (tmp_path / "own.py").write_text(TASK.format(steps=150))
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    arguments = [
+        "compare",
+        "--task",
+        "own:task",
+        "--seeds",
+        "4",
+        "--rates",
+        "5",
+        "--workers",
+        "1",
+        "--storage",
+        storage,
+    ]
+    both = [start(*arguments, "--out", out, cwd=tmp_path) for out in ("a", "b")]
+    assert [process.wait(timeout=180) for process in both] == [0, 0]
+    assert (tmp_path / "a/results.csv").read_bytes() == (tmp_path / "b/results.csv").read_bytes()
+    runs = finished(tmp_path / "shared.db")
+    assert len(runs) <= 1.1 * len(set(runs)), "two that meet at the same queue may now and then both fill it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
 
+from steepest._random import seeded
 from steepest.diagnose import Monitor
-from steepest.errors import NonFiniteGradient, UnknownName
+from steepest.errors import InvalidArgument, NonFiniteGradient, UnknownName
 from steepest.init import Initializer, initialize
 from steepest.tasks import Task
 
@@ -39,7 +41,7 @@ class History:
         mean_gradient_norm: Mean over the parameters of the L2 norm of each one's gradient.
         gradient_norm: The L2 norm of the gradient of each parameter, by name.
         diverged: Whether the loss or a gradient stopped being finite.
-        seconds_per_step: Median time of a training step, without validation.
+        seconds_per_step: Time of a training step without validation, the median over the stretches between validations.
         state_bytes: Bytes of the optimizer's tensors at the end.
     """
 
@@ -81,7 +83,7 @@ def train(
         seed: Any integer >= 0.
         steps: Training steps; the task's own number by default.
         schedule: A name in `SCHEDULES`: "cosine" (lr (1 + cos(pi t / steps)) / 2) or "constant".
-        validations: How many times to validate after the start, evenly spread.
+        validations: How many times to validate after the start, at most; evenly spread, and after the last step.
         device: Where to train.
 
     Returns:
@@ -93,14 +95,17 @@ def train(
     if schedule not in SCHEDULES:
         raise UnknownName.among("schedule", schedule, SCHEDULES)
     factor = SCHEDULES[schedule]
-    steps = steps or task.steps
+    steps = task.steps if steps is None else steps
+    for name, value, least in (("steps", steps, 1), ("validations", validations, 1), ("seed", seed, 0)):
+        if value < least:
+            raise InvalidArgument(f"{name} must be at least {least}", got=value, remedy=f"Pass {name} >= {least}.")
     model = task.build(seed)
     initialize(model, init, torch.Generator().manual_seed(seed))
     model.to(device).train()
     stepper = optimizer(model, lr)
     decay = LambdaLR(stepper, lambda step: factor(step / steps))
     batches = task.batches(torch.Generator().manual_seed(seed))
-    every = max(1, steps // validations)
+    every = math.ceil(steps / validations)
     validated, losses, metrics, times = [0], [], [], []
 
     def validate() -> bool:
@@ -109,11 +114,10 @@ def train(
         metrics.append(metric)
         return math.isfinite(loss)
 
-    with torch.random.fork_rng(devices=_cuda(device)), Monitor(model, every=every) as monitor:
-        torch.manual_seed(seed)
+    with seeded(seed, device), Monitor(model, every=every) as monitor:
         finite = validate()
-        for step, batch in zip(range(steps), batches, strict=False):
-            start = time.perf_counter()
+        start, since = _clock(device), 0
+        for step, batch in zip(range(steps if finite else 0), batches, strict=False):
             stepper.zero_grad()
             loss = task.batch_loss(model, [tensor.to(device) for tensor in batch])
             loss.backward()
@@ -123,14 +127,14 @@ def train(
             except (NonFiniteGradient, torch.linalg.LinAlgError):
                 finite = False
             decay.step()
-            times.append(time.perf_counter() - start)
-            if finite and ((step + 1) % every == 0 or step + 1 == steps):
+            if not finite or (step + 1) % every == 0 or step + 1 == steps:
                 validated.append(step + 1)
-                finite = validate()
+                times.append((_clock(device) - start) / (step + 1 - since))
+                finite = finite and validate()
+                start, since = _clock(device), step + 1
             if not finite:
                 break
-    if not finite and math.isfinite(losses[-1]):
-        validated.append(len(times))
+    if len(losses) < len(validated):  # a gradient that was not finite ended the run before it could be validated
         losses.append(math.inf)
         metrics.append(math.nan)
     history = monitor.history
@@ -143,7 +147,7 @@ def train(
         mean_gradient_norm=history["mean_gradient_norm"],
         gradient_norm=history["gradient_norm"],
         diverged=not finite,
-        seconds_per_step=float(torch.tensor(times).median()) if times else math.nan,
+        seconds_per_step=statistics.median(times) if times else math.nan,
         state_bytes=sum(
             value.numel() * value.element_size()
             for state in stepper.state.values()
@@ -153,5 +157,8 @@ def train(
     )
 
 
-def _cuda(device: str) -> list[torch.device]:
-    return [torch.device(device)] if device.startswith("cuda") else []
+def _clock(device: str) -> float:
+    """Return the time in seconds once the device has done what it was told."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
+from steepest._random import seeded
 from steepest.errors import InvalidArgument, SteepestError, UnknownName
 from steepest.norms import L2, LInf, Norm
 from steepest.optim import SignDescent, SteepestDescent, muon_norm
@@ -140,9 +141,10 @@ def check_candidate(candidate: Candidate, task: Task) -> None:
     model = task.build(seed=0)
     batch = next(task.batches(torch.Generator().manual_seed(0)))
     try:
-        optimizer = candidate.build(model, candidate.lr)
-        task.batch_loss(model, batch).backward()
-        optimizer.step()
+        with seeded(0):
+            optimizer = candidate.build(model, candidate.lr)
+            task.batch_loss(model, batch).backward()
+            optimizer.step()
     except Exception as error:
         reason = str(error) if isinstance(error, SteepestError) else f"{type(error).__name__}: {error}"
         raise InvalidArgument(

@@ -24,6 +24,7 @@ from steepest.train import History
 __all__ = ["DEFAULT_OPTIMIZERS", "compare"]
 
 DEFAULT_OPTIMIZERS = ("sgd", "momentum", "adamw", "sign", "muon")
+"""What is compared where nobody says what."""
 
 
 def compare(

@@ -234,7 +234,7 @@ def more_seeds(differences: Floats, alpha: float) -> int | None:
     at least 1; None if that is more than 1,000.
 
     >>> more_seeds([1.0, -0.5, 1.5, 0.5, -0.2], alpha=0.05)
-    14
+    23
     """
     from scipy import stats
 

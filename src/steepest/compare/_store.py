@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from steepest.compare._plan import Cell, Run
 from steepest.errors import StorageError
@@ -66,12 +67,7 @@ class Store:
             "seed": IntDistribution(0, 2**31),
         }
         with _storage_errors(url), _quiet():
-            self._study = optuna.create_study(
-                storage=url,
-                study_name=_STUDY,
-                sampler=optuna.samplers.RandomSampler(seed=0),
-                load_if_exists=True,
-            )
+            self._study = _open_study(url)
             known = self._study.user_attrs.get("identity")
             if known is None:
                 self._study.set_user_attr("identity", dict(identity))
@@ -166,6 +162,19 @@ class Store:
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states)
+
+
+def _open_study(url: str | None) -> optuna.Study:
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    for patience in (0.1, 0.5, 2.0, None):
+        try:
+            return optuna.create_study(storage=url, study_name=_STUDY, sampler=sampler, load_if_exists=True)
+        except (OperationalError, IntegrityError):
+            # Two processes that open a new storage at once trip over each other's tables.
+            if patience is None:
+                raise
+            time.sleep(patience)
+    raise AssertionError("unreachable")
 
 
 def _run_of(trial: FrozenTrial | optuna.Trial) -> Run:

@@ -73,7 +73,8 @@ class Monitor:
         norms = torch.full((len(self._parameters),), math.nan, device=loss.device)
         if held:
             indices, gradients = zip(*held, strict=True)
-            norms[list(indices)] = torch.stack(torch._foreach_norm(list(gradients))).float()
+            dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+            norms[list(indices)] = torch.stack(torch._foreach_norm(dense)).float()
         self._steps.append(step)
         self._losses.append(loss.detach())
         self._norms.append(norms)

@@ -56,12 +56,12 @@ class Initializer(ABC):
             if module.padding_idx is not None:
                 parameter[module.padding_idx] = 0
             return filled
-        if name == "bias" or ("bias" in name and isinstance(module, (*_WEIGHT_LAYERS, nn.RNNBase))):
+        if name == "bias" or ("bias" in name and isinstance(module, (*_WEIGHT_LAYERS, *_RECURRENT_LAYERS))):
             return _constant(parameter, 0.0)
         if isinstance(module, nn.MultiheadAttention) and name == "in_proj_weight":
             filled = [self.weight(part, generator) for part in parameter.chunk(3)]
             return f"{filled[0][0]}, per projection", filled[0][1]
-        if isinstance(module, nn.RNNBase) and name.startswith("weight"):
+        if isinstance(module, _RECURRENT_LAYERS) and name.startswith("weight"):
             gates = parameter.shape[0] // module.hidden_size
             filled = [self.weight(part, generator) for part in parameter.chunk(max(gates, 1))]
             return f"{filled[0][0]}, per gate", filled[0][1]
@@ -71,6 +71,7 @@ class Initializer(ABC):
 
 
 _NORM_LAYERS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
+_RECURRENT_LAYERS = (nn.RNNBase, nn.RNNCellBase)
 _WEIGHT_LAYERS = (nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.modules.conv._ConvNd)
 
 
@@ -132,6 +133,10 @@ class He(Initializer):
     """
 
     mode: Literal["fan_in", "fan_out"] = "fan_in"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("fan_in", "fan_out"):
+            raise InvalidArgument('mode must be "fan_in" or "fan_out"', got=self.mode, remedy="Choose one of them.")
 
     def weight(self, weight: Tensor, generator: Generator) -> tuple[str, float]:
         """Fill with N(0, 2/fan)."""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from steepest.errors import UnknownName
+
 __all__ = ["InitRow", "InitTable"]
 
 
@@ -40,7 +42,10 @@ class InitTable:
 
     def __getitem__(self, parameter: str) -> InitRow:
         """Return the row of the named parameter."""
-        return next(row for row in self.rows if row.parameter == parameter)
+        for row in self.rows:
+            if row.parameter == parameter:
+                return row
+        raise UnknownName.among("parameter", parameter, [row.parameter for row in self.rows])
 
     def __str__(self) -> str:
         width = max((len(row.parameter) for row in self.rows), default=0)

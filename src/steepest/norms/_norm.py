@@ -26,15 +26,15 @@ class Norm(ABC):
     """
 
     @abstractmethod
-    def __call__(self, x: Float[Tensor, ...]) -> Float[Tensor, ""]:
+    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return ||x|| as a tensor without dimensions."""
 
     @abstractmethod
-    def dual_norm(self, g: Float[Tensor, ...]) -> Float[Tensor, ""]:
+    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return ||g||_* as a tensor without dimensions."""
 
     @abstractmethod
-    def duality_map(self, g: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return d(g), a new tensor of g's shape."""
 
     def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:

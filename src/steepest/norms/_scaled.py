@@ -39,15 +39,15 @@ class Scaled(Norm):
         if not (math.isfinite(self.by) and self.by > 0):
             raise InvalidArgument("a norm is scaled by a finite number above 0", got=self.by, remedy="Pass by > 0.")
 
-    def __call__(self, x: Float[Tensor, ...]) -> Float[Tensor, ""]:
+    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return by * norm(x)."""
         return self.norm(x) * self.by
 
-    def dual_norm(self, g: Float[Tensor, ...]) -> Float[Tensor, ""]:
+    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return norm_*(g) / by."""
         return self.norm.dual_norm(g) / self.by
 
-    def duality_map(self, g: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return norm's duality map / by."""
         return self.norm.duality_map(g) / self.by
 

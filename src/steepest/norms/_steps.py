@@ -14,7 +14,7 @@ from steepest.norms._norm import Norm
 __all__ = ["constrained_step", "constrained_steps", "penalized_step"]
 
 
-def penalized_step(norm: Norm, g: Float[Tensor, ...], alpha: float) -> Float[Tensor, ...]:
+def penalized_step(norm: Norm, g: Float[Tensor, "*shape"], alpha: float) -> Float[Tensor, "*shape"]:
     """Return the minimiser of <g, u> + (1/alpha) ||u||^2, which is u = -(alpha/2) ||g||_* d(g).
 
     The minimum is -(alpha/4) ||g||_*^2. In the L2 norm this is gradient descent with learning rate alpha/2.
@@ -36,7 +36,7 @@ def penalized_step(norm: Norm, g: Float[Tensor, ...], alpha: float) -> Float[Ten
     return norm.duality_map(g).mul_(norm.dual_norm(g) * (-alpha / 2))
 
 
-def constrained_step(norm: Norm, g: Float[Tensor, ...], radius: float) -> Float[Tensor, ...]:
+def constrained_step(norm: Norm, g: Float[Tensor, "*shape"], radius: float) -> Float[Tensor, "*shape"]:
     """Return the minimiser of <g, u> over ||u|| <= radius, which is u = -radius d(g).
 
     The minimum is -radius ||g||_*: minus the linear minimisation oracle of the ball.

@@ -23,18 +23,28 @@ class L2(Norm):
     tensor([0.6000, 0.8000])
     """
 
-    def __call__(self, x: Float[Tensor, ...]) -> Float[Tensor, ""]:
+    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return sqrt(sum x_i^2)."""
-        return torch.linalg.vector_norm(x)
+        scale = _largest_entry(x)
+        return torch.linalg.vector_norm(x / scale) * scale
 
-    def dual_norm(self, g: Float[Tensor, ...]) -> Float[Tensor, ""]:
+    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return sqrt(sum g_i^2)."""
-        return torch.linalg.vector_norm(g)
+        return self(g)
 
-    def duality_map(self, g: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return g / ||g||, and 0 at 0."""
-        norm = torch.linalg.vector_norm(g)
-        return g / torch.where(norm > 0, norm, 1)
+        direction = g / _largest_entry(g)
+        norm = torch.linalg.vector_norm(direction)
+        return direction.div_(torch.where(norm > 0, norm, 1))
+
+
+def _largest_entry(x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Return max |x_i|, or 1 where that is 0: divided by it, no square leaves the range of the dtype."""
+    if not x.numel():
+        return x.new_ones(())
+    largest = torch.stack(torch.aminmax(x)).abs().amax()
+    return torch.where(largest > 0, largest, 1)
 
 
 @dataclass(frozen=True)
@@ -46,14 +56,14 @@ class LInf(Norm):
     (tensor(4.), tensor(7.), tensor([ 1., -1.]))
     """
 
-    def __call__(self, x: Float[Tensor, ...]) -> Float[Tensor, ""]:
+    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return max |x_i|."""
         return torch.linalg.vector_norm(x, ord=float("inf"))
 
-    def dual_norm(self, g: Float[Tensor, ...]) -> Float[Tensor, ""]:
+    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return sum |g_i|."""
         return torch.linalg.vector_norm(g, ord=1)
 
-    def duality_map(self, g: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return sign(g)."""
         return torch.sign(g)

@@ -34,7 +34,7 @@ def muon_norm(parameter: Tensor) -> Norm:
         )
     spectral = Spectral() if parameter.ndim == 2 else Flattened(Spectral())
     rows = parameter.shape[0]
-    return Scaled(spectral, by=max(1.0, rows * rows / parameter.numel()) ** -0.5)
+    return Scaled(spectral, by=max(1.0, rows * rows / max(1, parameter.numel())) ** -0.5)
 
 
 class Muon(SteepestDescent):
@@ -68,26 +68,18 @@ class Muon(SteepestDescent):
         nesterov: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(
-            [group for given in _groups(params) for group in _split_by_norm(given)],
-            lr=lr,
-            mode="constrained",
-            momentum=momentum,
-            nesterov=nesterov,
-            **options,
-        )
+        super().__init__(params, lr=lr, mode="constrained", momentum=momentum, nesterov=nesterov, **options)
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of matrices and kernels, split so that every part has one norm; the other options are copied.
 
-def _groups(params: ParamsT) -> list[dict[str, Any]]:
-    given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
-    return given if given and isinstance(given[0], dict) else [{"params": given}]
-
-
-def _split_by_norm(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """Split a group so that every part has one norm; the other options are copied."""
-    members: Any = group["params"]
-    parts: dict[Norm, list[Any]] = {}
-    for member in [members] if isinstance(members, Tensor) else members:
-        parameter = member[1] if isinstance(member, tuple) else member
-        parts.setdefault(muon_norm(parameter), []).append(member)
-    return [{**group, "params": part, "norm": norm} for norm, part in parts.items()]
+        Raises:
+            InvalidArgument: If a parameter has fewer than two dimensions.
+        """
+        members: Any = param_group["params"]
+        parts: dict[Norm, list[Any]] = {}
+        for member in [members] if isinstance(members, Tensor) else members:
+            parameter = member[1] if isinstance(member, tuple) else member
+            parts.setdefault(muon_norm(parameter), []).append(member)
+        for norm, part in parts.items():
+            super().add_param_group({**param_group, "params": part, "norm": norm})

@@ -87,6 +87,10 @@ class SteepestDescent(Optimizer):
         }
         super().__init__(params, options)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs; torch's own leaves `nonfinite` out."""
+        return {**super().__getstate__(), "nonfinite": self.nonfinite}
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters; see `torch.optim.Optimizer.add_param_group`.
 
@@ -158,7 +162,7 @@ class SteepestDescent(Optimizer):
         gradients: dict[torch.device, list[Tensor]] = {}
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is None:
+                if parameter.grad is None or not parameter.grad.numel():
                     continue
                 if parameter.grad.layout != torch.strided:
                     raise InvalidArgument(
@@ -223,6 +227,9 @@ def _check_options(options: dict[str, Any]) -> None:
         raise InvalidArgument(
             'mode must be "penalized" or "constrained"', got=options["mode"], remedy="Choose one of them."
         )
+    for name in ("lr", "weight_decay", "momentum"):
+        if not isinstance(options[name], (int, float, Tensor)):
+            raise InvalidArgument(f"{name} must be a number", got=options[name], remedy="Pass a float.")
     for name in ("lr", "weight_decay"):
         value = float(options[name])
         if not (math.isfinite(value) and value >= 0):

@@ -56,7 +56,8 @@ def curve(width: int = 40, depth: int = 1) -> Task:
 
 def _target(x: NDArray[np.float64]) -> NDArray[np.float64]:
     t = 10 * x
-    low, high = np.floor(t), np.ceil(t)
+    low = np.floor(t)
+    high = low + 1  # ceil(t), but at whole t, where the formula would leave the curve for 0
     return (t - low) * np.sin(12345 * high) - (t - high) * np.sin(12345 * low)
 
 

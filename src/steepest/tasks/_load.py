@@ -36,7 +36,14 @@ def load(name: str) -> Task:
     if ":" not in name:
         raise UnknownName.among("task", name, TASKS, also=", or your own as module:attribute")
     found = load_attribute(name)
-    task = found() if callable(found) else found
+    try:
+        task = found() if callable(found) else found
+    except Exception as error:  # a user's own function may raise anything
+        raise ImportFailed(
+            "a function at module:attribute must make its task without arguments",
+            got=name,
+            remedy=f"It said: {type(error).__name__}: {error}",
+        ) from error
     if not isinstance(task, Task):
         raise InvalidArgument(
             f"{name} must be a steepest.tasks.Task or a function that returns one",

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
+from steepest._random import seeded
 from steepest.errors import InvalidArgument, TaskError
 
 __all__ = ["Batch", "Task"]
@@ -85,8 +86,7 @@ class Task:
         Raises:
             TaskError: If the model's function does not return a module.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model: Any = self.model()
         if not isinstance(model, nn.Module):
             raise TaskError(
@@ -113,22 +113,23 @@ class Task:
     def evaluate(self, model: nn.Module, device: torch.device | str = "cpu") -> tuple[float, float]:
         """Return the mean validation loss and metric (nan without one), in evaluation mode."""
         training = model.training
-        model.eval()
         size = _length(self.valid)
-        losses: list[Tensor] = []
-        metrics: list[float] = []
-        weights: list[int] = []
-        for start in range(0, size, _EVALUATION_BATCH):
-            stop = min(start + _EVALUATION_BATCH, size)
-            *inputs, target = (tensor.to(device) for tensor in _slice(self.valid, start, stop))
-            output = model(*inputs)
-            losses.append(self.loss(output, target))
-            metrics.append(float(self.metric(output, target)) if self.metric else math.nan)
-            weights.append(stop - start)
-        model.train(training)
-        weighted = torch.tensor(weights, dtype=torch.float64) / size
-        loss = float(torch.stack(losses).cpu().double() @ weighted)
-        return loss, float(torch.tensor(metrics, dtype=torch.float64) @ weighted)
+        model.eval()
+        try:
+            parts = [self._evaluate_part(model, start, device) for start in range(0, size, _EVALUATION_BATCH)]
+        finally:
+            model.train(training)
+        loss, metric = torch.tensor(parts, dtype=torch.float64).T @ torch.tensor(
+            [min(_EVALUATION_BATCH, size - start) / size for start in range(0, size, _EVALUATION_BATCH)],
+            dtype=torch.float64,
+        )
+        return float(loss), float(metric)
+
+    def _evaluate_part(self, model: nn.Module, start: int, device: torch.device | str) -> tuple[float, float]:
+        stop = min(start + _EVALUATION_BATCH, _length(self.valid))
+        *inputs, target = (tensor.to(device) for tensor in _slice(self.valid, start, stop))
+        output = model(*inputs)
+        return float(self.loss(output, target)), float(self.metric(output, target)) if self.metric else math.nan
 
     @property
     def metric_name(self) -> str:
@@ -148,7 +149,8 @@ class Task:
         batch = next(self.batches(torch.Generator().manual_seed(0)))
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch)
         try:
-            loss: Any = self.batch_loss(model, batch)
+            with seeded(0):
+                loss: Any = self.batch_loss(model, batch)
         except Exception as error:
             raise TaskError(
                 f"the model and the loss must take the training data, of shapes {shapes}",
