@@ -75,6 +75,22 @@ def test_nothing_that_is_queued_claimed_or_finished_is_queued_again(url):
     assert len(trials(url)) == len(RUNS)
 
 
+def test_a_run_that_two_processes_queued_at_once_is_made_once(url):
+    first, second = Store(url, IDENTITY, CELLS), Store(url, IDENTITY, CELLS)
+    first.enqueue(RUNS[:1])
+    second._trials = lambda *_states: []  # what the second saw before the first wrote
+    second.enqueue(RUNS[:1])
+    del second._trials
+    assert first.claim().run == RUNS[0]
+    assert second.claim() is None
+
+
+def test_the_queue_stays_short(url):
+    store = Store(url, IDENTITY, CELLS)
+    many = [Run(CELLS[0], notch, 0) for notch in range(40)]
+    assert store.enqueue(many) == len(trials(url)) == 16
+
+
 def test_a_run_given_up_is_queued_again(url):
     store = Store(url, IDENTITY, CELLS)
     store.enqueue(RUNS[:1])

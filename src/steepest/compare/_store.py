@@ -29,6 +29,7 @@ LEASE_SECONDS = 120.0
 
 _STUDY = "steepest"
 _QUEUE_LENGTH = 16
+_ALIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,8 @@ class Store:
         """
         for trial in self._trials(TrialState.RUNNING):
             if self._is_abandoned(trial):
-                with _quiet():
-                    self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        trials = self._trials(TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
+                self._close(trial.number)
+        trials = self._trials(*_ALIVE)
         known = {_run_of(trial) for trial in trials}
         self._waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         for run in runs:
@@ -122,18 +122,24 @@ class Store:
 
     def claim(self) -> Claim | None:
         """Take the first run of the queue; None if the queue, as `enqueue` last saw it, is empty."""
-        if not self._waiting:
-            return None
-        self._waiting -= 1
-        with _quiet():
-            trial = self._study.ask()
-        if "notch" not in trial.user_attrs:  # another process took the last one just now
-            self._waiting = 0
-            self._study.tell(trial, state=TrialState.FAIL)
-            return None
-        claim = Claim(trial, _run_of(trial))
-        self.renew(claim)
-        return claim
+        while self._waiting:
+            self._waiting -= 1
+            with _quiet():
+                trial = self._study.ask()
+            if "notch" not in trial.user_attrs:  # another process took the last one just now
+                self._waiting = 0
+                self._close(trial.number)
+                continue
+            run = _run_of(trial)
+            alike = [t for t in self._trials(*_ALIVE) if _run_of(t) == run]
+            if any(t.number < trial.number for t in alike):  # two processes queued it at once: the first stands
+                self._close(trial.number)
+            elif not any(t.number == trial.number and "owner" in t.user_attrs for t in alike):
+                claim = Claim(trial, run)
+                self.renew(claim)
+                return claim
+            # Else two took the same one, as SQLite cannot lock a row; should both run it, the first result stands.
+        return None
 
     def renew(self, claim: Claim) -> None:
         """Say that this process is alive and still has the run."""
@@ -144,12 +150,11 @@ class Store:
         """Keep a run's result; if another process took the run over meanwhile, that one's stands."""
         with _quiet(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             claim.trial.set_user_attr("history", json.dumps(dataclasses.asdict(history)))
-            self._study.tell(claim.trial, history.valid_loss[-1])
+            self._study.tell(claim.trial, history.valid_loss[-1], skip_if_finished=True)
 
     def give_up(self, claim: Claim) -> None:
         """Close a run without a result; it will be queued again when it is needed."""
-        with _quiet():
-            self._study.tell(claim.trial, state=TrialState.FAIL, skip_if_finished=True)
+        self._close(claim.trial.number)
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get("owner")
@@ -160,8 +165,13 @@ class Store:
             return True
         return time.time() - owner["seen"] > LEASE_SECONDS
 
+    def _close(self, number: int) -> None:
+        with _quiet(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=states)
+        # A trial without a notch is what `ask` makes of an empty queue, until whoever asked closes it.
+        return [t for t in self._study.get_trials(deepcopy=False, states=states) if "notch" in t.user_attrs]
 
 
 def _open_study(url: str | None) -> optuna.Study:
