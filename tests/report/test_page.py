@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import pytest
@@ -5,6 +6,7 @@ from playwright.sync_api import sync_playwright
 
 from steepest.compare import Budget, compare
 from steepest.errors import OutputError
+from steepest.report._report import _digits
 from steepest.tasks import digits
 
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
@@ -148,6 +150,13 @@ def test_the_page_names_no_address_it_could_ask(report):
 
 def test_what_a_user_typed_is_shown_and_not_run(report):
     assert "--task &lt;/script&gt;&lt;b&gt;digits" in report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.97, "0.970"), (1234.0, "1.23e+03"), (-0.5, "-0.500"), (math.inf, "∞"), (-math.inf, "−∞")]
+)
+def test_numbers_keep_their_digits_and_their_sign(value, shown):
+    assert _digits(value) == shown
 
 
 def test_a_report_that_cannot_be_written_is_an_error_and_leaves_nothing(comparison, tmp_path):

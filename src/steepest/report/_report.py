@@ -26,7 +26,7 @@ def write_report(comparison: Comparison, path: Path, command: str = "") -> Path:
         OutputError: If the file cannot be written.
     """
     environment = Environment(loader=PackageLoader("steepest.report", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(number=_number, steps=_steps, size=_size, duration=_duration)
+    environment.filters.update(number=_number, digits=_digits, steps=_steps, size=_size, duration=_duration)
     page = environment.get_template("report.html.jinja").render(**_content(comparison, command))
     write_text(path, page)
     return path
@@ -109,7 +109,14 @@ def _resource(name: str) -> str:
 
 
 def _number(value: float) -> str:
-    return "" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.3g}"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return "" if math.isnan(value) else f"{value:.3g}"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits, also where the last are zeros, so that a column can be read down."""
+    return _number(value) if not math.isfinite(value) else f"{value:#.3g}".rstrip(".")
 
 
 def _steps(value: float) -> str:

@@ -2,6 +2,7 @@
 (() => {
   const root = document.documentElement;
   const figures = [];
+  const heights = new Map();
   const style = () => getComputedStyle(root);
   const colours = () => {
     const css = style();
@@ -21,7 +22,9 @@
     // The page's own buttons are the legend: they work with a keyboard and for all charts at once.
     figure.layout.showlegend = false;
     figure.layout.autosize = true;
-    figure.layout.height ??= Math.max(300, Math.min(420, 0.6 * element.clientWidth));
+    const height = figure.layout.height ?? Math.max(300, Math.min(420, 0.6 * element.clientWidth));
+    heights.set(element, { screen: height, print: figure.layout.height ?? 260 });
+    figure.layout.height = height;
     Plotly.newPlot(element, figure.data, figure.layout, { responsive: true, displayModeBar: false, scrollZoom: false });
     figures.push(element);
   }
@@ -49,10 +52,10 @@
   const closed = document.querySelectorAll("details:not([open])");
   addEventListener("beforeprint", () => {
     closed.forEach((element) => { element.open = true; });
-    figures.forEach((element) => Plotly.relayout(element, { width: 680, "font.color": "#000000" }));
+    figures.forEach((element) => Plotly.relayout(element, { width: 680, height: heights.get(element).print, "font.color": "#000000" }));
   });
   addEventListener("afterprint", () => {
-    figures.forEach((element) => Plotly.relayout(element, { width: null, autosize: true }));
+    figures.forEach((element) => Plotly.relayout(element, { width: null, height: heights.get(element).screen, autosize: true }));
     repaint();
   });
 })();
