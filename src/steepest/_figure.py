@@ -56,7 +56,7 @@ def figure(x: str, y: str, **layout: Any) -> go.Figure:
 
 
 def log_axis(values: Iterable[float]) -> dict[str, Any]:
-    """Return the options of a logarithmic axis: ticks at 1, 2 and 5 over a short range, at powers of ten over a long.
+    """Return the options of a logarithmic axis with at least three ticks; a linear one over too short a range.
 
     Args:
         values: What is drawn along the axis; only finite positive numbers count.
@@ -64,10 +64,13 @@ def log_axis(values: Iterable[float]) -> dict[str, Any]:
     shown = [value for value in values if 0 < value < math.inf]
     if not shown:
         return {"type": "log"}
-    low, high = math.log10(min(shown)), math.log10(max(shown))
-    digits = (1, 2, 5) if high - low < 2 else (1,)
-    ticks = [digit * 10.0**k for k in range(math.floor(low) - 1, math.ceil(high) + 2) for digit in digits]
-    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    low, high = min(shown), max(shown)
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    for digits in ((1,), (1, 2, 5), range(1, 10)):
+        ticks = [digit * 10.0**k for k in decades for digit in digits]
+        if sum(low <= tick <= high for tick in ticks) >= 3:
+            return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    return {"type": "linear"}
 
 
 def band(

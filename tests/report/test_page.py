@@ -96,6 +96,18 @@ def test_a_series_is_toggled_in_all_charts_with_the_keyboard(open_page):
 
 
 @pytest.mark.browser
+def test_a_series_has_one_colour_in_all_charts(open_page):
+    page = open_page()
+    colours = page.evaluate(
+        """[...document.querySelectorAll('.figure')].flatMap(element => element.data
+            .filter(trace => trace.legendgroup === 'adamw + zero' && trace.mode.startsWith('lines') && !trace.fill)
+            .map(trace => trace.line.color))"""
+    )
+    assert len(colours) == 3, "loss, rates and the gradients of its init"
+    assert len(set(colours)) == 1
+
+
+@pytest.mark.browser
 def test_every_figure_is_drawn_and_fits(open_page):
     page = open_page()
     figures = page.locator(".figure")

@@ -215,7 +215,7 @@ class Comparison:
                 columns = zip(*(h.mean_gradient_norm[: len(shortest)] for h in histories), strict=True)
                 steps[self.label(cell)] = shortest
                 norms[self.label(cell)] = [statistics.median(column) for column in columns]
-        return GradientNormDisplay(steps, norms)
+        return GradientNormDisplay(steps, norms, {self.label(cell): i for i, cell in enumerate(self.plan.cells)})
 
     def layer_gradients(self, cell: Cell) -> LayerGradientDisplay:
         """Return the gradient norm of every parameter in the first final run of a cell."""

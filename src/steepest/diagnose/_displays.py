@@ -24,16 +24,21 @@ class GradientNormDisplay:
     Attributes:
         steps: The recorded steps of each curve, by the curve's name.
         norms: The mean gradient norms at these steps.
+        palette: Each curve's place in the palette, so that it has the colour that it has elsewhere; by default its
+            own order.
     """
 
     steps: Mapping[str, Sequence[int]]
     norms: Mapping[str, Sequence[float]]
+    palette: Mapping[str, int] | None = None
 
     def plot(self) -> go.Figure:
         """Draw the curves on a logarithmic scale; zeros, which it has no place for, are left out."""
         drawing = figure("step", "mean gradient norm")
         drawing.update_yaxes(log_axis(norm for norms in self.norms.values() for norm in norms))
-        for i, (name, norms) in enumerate(self.norms.items()):
+        palette = self.palette or {name: i for i, name in enumerate(self.norms)}
+        for name, norms in self.norms.items():
+            i = palette[name]
             drawing.add_scatter(
                 x=list(self.steps[name]),
                 y=[norm if norm > 0 else None for norm in norms],
