@@ -80,14 +80,14 @@ def _compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
 ) -> None:
     """Tune, run and compare optimizers and inits on one task; started again, it goes on where it was."""
-    from steepest.compare import Budget, RichProgress, compare, require_writable
+    from steepest.compare import Budget, RichProgress, compare, require_writable, without_password
     from steepest.compare import as_json as to_json
     from steepest.tasks import load
 
     loaded = load(task)
     folder = out or Path("runs") / loaded.name
     require_writable(folder)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     progress = RichProgress(console) if console.is_terminal and not as_json else None
     command = shlex.join(["steepest", *sys.argv[1:]])
     try:
@@ -111,6 +111,8 @@ def _compare(
         with contextlib.suppress(OSError):
             folder.rmdir()  # only if nothing is in it
         raise
+    if storage:
+        command = shlex.join(["steepest", *(word.replace(storage, without_password(storage)) for word in sys.argv[1:])])
     report = comparison.write(folder, command)
     if as_json:
         typer.echo(json.dumps(to_json(comparison, command), indent=2))
@@ -123,7 +125,7 @@ def _names(text: str) -> list[str]:
 
 
 def _show(comparison: Comparison, report: Path) -> None:
-    console = Console()
+    console = Console(markup=False)
     table = Table("", "rate", "loss", "95% interval", "to target", box=box.SIMPLE_HEAD)
     if comparison.metric_name:
         table.add_column(comparison.metric_name)

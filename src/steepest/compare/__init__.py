@@ -8,6 +8,7 @@ from steepest.compare._files import as_json, require_writable, write_text
 from steepest.compare._plan import Budget, Cell, Plan, Run
 from steepest.compare._progress import Listener, RichProgress
 from steepest.compare._statistics import ALPHA, Interval, Pair, compare_pairs, mean_interval, more_seeds
+from steepest.compare._store import without_password
 from steepest.compare._verdict import Verdict
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "mean_interval",
     "more_seeds",
     "require_writable",
+    "without_password",
     "write_text",
 ]

@@ -22,7 +22,7 @@ from steepest.compare._plan import Cell, Run
 from steepest.errors import StorageError
 from steepest.train import History
 
-__all__ = ["LEASE_SECONDS", "Claim", "Store"]
+__all__ = ["LEASE_SECONDS", "Claim", "Store", "without_password"]
 
 LEASE_SECONDS = 120.0
 """A run whose owner has not been heard of for so long is given to another."""
@@ -225,13 +225,17 @@ def _storage_errors(url: str | None) -> Generator[None, None, None]:
     except Exception as error:
         raise StorageError(
             "the storage must be a database that Optuna can open and write",
-            got=f"{_without_password(url)}: {type(error).__name__}: {str(error).splitlines()[0]}",
+            got=f"{without_password(url or 'memory')}: {type(error).__name__}: {str(error).splitlines()[0]}",
             remedy="Check the URL and its permissions, or leave --storage out to use a file in --out.",
         ) from error
 
 
-def _without_password(url: str | None) -> str:
-    scheme, separator, rest = (url or "memory").partition("://")
+def without_password(url: str) -> str:
+    """Return a storage URL as it may be shown.
+
+    >>> without_password("postgresql://me:secret@host/trial")
+    'postgresql://me@host/trial'
+    """
+    scheme, separator, rest = url.partition("://")
     credentials, at, place = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    return f"{scheme}{separator}{user}{at}{place}"
+    return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{place}"
