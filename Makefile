@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCHED := $(VENV)/.benched
 
-.PHONY: demo test lint types bench format clean
+.PHONY: demo test lint types browser bench format clean
 
 demo: $(INSTALLED)
 	$(BIN)/steepest compare --task digits --out runs/demo
 
-test: lint types
+test: lint types browser
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(INSTALLED)
@@ -19,6 +19,15 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/pyright
+
+# For the tests of the report: the Chromium on the PATH, else Debian's package, else Playwright's own.
+browser: $(INSTALLED)
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null 2>&1 && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	else \
+	  $(BIN)/playwright install chromium; \
+	fi
 
 bench: $(BENCHED)
 	$(BIN)/python -m benchmarks

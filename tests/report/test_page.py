@@ -1,4 +1,5 @@
 import math
+import os
 import shutil
 
 import pytest
@@ -32,7 +33,9 @@ def report(comparison, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    arguments = ["--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # Chromium's sandbox refuses root
+        arguments.append("--no-sandbox")
     with sync_playwright() as playwright:
         # With no browser on the path, the one that `make test` had Playwright install.
         browser = playwright.chromium.launch(executable_path=found, args=arguments)
