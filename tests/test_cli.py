@@ -238,19 +238,22 @@ def test_killed_three_times_it_ends_with_the_same_bytes_and_repeats_and_loses_no
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
-def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, workers):
     (tmp_path / "own.py").write_text(TASK.format(steps=150))
-    process = start("compare", "--task", "own:task", "--out", "o", cwd=tmp_path, output=subprocess.PIPE)
+    process = start(
+        "compare", "--task", "own:task", "--out", "o", "--workers", workers, cwd=tmp_path, output=subprocess.PIPE
+    )
     database = tmp_path / "o" / "study.db"
     wait_until(lambda: database.exists() and database.stat().st_size and len(finished(database)) >= 3)
-    workers = children(process.pid)
+    processes = children(process.pid)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the whole group
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == ""
     assert err.count("\n") == 1
-    assert "to go on: steepest compare --task own:task --out o" in err
-    wait_until(lambda: all(is_gone(pid) for pid in workers), seconds=20)
+    assert f"to go on: steepest compare --task own:task --out o --workers {workers}" in err
+    wait_until(lambda: all(is_gone(pid) for pid in processes), seconds=20)
     assert not states(database) & {"RUNNING"}
 
 

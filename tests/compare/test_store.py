@@ -118,6 +118,33 @@ def test_a_run_of_another_host_is_taken_over_only_when_its_lease_has_run_out(url
     assert (store.claim() is not None) == taken_over
 
 
+@pytest.mark.parametrize(("age", "taken_over"), [(0.0, False), (11.0, True)])
+def test_a_run_that_was_taken_and_never_signed_is_queued_again_soon(url, monkeypatch, age, taken_over):
+    store = Store(url, IDENTITY, CELLS)
+    store.enqueue(RUNS[:1])
+    store._study.ask()  # and then the process is killed
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + age)
+    store.enqueue(RUNS[:1])
+    assert (store.claim() is not None) == taken_over
+
+
+def test_of_two_that_took_the_same_run_the_last_to_sign_has_it(url, monkeypatch):
+    first, second = Store(url, IDENTITY, CELLS), Store(url, IDENTITY, CELLS)
+    first.enqueue(RUNS[:1])
+    second._owner = {"host": "elsewhere", "pid": 1}
+    sign = first.renew
+
+    def both_sign(claim):
+        sign(claim)
+        second.renew(claim)
+
+    monkeypatch.setattr(first, "renew", both_sign)
+    assert first.claim() is None
+    (trial,) = trials(url, TrialState.RUNNING)
+    assert trial.user_attrs["owner"]["host"] == "elsewhere"
+
+
 def test_a_run_claimed_by_a_living_process_is_left_to_it(url):
     first, second = Store(url, IDENTITY, CELLS), Store(url, IDENTITY, CELLS)
     first.enqueue(RUNS[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
 from steepest.compare._comparison import Comparison
 from steepest.compare._environment import environment
+from steepest.compare._interrupts import DeferredInterrupts
 from steepest.compare._plan import Budget, Cell, Plan, Run
 from steepest.compare._progress import Listener, Silent
 from steepest.compare._store import LEASE_SECONDS, Claim, Store
@@ -116,10 +118,10 @@ def compare(
 
 def _gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: Listener) -> dict[Run, History]:
     """Execute what the protocol asks for until it asks for nothing."""
-    running: dict[Future[History], Claim] = {}
+    running: dict[Claim, Future[History]] = {}
     finished = store.finished()
     renewed = time.monotonic()
-    with worker_processes(bench, workers) as (executor, function):
+    with DeferredInterrupts() as interrupts, worker_processes(bench, workers) as (executor, function):
         try:
             while needed := next_runs(plan, _losses(finished)):
                 listener.known(_losses(finished), _expected(plan, finished, len(needed)))
@@ -129,23 +131,23 @@ def _gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: List
                     if claim is None:
                         break
                     listener.started(claim.run)
-                    running[executor.submit(function, claim.run)] = claim
-                done, _ = wait(running, timeout=LEASE_SECONDS / 6, return_when=FIRST_COMPLETED)
-                for future in done:
-                    claim = running.pop(future)
-                    try:
-                        finished[claim.run] = future.result()
-                    except BaseException:
-                        store.give_up(claim)
-                        raise
+                    running[claim] = Future()  # until it is submitted; one worker trains while it is submitted
+                    with interrupts.allowed() if workers == 1 else contextlib.nullcontext():
+                        running[claim] = executor.submit(function, claim.run)
+                with interrupts.allowed():
+                    wait(running.values(), timeout=LEASE_SECONDS / 6, return_when=FIRST_COMPLETED)
+                    if not running:  # what is left is run by other processes
+                        time.sleep(0.5)
+                if not running:
+                    finished = store.finished()
+                for claim in [claim for claim, future in running.items() if future.done()]:
+                    finished[claim.run] = running[claim].result()
                     store.finish(claim, finished[claim.run])
+                    del running[claim]
                 if time.monotonic() > renewed + LEASE_SECONDS / 6:
                     renewed = time.monotonic()
-                    for claim in running.values():
+                    for claim in running:
                         store.renew(claim)
-                if not done and not running:  # what is left is run by other processes
-                    time.sleep(0.5)
-                    finished = store.finished()
         except BrokenExecutor as error:
             raise SteepestError(
                 "the processes that train must live",
@@ -153,7 +155,7 @@ def _gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: List
                 remedy="Often memory is short: try fewer --workers. Finished runs are kept; start again to go on.",
             ) from error
         finally:
-            for claim in running.values():
+            for claim in running:
                 store.give_up(claim)
     return finished
 

@@ -29,6 +29,7 @@ LEASE_SECONDS = 120.0
 
 _STUDY = "steepest"
 _QUEUE_LENGTH = 16
+_SIGNING_SECONDS = 10.0
 _ALIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 
@@ -130,15 +131,15 @@ class Store:
                 self._waiting = 0
                 self._close(trial.number)
                 continue
-            run = _run_of(trial)
-            alike = [t for t in self._trials(*_ALIVE) if _run_of(t) == run]
+            claim = Claim(trial, _run_of(trial))
+            self.renew(claim)
+            alike = [t for t in self._trials(*_ALIVE) if _run_of(t) == claim.run]
             if any(t.number < trial.number for t in alike):  # two processes queued it at once: the first stands
                 self._close(trial.number)
-            elif not any(t.number == trial.number and "owner" in t.user_attrs for t in alike):
-                claim = Claim(trial, run)
-                self.renew(claim)
+            elif any(t.number == trial.number and self._is_mine(t) for t in alike):
                 return claim
-            # Else two took the same one, as SQLite cannot lock a row; should both run it, the first result stands.
+            # Else two took the same one, as SQLite cannot lock a row: the last to sign has it. Should both run it, the
+            # first result stands, and they are the same.
         return None
 
     def renew(self, claim: Claim) -> None:
@@ -156,11 +157,14 @@ class Store:
         """Close a run without a result; it will be queued again when it is needed."""
         self._close(claim.trial.number)
 
+    def _is_mine(self, trial: FrozenTrial) -> bool:
+        return {**trial.user_attrs["owner"], "seen": None} == {**self._owner, "seen": None}
+
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get("owner")
-        if owner is None:  # its process died, or lives, between claiming and signing
+        if owner is None:  # its process is, or was stopped, between claiming and signing
             started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-            return time.time() - started > LEASE_SECONDS
+            return time.time() - started > _SIGNING_SECONDS
         if owner["host"] == self._owner["host"] and not _is_alive(owner["pid"]):
             return True
         return time.time() - owner["seen"] > LEASE_SECONDS
