@@ -227,6 +227,8 @@ def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, t
         ({"task": "digitz"}, UnknownName, "Did you mean digits"),
         ({"seeds": 2}, InvalidArgument, "at least 3 seeds"),
         ({"workers": 0}, InvalidArgument, "workers"),
+        ({"device": "cuda:99"}, InvalidArgument, "device must be one"),
+        ({"device": "gpu"}, InvalidArgument, "device must be one"),
         ({"baseline": "sdg"}, UnknownName, "Did you mean sgd"),
     ],
 )

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Any
 
+import torch
+
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
 from steepest.compare._comparison import Comparison
 from steepest.compare._environment import environment
@@ -83,6 +85,7 @@ def compare(
     budget = budget or Budget()
     if workers < 1:
         raise InvalidArgument("workers must be at least 1", got=workers, remedy="Pass 1 to run in this process.")
+    _require_device(device)
     task = load(task) if isinstance(task, str) else task
     candidates = _by_name("optimizer", [(c.name, c) for c in map(resolve_candidate, optimizers)])
     schemes = _by_name(
@@ -114,6 +117,17 @@ def compare(
         histories=finished,
         environment=environment(device),
     )
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidArgument(
+            "device must be one that torch can use here",
+            got=device,
+            remedy=f"Torch says: {str(error).splitlines()[0]}",
+        ) from error
 
 
 def _gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: Listener) -> dict[Run, History]:

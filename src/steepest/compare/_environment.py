@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ def environment(device: str = "cpu") -> dict[str, str]:
         "optuna": version("optuna"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
     }
 
