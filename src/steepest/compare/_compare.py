@@ -98,14 +98,14 @@ def compare(
         budget=budget,
         seeds=seeds,
     )
+    # Before the storage is opened, so that one of a task that cannot be trained never comes to be.
+    task.check()
+    for candidate in candidates.values():
+        check_candidate(candidate, task)
     steps = budget.steps or task.steps
-    identity = _identity(task, plan, steps, device)
-    store = Store(storage, identity, list(plan.cells))
+    store = Store(storage, _identity(task, plan, steps, device), list(plan.cells))
     finished = store.finished()
     if next_runs(plan, _losses(finished)):
-        task.check()
-        for candidate in candidates.values():
-            check_candidate(candidate, task)
         bench = Bench(task, candidates, schemes, steps, budget.schedule, device)
         finished = _gather(plan, store, bench, workers, listener or Silent())
     return Comparison(
