@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any, Literal, cast, overload
@@ -201,12 +200,10 @@ class SteepestDescent(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; the norms stay those that this optimizer was made with."""
-        state = {**state_dict, "param_groups": copy.copy(state_dict["param_groups"])}
-        state["param_groups"] = [
-            {**saved, "norm": group["norm"]}
-            for saved, group in zip(state["param_groups"], self.param_groups, strict=False)
-        ] + state["param_groups"][len(self.param_groups) :]
-        super().load_state_dict(state)
+        saved = state_dict["param_groups"]
+        # Where the numbers of groups differ, torch itself says so.
+        groups = [{**old, "norm": now["norm"]} for old, now in zip(saved, self.param_groups, strict=False)]
+        super().load_state_dict({**state_dict, "param_groups": groups + saved[len(groups) :]})
 
 
 def _steps(norm: Norm, vs: list[Tensor], lr: float, mode: Mode) -> list[Tensor]:
