@@ -137,8 +137,8 @@ def _gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: List
     renewed = time.monotonic()
     with DeferredInterrupts() as interrupts, worker_processes(bench, workers) as (executor, function):
         try:
-            while needed := next_runs(plan, _losses(finished)):
-                listener.known(_losses(finished), _expected(plan, finished, len(needed)))
+            while needed := next_runs(plan, losses := _losses(finished)):
+                listener.known(losses, _expected(plan, finished, len(needed)))
                 # One more than there are workers, so that none waits while the storage writes.
                 while len(running) <= workers:
                     claim = store.claim() or (store.claim() if store.enqueue(needed) else None)

@@ -140,8 +140,8 @@ class Comparison:
         """What may be said."""
         steps = {cell: [self.steps_to_target(run) for run in self.final_runs(cell)] for cell in self.plan.cells}
         return judge(
-            {cell: statistics.fmean(losses) for cell, losses in self.final_losses.items()},
-            {cell: statistics.median(of_cell) for cell, of_cell in steps.items()},
+            {cell: standing.loss.estimate for cell, standing in self.standings.items()},
+            {cell: standing.steps_to_target for cell, standing in self.standings.items()},
             compare_pairs(self.final_losses, steps),
             self.baseline_cell,
             self.target,
@@ -150,8 +150,12 @@ class Comparison:
 
     def table(self) -> list[Standing]:
         """Return the ranking, the lowest mean loss first."""
-        standings = [self._standing(cell) for cell in self.plan.cells]
-        return sorted(standings, key=lambda standing: standing.loss.estimate)
+        return sorted(self.standings.values(), key=lambda standing: standing.loss.estimate)
+
+    @functools.cached_property
+    def standings(self) -> dict[Cell, Standing]:
+        """Every cell's place in the ranking, in the order of the cells."""
+        return {cell: self._standing(cell) for cell in self.plan.cells}
 
     def _standing(self, cell: Cell) -> Standing:
         histories = self.final_histories(cell)
@@ -169,13 +173,11 @@ class Comparison:
 
     def ranking(self) -> RankingDisplay:
         """Return the ranking as a display."""
-        standings = {standing.cell: standing for standing in self.table()}
-        in_order = [standings[cell] for cell in self.plan.cells]
         return RankingDisplay(
-            [self.label(s.cell) for s in in_order],
-            [s.loss.estimate for s in in_order],
-            [s.loss.low for s in in_order],
-            [s.loss.high for s in in_order],
+            [self.label(cell) for cell in self.standings],
+            [standing.loss.estimate for standing in self.standings.values()],
+            [standing.loss.low for standing in self.standings.values()],
+            [standing.loss.high for standing in self.standings.values()],
         )
 
     def loss_curves(self) -> LossCurvesDisplay:
@@ -239,8 +241,7 @@ class Comparison:
         Raises:
             OutputError: If the file cannot be written.
         """
-        from steepest.report import (
-            write_report,
-        )  # a result must not need its page: the one import that goes up
+        # A result must not need its page: the one import that goes up.
+        from steepest.report import write_report
 
         return write_report(self, Path(path), command)

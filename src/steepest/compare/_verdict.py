@@ -93,7 +93,7 @@ def _about_steps(
 
 
 def _after(steps: float) -> str:
-    return "in fewer than half of its runs" if math.isinf(steps) else f"after {steps:.0f} steps in the median"
+    return "in at most half of its runs" if math.isinf(steps) else f"after {steps:.0f} steps in the median"
 
 
 def _more(pair: Pair) -> str:

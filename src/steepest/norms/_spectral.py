@@ -15,10 +15,6 @@ from steepest.norms._polar import polar_factor
 __all__ = ["Spectral"]
 
 
-# Up to so many entries, stacking matrices of one shape saves more calls than it costs in copies.
-_SMALL = 2**16
-
-
 @dataclass(frozen=True)
 class Spectral(Norm):
     """The largest singular value; the dual is the nuclear norm; d(g) = U V' of g = U S V'.
@@ -53,10 +49,10 @@ class Spectral(Norm):
         return polar_factor(g, exact=self.exact)
 
     def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
-        """Return the polar factors, those of small matrices of one shape computed as a stack."""
+        """Return the polar factors, those of matrices of one shape computed as a stack, which holds a copy of them."""
         alike: dict[tuple[object, ...], list[int]] = {}
         for i, g in enumerate(gs):
-            key = (g.shape, g.dtype, g.device) if g.ndim == 2 and g.numel() <= _SMALL else (i,)
+            key = (g.shape, g.dtype, g.device) if g.ndim == 2 else (i,)
             alike.setdefault(key, []).append(i)
         maps: dict[int, Tensor] = {}
         for indices in alike.values():

@@ -59,7 +59,7 @@ def constrained_step(norm: Norm, g: Float[Tensor, "*shape"], radius: float) -> F
 
 
 def constrained_steps(norm: Norm, gs: Sequence[Tensor], radius: float) -> list[Tensor]:
-    """Return `constrained_step` of each tensor by itself, at once where the norm is faster so."""
+    """Return `constrained_step` of each tensor by itself, at once where the norm is faster so (and memory allows)."""
     _check("radius", radius)
     return [direction.mul_(-radius) for direction in norm.duality_maps(gs)]
 

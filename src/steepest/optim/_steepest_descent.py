@@ -17,6 +17,7 @@ __all__ = ["Mode", "SteepestDescent"]
 
 Mode = Literal["penalized", "constrained"]
 
+# Up to so many entries a call costs more than its arithmetic.
 _SMALL = 2**16
 
 
