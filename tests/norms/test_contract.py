@@ -8,235 +8,385 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from tests.norms.points import (
+    Point,
+    added,
+    assert_close,
+    cast,
+    each,
+    gaussian,
+    generic,
+    inner,
+    is_zero,
+    largest,
+    parts,
+    points,
+    times,
+)
 
-from steepest.norms import L2, Flattened, LInf, Norm, Scaled, Spectral, penalized_step
+from steepest.norms import (
+    L1,
+    L2,
+    Blockwise,
+    Ellipsoid,
+    Flattened,
+    LInf,
+    Lp,
+    MaxColumn,
+    MaxRow,
+    Norm,
+    Nuclear,
+    Scaled,
+    Schatten,
+    Spectral,
+    Split,
+    duality_gap,
+    objective,
+    penalized_step,
+)
 
+EXACT = Spectral(exact=True)
 VECTORS = [(), (1,), (5,), (4, 3), (2, 3, 4)]
 MATRICES = [(4, 3), (3, 5), (3, 3), (1, 4), (2, 3, 4)]
 KERNELS = [(4, 3, 2, 2), (2, 3, 3), (2, 3)]
-CASES = {
+BLOCKS = {"bias": L1(), "kernel": Scaled(Flattened(EXACT), by=0.5), "table": MaxRow(), "weight": EXACT}
+# The last leaves blocks out.
+NETWORKS = [
+    {"weight": (4, 3), "bias": (4,), "kernel": (2, 3, 2), "table": (3, 2)},
+    {"weight": (2, 2), "bias": ()},
+]
+CASES: dict[str, tuple[Norm, list]] = {
+    "L1": (L1(), VECTORS),
     "L2": (L2(), VECTORS),
     "LInf": (LInf(), VECTORS),
-    "Spectral": (Spectral(exact=True), MATRICES),
+    "Lp(1.5)": (Lp(1.5), VECTORS),
+    "Lp(3)": (Lp(3), VECTORS),
+    "Lp(10)": (Lp(10), VECTORS),
+    "Ellipsoid, scalar": (Ellipsoid(torch.tensor(3.0)), VECTORS),
+    "Ellipsoid, one entry each": (Ellipsoid(gaussian((4, 3), seed=7).exp()), [(4, 3)]),
+    "Ellipsoid, one entry a column": (Ellipsoid(gaussian((3,), seed=8).exp()), [(3,), (4, 3), (2, 4, 3)]),
+    "Ellipsoid, one entry a row": (Ellipsoid(gaussian((4, 1), seed=9).exp()), [(4, 3), (2, 4, 3)]),
+    "Spectral": (EXACT, MATRICES),
+    "Nuclear": (Nuclear(), MATRICES),
+    "Schatten(1.5)": (Schatten(1.5), MATRICES),
+    "Schatten(4)": (Schatten(4), MATRICES),
+    "MaxRow": (MaxRow(), MATRICES),
+    "MaxColumn": (MaxColumn(), MATRICES),
+    "Scaled L1": (Scaled(L1(), by=2.5), VECTORS),
+    "Scaled L2": (Scaled(L2(), by=0.1), VECTORS),
     "Scaled LInf": (Scaled(LInf(), by=0.25), VECTORS),
-    "Scaled Spectral": (Scaled(Spectral(exact=True), by=3.0), MATRICES),
-    "Flattened Spectral": (Flattened(Spectral(exact=True)), KERNELS),
+    "Scaled Spectral": (Scaled(EXACT, by=3.0), MATRICES),
+    "Scaled Ellipsoid": (Scaled(Ellipsoid(torch.tensor([0.5, 2.0, 4.0])), by=3.0), [(3,), (4, 3)]),
+    "Split LInf, count": (Split(LInf(), 2), [(4,), (2, 3), (4, 1, 2)]),
+    "Split LInf, sizes, last dimension": (Split(LInf(), (1, 3), dim=-1), [(4,), (2, 4), (3, 2, 4)]),
+    "Split L2, count, dimension 1": (Split(L2(), 3, dim=1), [(2, 3), (1, 6, 2)]),
+    "Split Spectral, count": (Split(EXACT, 3), [(6, 3), (3, 4), (3, 2, 4)]),
+    "Split Spectral, sizes, dimension 1": (Split(EXACT, [2, 1], dim=1), [(4, 3), (1, 3), (2, 3, 2)]),
+    "Split MaxRow, count, last dimension": (Split(MaxRow(), 2, dim=-1), [(3, 4), (1, 2), (2, 3, 2)]),
+    "Flattened Spectral": (Flattened(EXACT), KERNELS),
+    "Flattened MaxRow": (Flattened(MaxRow()), KERNELS),
+    "Scaled Flattened Spectral": (Scaled(Flattened(EXACT), by=0.5), KERNELS),
+    "Split Scaled Spectral": (Split(Scaled(EXACT, by=2.0), 2), [(4, 3), (2, 2)]),
+    "Split Flattened Schatten": (Split(Flattened(Schatten(3)), (1, 3)), [(4, 2, 2), (4, 1, 2, 2)]),
+    "Blockwise, max": (Blockwise(BLOCKS, combine="max"), NETWORKS),
+    "Blockwise, l2": (Blockwise(BLOCKS, combine="l2"), NETWORKS),
+    "Blockwise, sum": (Blockwise(BLOCKS, combine="sum"), NETWORKS),
 }
 NORMS = [pytest.param(norm, shapes, id=name) for name, (norm, shapes) in CASES.items()]
 EVERY_NORM = pytest.mark.parametrize(("norm", "shapes"), NORMS)
 BOTH_DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
+# There are many norms.
+FEW = settings(max_examples=15)
+ALPHAS = st.floats(1e-3, 10)
 
 
-def gaussian(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def rank_one(shape: tuple[int, ...], seed: int) -> Tensor:
-    """An outer product over the dimensions, so that every matrix that can be read from it has rank 1."""
-    x = torch.ones((), dtype=torch.float64)
-    for i, size in enumerate(shape):
-        x = x.unsqueeze(-1) * gaussian((size,), seed + i)
-    return x
-
-
-def small_integers(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Ties, zeros and rows that depend on each other."""
-    return torch.randint(-1, 2, shape, generator=torch.Generator().manual_seed(seed)).double()
-
-
-def zeros(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.zeros(shape, dtype=torch.float64)
-
-
-KINDS = [gaussian, rank_one, small_integers, zeros]
-
-
-@st.composite
-def tensors(draw: st.DrawFn, shapes: list[tuple[int, ...]], count: int = 1) -> list[Tensor]:
-    """Some tensors of one of the shapes, each of any kind."""
-    shape = draw(st.sampled_from(shapes))
-    return [draw(st.sampled_from(KINDS))(shape, draw(st.integers(0, 10**6))) for _ in range(count)]
-
-
-def inner(a: Tensor, b: Tensor) -> float:
-    return float((a.double() * b.double()).sum())
+def by_formula(norm: Norm, g: Point, u: Point, alpha: float) -> float:
+    """<g, u> + ||u||^2 / alpha."""
+    return inner(g, u) + float(norm(u)) ** 2 / alpha
 
 
 @BOTH_DTYPES
 @EVERY_NORM
+@FEW
 @given(data=st.data())
 def test_the_duality_map_attains_the_dual_norm_with_a_unit_vector(norm, shapes, dtype, data):
-    (g,) = data.draw(tensors(shapes))
-    d = norm.duality_map(g.to(dtype))
-    tolerance = TOLERANCE[dtype]
-    assert inner(g, d) == pytest.approx(float(norm.dual_norm(g.to(dtype))), rel=tolerance)
-    assert float(norm(d)) == pytest.approx(1.0 if g.any() else 0.0, rel=tolerance)
+    (g,) = (cast(g, dtype) for g in data.draw(points(shapes)))
+    d = norm.duality_map(g)
+    assert inner(g, d) == pytest.approx(float(norm.dual_norm(g)), rel=TOLERANCE[dtype])
+    assert float(norm(d)) == pytest.approx(0.0 if is_zero(g) else 1.0, rel=TOLERANCE[dtype])
 
 
 @BOTH_DTYPES
 @EVERY_NORM
+@FEW
 @given(data=st.data())
 def test_no_vector_beats_the_dual_norm(norm, shapes, dtype, data):
-    g, x = data.draw(tensors(shapes, count=2))
-    size, dual = float(norm(x.to(dtype))), float(norm.dual_norm(g.to(dtype)))
+    g, x = (cast(x, dtype) for x in data.draw(points(shapes, count=2)))
+    size, dual = float(norm(x)), float(norm.dual_norm(g))
     slack = 1 + TOLERANCE[dtype]
     assert abs(inner(g, x)) <= size * dual * slack
     # Fenchel's inequality of the conjugate pair ||x||^2 / 2 and ||g||_*^2 / 2, and where it is tight.
     assert inner(g, x) <= (size**2 + dual**2) / 2 * slack
-    tight = norm.duality_map(g) * norm.dual_norm(g)
-    assert inner(g, tight) == pytest.approx(float(norm(tight) ** 2 + norm.dual_norm(g) ** 2) / 2, rel=1e-12)
+    tight = times(norm.duality_map(g), dual)
+    assert inner(g, tight) == pytest.approx((float(norm(tight)) ** 2 + dual**2) / 2, rel=3 * TOLERANCE[dtype])
 
 
-@BOTH_DTYPES
 @EVERY_NORM
+@FEW
 @given(data=st.data(), factor=st.floats(-1e3, 1e3).filter(lambda c: abs(c) > 1e-3))
-def test_norm_and_dual_norm_are_absolutely_homogeneous(norm, shapes, dtype, data, factor):
-    (x,) = (x.to(dtype) for x in data.draw(tensors(shapes)))
+def test_norm_and_dual_norm_are_absolutely_homogeneous(norm, shapes, data, factor):
+    (x,) = data.draw(points(shapes))
     for measure in (norm, norm.dual_norm):
-        assert float(measure(factor * x)) == pytest.approx(abs(factor) * float(measure(x)), rel=TOLERANCE[dtype])
+        assert float(measure(times(x, factor))) == pytest.approx(abs(factor) * float(measure(x)), rel=1e-12)
 
 
-@BOTH_DTYPES
 @EVERY_NORM
+@FEW
 @given(data=st.data())
-def test_norm_and_dual_norm_obey_the_triangle_inequality(norm, shapes, dtype, data):
-    x, y = (x.to(dtype) for x in data.draw(tensors(shapes, count=2)))
+def test_norm_and_dual_norm_obey_the_triangle_inequality(norm, shapes, data):
+    x, y = data.draw(points(shapes, count=2))
     for measure in (norm, norm.dual_norm):
-        assert float(measure(x + y)) <= float(measure(x) + measure(y)) * (1 + TOLERANCE[dtype])
+        assert float(measure(added(x, y))) <= float(measure(x) + measure(y)) * (1 + 1e-12)
 
 
 @EVERY_NORM
+@FEW
 @given(data=st.data())
 def test_norm_and_dual_norm_vanish_only_at_zero(norm, shapes, data):
-    (x,) = data.draw(tensors(shapes))
+    (x,) = data.draw(points(shapes))
     for measure in (norm, norm.dual_norm):
-        assert (float(measure(x)) > 0) == bool(x.any())
+        assert float(measure(x)) >= 0
+        assert (float(measure(x)) > 0) == (not is_zero(x))
 
 
 @EVERY_NORM
+@FEW
 @given(seed=st.integers(0, 10**6))
 def test_the_duality_map_turns_with_the_sign_of_the_gradient(norm, shapes, seed):
     for shape in shapes:
-        g = gaussian(shape, seed)
-        torch.testing.assert_close(norm.duality_map(-g), -norm.duality_map(g), rtol=0, atol=1e-12)
+        g = generic(shape, seed)
+        assert_close(norm.duality_map(times(g, -1)), times(norm.duality_map(g), -1), 1e-12)
+
+
+SCALES = [(torch.float64, k) for k in (-30, -15, -3, 3, 15, 30)] + [(torch.float32, k) for k in (-18, -9, 9, 18)]
 
 
 @EVERY_NORM
-@pytest.mark.parametrize("exponent", [-30, -15, -3, 3, 15, 30])
-def test_the_duality_map_does_not_depend_on_the_scale_of_the_gradient(norm, shapes, exponent):
+@pytest.mark.parametrize(("dtype", "exponent"), SCALES, ids=str)
+def test_the_scale_of_the_gradient_scales_the_norms_and_the_step_and_leaves_the_map(norm, shapes, dtype, exponent):
+    tolerance, scale = TOLERANCE[dtype], 10.0**exponent
     for shape in shapes:
-        g = gaussian(shape, seed=1)
-        d, scaled = norm.duality_map(g), norm.duality_map(g * 10.0**exponent)
-        torch.testing.assert_close(scaled, d, rtol=0, atol=1e-12)
-
-
-@EVERY_NORM
-def test_the_penalized_step_beats_a_thousand_competitors_and_has_the_known_optimal_value(norm, shapes):
-    alpha = 0.7
-    for i, shape in enumerate(shapes[-2:]):
-        g = gaussian(shape, seed=i)
-        generator = torch.Generator().manual_seed(i)
-
-        def objective(u: Tensor, g: Tensor = g) -> float:
-            return float((g * u).sum() + norm(u) ** 2 / alpha)
-
-        step = penalized_step(norm, g, alpha)
-        best = objective(step)
-        assert best == pytest.approx(-alpha / 4 * float(norm.dual_norm(g)) ** 2, rel=1e-12)
-        for k in range(500):
-            noise = torch.randn(shape, generator=generator, dtype=torch.float64) * step.abs().amax()
-            assert objective(noise) >= best
-            assert objective(step + noise * 10.0 ** (-k % 8)) >= best - 1e-12 * abs(best)
+        g = cast(generic(shape, seed=1), dtype)
+        large = times(g, scale)
+        assert_close(norm.duality_map(large), norm.duality_map(g), tolerance * largest(norm.duality_map(g)))
+        for measure in (norm, norm.dual_norm):
+            assert float(measure(large)) == pytest.approx(scale * float(measure(g)), rel=tolerance)
+        u = penalized_step(norm, g, alpha=0.7)
+        assert_close(times(penalized_step(norm, large, alpha=0.7), 1 / scale), u, 2 * tolerance * largest(u))
 
 
 @BOTH_DTYPES
 @EVERY_NORM
-@given(data=st.data(), alpha=st.floats(1e-3, 10))
+@FEW
+@given(data=st.data(), alpha=ALPHAS)
 def test_the_optimal_value_is_minus_a_quarter_alpha_dual_norm_squared(norm, shapes, dtype, data, alpha):
-    (g,) = (g.to(dtype) for g in data.draw(tensors(shapes)))
+    (g,) = (cast(g, dtype) for g in data.draw(points(shapes)))
     u = penalized_step(norm, g, alpha)
-    value = inner(g, u) + float(norm(u)) ** 2 / alpha
-    assert value == pytest.approx(-alpha / 4 * float(norm.dual_norm(g)) ** 2, rel=10 * TOLERANCE[dtype])
+    minimum = -alpha / 4 * float(norm.dual_norm(g)) ** 2
+    assert by_formula(norm, g, u, alpha) == pytest.approx(minimum, rel=10 * TOLERANCE[dtype])
+    assert float(objective(norm, g, u, alpha)) == pytest.approx(minimum, rel=10 * TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@EVERY_NORM
+def test_the_penalized_step_beats_a_thousand_random_competitors(norm, shapes):
+    alpha = 0.7
+    for i, shape in enumerate(shapes[-2:]):
+        g = generic(shape, seed=i)
+        step = penalized_step(norm, g, alpha)
+        best = by_formula(norm, g, step, alpha)
+        for k in range(500 // len(shapes[-2:])):
+            noise = times(generic(shape, seed=10_000 * i + k), largest(step))
+            assert by_formula(norm, g, noise, alpha) >= best
+            near = added(step, times(noise, 10.0 ** (-k % 8)))
+            assert by_formula(norm, g, near, alpha) >= best - 1e-12 * abs(best)
+
+
+def descend(norm: Norm, g: Point, u: Point, alpha: float, best: float) -> list[float]:
+    """The objective along plain (sub)gradient descent that aims just below `best`, with Polyak's steps."""
+    values: list[float] = []
+    for _ in range(30):
+        u = each(lambda part: part.detach().clone().requires_grad_(), u)
+        value = sum((a * b).sum() for a, b in zip(parts(g), parts(u), strict=True)) + norm(u) ** 2 / alpha
+        values.append(float(value.detach()))
+        slopes = torch.autograd.grad(value, parts(u))
+        steepness = sum(float(slope.square().sum()) for slope in slopes)
+        if steepness == 0:
+            break
+        rate = (values[-1] - best + 1e-6 * abs(best)) / steepness
+        moves = iter(slopes)
+        u = each(lambda part, rate=rate, moves=moves: part - rate * next(moves), u)
+    return values
+
+
+@EVERY_NORM
+def test_gradient_descent_on_the_objective_does_not_get_below_the_penalized_step(norm, shapes):
+    alpha = 0.7
+    for i, shape in enumerate(shapes[-2:]):
+        g = generic(shape, seed=i)
+        step = penalized_step(norm, g, alpha)
+        best = by_formula(norm, g, step, alpha)
+        noise = times(generic(shape, seed=i + 20), largest(step))
+        for start in (step, noise, added(step, times(noise, 0.01)), times(step, 2)):
+            values = descend(norm, g, start, alpha, best)
+            assert min(values) >= best - 1e-12 * abs(best)
+            # Competitors indeed: from far away they come nearer.
+            assert start is not noise or min(values) - best < 0.8 * (values[0] - best)
+
+
+@EVERY_NORM
+@FEW
+@given(data=st.data(), alpha=ALPHAS)
+def test_the_gap_of_any_step_is_what_it_misses_of_the_minimum_over_its_size(norm, shapes, data, alpha):
+    g, u = data.draw(points(shapes, count=2))
+    u = times(u, data.draw(st.floats(0.01, 10)))
+    gap = float(duality_gap(norm, g, u, alpha))
+    assert gap >= 0
+    if is_zero(g):
+        assert gap == (0 if is_zero(u) else math.inf)
+        return
+    size = alpha / 4 * float(norm.dual_norm(g)) ** 2
+    value = by_formula(norm, g, u, alpha)
+    assert gap == pytest.approx((value + size) / size, rel=1e-9, abs=1e-9)
+    assert float(objective(norm, g, u, alpha)) == pytest.approx(value, rel=1e-12, abs=1e-12 * size)
+
+
+@EVERY_NORM
+@FEW
+@given(data=st.data(), alpha=ALPHAS)
+def test_the_gap_is_zero_at_the_penalized_step_and_one_at_the_zero_step(norm, shapes, data, alpha):
+    (g,) = data.draw(points(shapes))
+    assert 0 <= float(duality_gap(norm, g, penalized_step(norm, g, alpha), alpha)) < 1e-12
+    at_rest = float(duality_gap(norm, g, times(g, 0), alpha))
+    assert at_rest == (0 if is_zero(g) else pytest.approx(1, rel=1e-12))
+
+
+@EVERY_NORM
+@FEW
+@given(data=st.data(), seed=st.integers(0, 10**6), alpha=ALPHAS)
+def test_a_step_one_in_a_thousand_beside_the_minimiser_has_a_gap_above_rounding(norm, shapes, data, seed, alpha):
+    shape = data.draw(st.sampled_from(shapes))
+    g, direction = generic(shape, seed), generic(shape, seed + 1)
+    u = penalized_step(norm, g, alpha)
+    beside = added(u, times(direction, 1e-3 * largest(u) / largest(direction)))
+    for wrong in (beside, times(u, 0.999), times(u, 1.001), times(u, -1)):
+        assert float(duality_gap(norm, g, wrong, alpha)) > 1e-12
+
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+
+
+@DTYPES
 @EVERY_NORM
 def test_shape_and_dtype_are_kept_and_half_precision_is_taken(norm, shapes, dtype):
+    eps = torch.finfo(dtype).eps
     for shape in shapes:
-        g = gaussian(shape, seed=2).to(dtype)
-        d = norm.duality_map(g)
-        assert (d.shape, d.dtype) == (g.shape, dtype)
+        g = cast(generic(shape, seed=2), dtype)
+        d, step = norm.duality_map(g), penalized_step(norm, g, alpha=0.1)
+        for part, direction, moved in zip(parts(g), parts(d), parts(step), strict=True):
+            assert (direction.shape, direction.dtype) == (moved.shape, moved.dtype) == (part.shape, dtype)
+        # A network may mix dtypes: its norms are float64.
         assert norm(g).shape == norm.dual_norm(g).shape == ()
-        assert norm(g).dtype == norm.dual_norm(g).dtype == dtype
-        assert float(norm(d)) == pytest.approx(1, rel=8 * torch.finfo(dtype).eps)
-        assert inner(g, d) == pytest.approx(float(norm.dual_norm(g)), rel=16 * torch.finfo(dtype).eps)
+        assert norm(g).dtype == norm.dual_norm(g).dtype == (torch.float64 if isinstance(g, dict) else dtype)
+        assert float(norm(d)) == pytest.approx(1, rel=8 * eps)
+        assert inner(g, d) == pytest.approx(float(norm.dual_norm(g)), rel=16 * eps)
+        assert duality_gap(norm, g, step, alpha=0.1).dtype == objective(norm, g, step, alpha=0.1).dtype == torch.float64
+        assert float(duality_gap(norm, g, step, alpha=0.1)) <= 32 * eps
 
 
 @EVERY_NORM
 def test_a_gradient_need_not_be_contiguous(norm, shapes):
     for shape in shapes:
-        g = gaussian(shape, seed=3)
-        if g.ndim < 2:
-            continue
-        strided = g.transpose(0, -1).contiguous().transpose(0, -1)
-        torch.testing.assert_close(norm.duality_map(strided), norm.duality_map(g), rtol=0, atol=1e-12)
-        torch.testing.assert_close(norm.dual_norm(strided), norm.dual_norm(g))
-
-
-@pytest.mark.parametrize(
-    ("norm", "shapes"),
-    [*NORMS, pytest.param(Spectral(), MATRICES, id="iterative"), pytest.param(Flattened(Spectral()), KERNELS, id="it")],
-)
-def test_the_maps_of_a_list_are_the_maps_one_by_one(norm, shapes):
-    gs = [gaussian(shape, seed) for seed, shape in enumerate([*shapes, *reversed(shapes), *shapes])]
-    gs[1] = gs[1].float()
-    gs[2] = torch.zeros_like(gs[2])
-    gs.append(gs[0].transpose(0, -1) if gs[0].ndim else gs[0])
-    maps = norm.duality_maps(gs)
-    assert len(maps) == len(gs)
-    for g, d in zip(gs, maps, strict=True):
-        alone = norm.duality_map(g)
-        assert (d.shape, d.dtype) == (alone.shape, alone.dtype)
-        torch.testing.assert_close(d, alone, rtol=0, atol=20 * TOLERANCE[g.dtype])
+        g = generic(shape, seed=3)
+        for strided in (
+            each(lambda part: part.transpose(0, -1).contiguous().transpose(0, -1) if part.ndim else part, g),
+            each(lambda part: torch.stack([part, part], dim=-1)[..., 0], g),
+            each(lambda part: part.flatten()[0].clone().expand(part.shape), g),
+        ):
+            dense = each(torch.Tensor.contiguous, strided)
+            assert_close(norm.duality_map(strided), norm.duality_map(dense), 1e-12 * largest(norm.duality_map(dense)))
+            assert_close(penalized_step(norm, strided, 0.1), penalized_step(norm, dense, 0.1), 1e-12 * largest(dense))
+            torch.testing.assert_close(norm(strided), norm(dense))
+            torch.testing.assert_close(norm.dual_norm(strided), norm.dual_norm(dense))
 
 
 @EVERY_NORM
-def test_the_maps_of_no_gradients_are_none(norm, shapes):
-    assert norm.duality_maps([]) == []
+def test_the_maps_and_steps_of_a_list_are_those_one_by_one(norm, shapes):
+    gs = [generic(shape, seed) for seed, shape in enumerate([*shapes, *reversed(shapes), *shapes])]
+    gs[0] = cast(gs[0], torch.float32)
+    gs[-1] = times(gs[-1], 0)
+    for together, alone in (
+        (norm.duality_maps(gs), [norm.duality_map(g) for g in gs]),
+        (norm.penalized_steps(gs, 0.1), [norm.penalized_step(g, 0.1) for g in gs]),
+    ):
+        assert len(together) == len(gs)
+        for g, result, expected in zip(gs, together, alone, strict=True):
+            assert_close(result, expected, 20 * TOLERANCE[parts(g)[0].dtype] * largest(expected))
+    assert norm.duality_maps([]) == norm.penalized_steps([], 0.1) == []
+
+
+@EVERY_NORM
+def test_the_pair_is_the_map_and_the_dual_norm(norm, shapes):
+    for shape in shapes:
+        g = generic(shape, seed=5)
+        direction, dual = norm.duality_pair(g)
+        assert_close(direction, norm.duality_map(g), 1e-12 * largest(direction))
+        torch.testing.assert_close(dual, norm.dual_norm(g), rtol=1e-12, atol=0)
+
+
+@EVERY_NORM
+def test_what_is_called_entrywise_can_be_taken_in_pieces(norm, shapes):
+    pieces: dict[bool, list] = {norm.map_is_entrywise: [norm.duality_map]}
+    pieces.setdefault(norm.step_factor is not None, []).append(lambda g: penalized_step(norm, g, alpha=0.1))
+    for shape in shapes if True in pieces else []:
+        g = generic(shape, seed=6)
+        for function in pieces[True]:
+            halves = torch.cat([function(half) for half in g.flatten().split(max(1, g.numel() // 2))])
+            assert torch.equal(halves.view(g.shape), function(g))
 
 
 @EVERY_NORM
 def test_inputs_are_not_changed_and_results_share_no_memory_with_them(norm, shapes):
     for shape in shapes:
-        g = gaussian(shape, seed=4)
-        before = g.clone()
-        results = [norm(g), norm.dual_norm(g), norm.duality_map(g), *norm.duality_maps([g, g])]
-        results.append(penalized_step(norm, g, alpha=0.1))
+        g = generic(shape, seed=4)
+        before = each(torch.clone, g)
+        results = [norm(g), norm.dual_norm(g), norm.duality_map(g), *norm.duality_maps([g, g]), *norm.duality_pair(g)]
+        results += [penalized_step(norm, g, alpha=0.1), *norm.penalized_steps([g, g], 0.1)]
+        results += [objective(norm, g, g, alpha=0.1), duality_gap(norm, g, g, alpha=0.1)]
         for result in results:
-            result.fill_(math.nan)
-        assert torch.equal(g, before)
+            each(lambda part: part.fill_(math.nan), result)
+        for part, original in zip(parts(g), parts(before), strict=True):
+            assert torch.equal(part, original)
 
 
 @EVERY_NORM
-def test_norms_are_equal_by_value_and_can_be_keys(norm, shapes):
-    twin = copy.deepcopy(norm)
-    assert twin == norm
-    assert hash(twin) == hash(norm)
-    assert {norm: 1}[twin] == 1
-    assert pickle.loads(pickle.dumps(norm)) == norm
+def test_norms_are_equal_by_value_can_be_keys_and_cannot_be_changed(norm, shapes):
+    for twin in (copy.deepcopy(norm), pickle.loads(pickle.dumps(norm))):
+        assert twin == norm
+        assert hash(twin) == hash(norm)
+        assert {norm: 1}[twin] == 1
+    with pytest.raises((AttributeError, TypeError)):
+        norm.something = 1
+
+
+@EVERY_NORM
+def test_an_exact_norm_is_itself_exactly(norm, shapes):
+    assert norm.exactly() == norm
 
 
 def test_different_norms_are_different():
     norms: list[Norm] = [norm for norm, _ in CASES.values()]
-    norms += [Spectral(), Scaled(LInf(), by=0.5), Flattened(Spectral())]
+    norms += [Spectral(), Scaled(LInf(), by=0.5), Flattened(Spectral()), Split(LInf(), 3), Blockwise({"bias": L1()})]
     assert len(set(norms)) == len(norms)
-
-
-@EVERY_NORM
-def test_a_norm_has_no_state_to_change(norm, shapes):
-    with pytest.raises((AttributeError, TypeError)):
-        norm.something = 1

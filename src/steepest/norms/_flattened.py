@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
 from steepest._shapes import Float
+from steepest.norms._matrix import check_matrix
 from steepest.norms._norm import Norm
 
 __all__ = ["Flattened"]
@@ -25,19 +27,37 @@ class Flattened(Norm):
 
     norm: Norm
 
-    def __call__(self, x: Float[Tensor, "out in *kernel"]) -> Float[Tensor, ""]:
+    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return the norm of the flattened kernel."""
-        return self.norm(x.flatten(1))
+        return self.norm(_matrix(x))
 
-    def dual_norm(self, g: Float[Tensor, "out in *kernel"]) -> Float[Tensor, ""]:
+    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return the dual norm of the flattened kernel."""
-        return self.norm.dual_norm(g.flatten(1))
+        return self.norm.dual_norm(_matrix(g))
 
-    def duality_map(self, g: Float[Tensor, "out in *kernel"]) -> Float[Tensor, "out in *kernel"]:
+    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return the duality map of the flattened kernel, in the kernel's shape."""
-        return self.norm.duality_map(g.flatten(1)).view_as(g)
+        return self.norm.duality_map(_matrix(g)).view(g.shape)
 
     def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
         """Return the duality maps of the flattened kernels, in the kernels' shapes."""
-        maps = self.norm.duality_maps([g.flatten(1) for g in gs])
-        return [direction.view_as(g) for direction, g in zip(maps, gs, strict=True)]
+        maps = self.norm.duality_maps([_matrix(g) for g in gs])
+        return [direction.view(g.shape) for direction, g in zip(maps, gs, strict=True)]
+
+    def duality_pair(self, g: Float[Tensor, "*shape"]) -> tuple[Tensor, Float[Tensor, ""]]:
+        """Return the pair of the flattened kernel, the map in the kernel's shape."""
+        direction, dual = self.norm.duality_pair(_matrix(g))
+        return direction.view(g.shape), dual
+
+    def penalized_step(self, g: Float[Tensor, "*shape"], alpha: float | Tensor) -> Float[Tensor, "*shape"]:
+        """Return the step of the flattened kernel, in the kernel's shape."""
+        return self.norm.penalized_step(_matrix(g), alpha).view(g.shape)
+
+    def exactly(self) -> Self:
+        """Return the same with nothing approximated in norm."""
+        return replace(self, norm=self.norm.exactly())
+
+
+def _matrix(kernel: Tensor) -> Tensor:
+    check_matrix(kernel, "Flattened")
+    return kernel.flatten(1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
@@ -49,8 +50,36 @@ class Scaled(Norm):
 
     def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return norm's duality map / by."""
-        return self.norm.duality_map(g) / self.by
+        return self.norm.duality_map(g).div_(self.by)
 
     def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
         """Return norm's duality maps / by."""
-        return [direction / self.by for direction in self.norm.duality_maps(gs)]
+        return [direction.div_(self.by) for direction in self.norm.duality_maps(gs)]
+
+    def duality_pair(self, g: Float[Tensor, "*shape"]) -> tuple[Tensor, Float[Tensor, ""]]:
+        """Return norm's pair / by."""
+        direction, dual = self.norm.duality_pair(g)
+        return direction.div_(self.by), dual / self.by
+
+    def penalized_step(self, g: Float[Tensor, "*shape"], alpha: float | Tensor) -> Float[Tensor, "*shape"]:
+        """Return norm's step with alpha / by^2."""
+        return self.norm.penalized_step(g, alpha / self.by / self.by)
+
+    def penalized_steps(self, gs: Sequence[Tensor], alpha: float | Tensor) -> list[Tensor]:
+        """Return norm's steps with alpha / by^2."""
+        return self.norm.penalized_steps(gs, alpha / self.by / self.by)
+
+    @property
+    def map_is_entrywise(self) -> bool:
+        """Whether norm's is."""
+        return self.norm.map_is_entrywise
+
+    @property
+    def step_factor(self) -> float | None:
+        """Norm's / by^2."""
+        factor = self.norm.step_factor
+        return None if factor is None else factor / self.by / self.by
+
+    def exactly(self) -> Self:
+        """Return the same with nothing approximated in norm."""
+        return replace(self, norm=self.norm.exactly())

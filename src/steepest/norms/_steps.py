@@ -1,27 +1,29 @@
-"""A norm turned into a step, in the two ways there are."""
+"""A norm turned into a step, in the two ways there are, and the certificate of a step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor
 
 from steepest._shapes import Float
 from steepest.errors import InvalidArgument
-from steepest.norms._norm import Norm
+from steepest.norms._norm import Distance, Norm, T
+from steepest.norms._points import check_shapes, double, inner, times
 
-__all__ = ["constrained_step", "constrained_steps", "penalized_step"]
+__all__ = ["constrained_step", "duality_gap", "objective", "penalized_step"]
 
 
-def penalized_step(norm: Norm, g: Float[Tensor, "*shape"], alpha: float) -> Float[Tensor, "*shape"]:
-    """Return the minimiser of <g, u> + (1/alpha) ||u||^2, which is u = -(alpha/2) ||g||_* d(g).
+def penalized_step(norm: Distance[T], g: T, alpha: float) -> T:
+    """Return the minimiser of <g, u> + d(u) / alpha, where a norm stands for d(u) = ||u||^2.
 
-    The minimum is -(alpha/4) ||g||_*^2. In the L2 norm this is gradient descent with learning rate alpha/2.
+    For a norm it is u = -(alpha/2) ||g||_* d(g) and the minimum -(alpha/4) ||g||_*^2. In the L2 norm this is
+    gradient descent with learning rate alpha/2.
 
     Args:
-        norm: The norm of the penalty.
-        g: The gradient, of any shape that the norm takes.
+        norm: The norm of the penalty, or another distance: `Power`, `KullbackLeibler`.
+        g: The gradient, of any shape that the norm takes; tensors by name for `Blockwise`.
         alpha: The weight of the penalty's inverse, >= 0.
 
     Raises:
@@ -33,21 +35,21 @@ def penalized_step(norm: Norm, g: Float[Tensor, "*shape"], alpha: float) -> Floa
     tensor([-0.7000,  0.7000])
     """
     _check("alpha", alpha)
-    return norm.duality_map(g).mul_(norm.dual_norm(g) * (-alpha / 2))
+    return norm.penalized_step(g, alpha)
 
 
-def constrained_step(norm: Norm, g: Float[Tensor, "*shape"], radius: float) -> Float[Tensor, "*shape"]:
+def constrained_step(norm: Norm[T], g: T, radius: float) -> T:
     """Return the minimiser of <g, u> over ||u|| <= radius, which is u = -radius d(g).
 
     The minimum is -radius ||g||_*: minus the linear minimisation oracle of the ball.
 
     Args:
         norm: The norm of the ball.
-        g: The gradient, of any shape that the norm takes.
+        g: The gradient, of any shape that the norm takes; tensors by name for `Blockwise`.
         radius: The radius of the ball, >= 0.
 
     Raises:
-        InvalidArgument: If the radius is negative or not finite.
+        InvalidArgument: If the radius is negative or not finite, or `norm` is a distance that is not a norm.
 
     >>> import torch
     >>> from steepest.norms import LInf
@@ -55,15 +57,64 @@ def constrained_step(norm: Norm, g: Float[Tensor, "*shape"], radius: float) -> F
     tensor([-0.1000,  0.1000])
     """
     _check("radius", radius)
-    return norm.duality_map(g).mul_(-radius)
+    if not isinstance(cast("object", norm), Norm):
+        raise InvalidArgument("a ball needs a norm", got=norm, remedy="Use penalized_step for other distances.")
+    return times(norm.duality_map(g), -radius)
 
 
-def constrained_steps(norm: Norm, gs: Sequence[Tensor], radius: float) -> list[Tensor]:
-    """Return `constrained_step` of each tensor by itself, at once where the norm is faster so (and memory allows)."""
-    _check("radius", radius)
-    return [direction.mul_(-radius) for direction in norm.duality_maps(gs)]
+def objective(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor, ""]:
+    """Return <g, u> + d(u) / alpha, what `penalized_step` minimises, in float64; nothing is approximated.
+
+    Args:
+        norm: The norm of the penalty, or another distance.
+        g: The gradient.
+        step: u, of g's shape.
+        alpha: The weight of the penalty's inverse, > 0.
+
+    Raises:
+        InvalidArgument: If alpha is not finite and above 0, or the shapes differ.
+
+    >>> import torch
+    >>> from steepest.norms import L2
+    >>> objective(L2(), torch.tensor([3.0, 4.0]), torch.tensor([-0.3, -0.4]), alpha=0.2)
+    tensor(-1.2500, dtype=torch.float64)
+    """
+    _check("alpha", alpha, positive=True)
+    check_shapes(g, step)
+    g, step = double(g), double(step)
+    return inner(g, step) + norm.exactly().distance(step) / alpha
 
 
-def _check(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise InvalidArgument(f"{name} must be a finite number >= 0", got=value, remedy=f"Pass {name} >= 0.")
+def duality_gap(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor, ""]:
+    """Certify a step, whichever optimizer took it: what it misses of the minimum, over the minimum's size, in float64.
+
+    For a norm, with ||g||_* exact,
+
+        gap = (<g, u> + ||u||^2/alpha + (alpha/4)||g||_*^2) / ((alpha/4)||g||_*^2)  >= 0,
+
+    0 at the minimiser and only there, 1 for the zero step. At g = 0 it is 0 for the zero step and infinite otherwise.
+
+    Args:
+        norm: The norm of the penalty, or another distance.
+        g: The gradient.
+        step: u, of g's shape.
+        alpha: The weight of the penalty's inverse, > 0.
+
+    Raises:
+        InvalidArgument: If alpha is not finite and above 0, or the shapes differ.
+
+    >>> import torch
+    >>> from steepest.norms import LInf
+    >>> g = torch.tensor([3.0, -4.0])
+    >>> duality_gap(LInf(), g, penalized_step(LInf(), g, alpha=0.2), alpha=0.2) < 1e-12
+    tensor(True)
+    """
+    _check("alpha", alpha, positive=True)
+    check_shapes(g, step)
+    return norm.exactly().duality_gap(double(g), double(step), alpha)
+
+
+def _check(name: str, value: float, positive: bool = False) -> None:
+    if not (math.isfinite(value) and (value > 0 if positive else value >= 0)):
+        least = "> 0" if positive else ">= 0"
+        raise InvalidArgument(f"{name} must be a finite number {least}", got=value, remedy=f"Pass {name} {least}.")

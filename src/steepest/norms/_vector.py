@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from steepest._shapes import Float
 from steepest.norms._norm import Norm
+from steepest.norms._scale import largest_entry
 
-__all__ = ["L2", "LInf"]
+__all__ = ["L1", "L2", "LInf"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class L2(Norm):
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return sqrt(sum x_i^2)."""
-        scale = _largest_entry(x)
+        scale = largest_entry(x)
         return torch.linalg.vector_norm(x / scale) * scale
 
     def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
@@ -34,17 +36,22 @@ class L2(Norm):
 
     def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return g / ||g||, and 0 at 0."""
-        direction = g / _largest_entry(g)
+        direction = g / largest_entry(g)
         norm = torch.linalg.vector_norm(direction)
         return direction.div_(torch.where(norm > 0, norm, 1))
 
+    def penalized_step(self, g: Float[Tensor, "*shape"], alpha: float | Tensor) -> Float[Tensor, "*shape"]:
+        """Return -(alpha/2) g."""
+        return g * (-alpha / 2)
 
-def _largest_entry(x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Return max |x_i|, or 1 where that is 0: divided by it, no square leaves the range of the dtype."""
-    if not x.numel():
-        return x.new_ones(())
-    largest = torch.stack(torch.aminmax(x)).abs().amax()
-    return torch.where(largest > 0, largest, 1)
+    def penalized_steps(self, gs: Sequence[Tensor], alpha: float | Tensor) -> list[Tensor]:
+        """Return -(alpha/2) g of each, in one call."""
+        return list(torch._foreach_mul(list(gs), -alpha / 2)) if gs else []
+
+    @property
+    def step_factor(self) -> float:
+        """1: the step is -(alpha/2) g."""
+        return 1.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class LInf(Norm):
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return max |x_i|."""
-        return torch.linalg.vector_norm(x, ord=float("inf"))
+        return torch.linalg.vector_norm(x, ord=float("inf")) if x.numel() else x.new_zeros(())
 
     def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return sum |g_i|."""
@@ -67,3 +74,40 @@ class LInf(Norm):
     def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return sign(g)."""
         return torch.sign(g)
+
+    def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
+        """Return sign(g) of each, in one call."""
+        return list(torch._foreach_sign(list(gs))) if gs else []
+
+    @property
+    def map_is_entrywise(self) -> bool:
+        """True."""
+        return True
+
+
+@dataclass(frozen=True)
+class L1(Norm):
+    """The sum of the entries' sizes: ||x|| = sum |x_i|; the dual is LInf; d(g) = sign(g_i) e_i at the largest |g_i|.
+
+    A step is greedy coordinate descent: one entry moves, the first of the largest.
+
+    >>> g = torch.tensor([3.0, -4.0])
+    >>> L1()(g), L1().dual_norm(g), L1().duality_map(g)
+    (tensor(7.), tensor(4.), tensor([ 0., -1.]))
+    """
+
+    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+        """Return sum |x_i|."""
+        return LInf().dual_norm(x)
+
+    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+        """Return max |g_i|."""
+        return LInf()(g)
+
+    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the sign of the largest entry at its place, and 0 elsewhere."""
+        if not g.numel():
+            return torch.zeros_like(g)
+        flat = g.flatten()
+        at = flat.abs().argmax().view(1)
+        return torch.zeros_like(flat).scatter(0, at, flat.gather(0, at).sign()).view(g.shape)

@@ -1,0 +1,94 @@
+"""A norm of each part of a tensor: attention heads, fused projections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from steepest._shapes import Float
+from steepest.errors import InvalidArgument
+from steepest.norms._norm import Norm
+
+__all__ = ["Split"]
+
+
+@dataclass(frozen=True)
+class Split(Norm):
+    """||x|| = max over the parts of norm(part); the dual is the sum of the parts' dual norms; d maps each part.
+
+    So a fused projection steps as its parts would, and each head is orthogonalised by itself.
+
+    Args:
+        norm: The norm of a part.
+        parts: How many equal parts, or their sizes.
+        dim: The dimension that is cut.
+
+    Raises:
+        InvalidArgument: If parts is not a positive count or a sequence of positive sizes; when called, if the tensor
+            cannot be cut so.
+
+    >>> from steepest.norms import Spectral
+    >>> qkv = torch.eye(2).repeat(3, 1)
+    >>> norm = Split(Spectral(exact=True), parts=3, dim=0)
+    >>> norm(qkv), norm.dual_norm(qkv)
+    (tensor(1.), tensor(6.))
+    """
+
+    norm: Norm
+    parts: int | tuple[int, ...]
+    dim: int = 0
+
+    def __init__(self, norm: Norm, parts: int | Sequence[int], dim: int = 0) -> None:
+        object.__setattr__(self, "norm", norm)
+        object.__setattr__(self, "parts", tuple(parts) if isinstance(parts, Sequence) else parts)
+        object.__setattr__(self, "dim", dim)
+        sizes = self.parts if isinstance(self.parts, tuple) else (self.parts,)
+        if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+            raise InvalidArgument(
+                "parts must be a count or sizes, at least 1 each", got=parts, remedy="Try parts=3 for q, k and v."
+            )
+
+    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+        """Return the largest norm of a part."""
+        return torch.stack([self.norm(part) for part in self._cut(x)]).amax()
+
+    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+        """Return the sum of the dual norms of the parts."""
+        return torch.stack([self.norm.dual_norm(part) for part in self._cut(g)]).sum()
+
+    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the parts' duality maps, put together again."""
+        return self.duality_maps([g])[0]
+
+    def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the duality maps, all parts of all tensors at once."""
+        cuts = [self._cut(g) for g in gs]
+        maps = self.norm.duality_maps([part for cut in cuts for part in cut])
+        ends = [0, *torch.tensor([len(cut) for cut in cuts], dtype=torch.int64).cumsum(0).tolist()]
+        return [torch.cat(maps[start:end], self.dim) for start, end in pairwise(ends)]
+
+    def duality_pair(self, g: Float[Tensor, "*shape"]) -> tuple[Tensor, Float[Tensor, ""]]:
+        """Return the parts' maps put together, and the sum of their dual norms."""
+        maps, duals = zip(*[self.norm.duality_pair(part) for part in self._cut(g)], strict=True)
+        return torch.cat(maps, self.dim), torch.stack(duals).sum()
+
+    def exactly(self) -> Self:
+        """Return the same with nothing approximated in norm."""
+        return replace(self, norm=self.norm.exactly())
+
+    def _cut(self, x: Tensor) -> Sequence[Tensor]:
+        length = x.shape[self.dim] if -x.ndim <= self.dim < x.ndim else 0
+        if isinstance(self.parts, int) and length and length % self.parts == 0:
+            return x.split(length // self.parts, self.dim)
+        if isinstance(self.parts, tuple) and length == sum(self.parts):
+            return x.split(list(self.parts), self.dim)
+        raise InvalidArgument(
+            f"the tensor must be cut along dimension {self.dim} into the parts {self.parts}",
+            got=f"a tensor of shape {tuple(x.shape)}",
+            remedy="Give a count that divides that dimension, or sizes that sum to it.",
+        )
