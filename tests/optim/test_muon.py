@@ -9,7 +9,7 @@ from torch import nn
 
 from steepest.errors import InvalidArgument
 from steepest.norms import Flattened, Scaled, Spectral
-from steepest.optim import Muon, SteepestDescent, muon_norm
+from steepest.optim import Muon, SteepestDescent, muon_norm, route
 
 SHAPES = [(6, 6), (12, 3), (3, 12), (8, 3, 2, 2), (32, 2, 2, 2), (5, 4, 3)]
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -123,10 +123,83 @@ def test_parameters_may_come_from_a_generator():
     assert sum(len(g["params"]) for g in Muon(net.named_parameters(), lr=0.1).param_groups) == 2
 
 
+REMEDY = r"Pass route\(model\).param_groups\(lr\), which gives every parameter a norm, or use Scion\(model, lr\)\."
+
+
 @pytest.mark.parametrize("shape", [(3,), ()], ids=str)
-def test_vectors_are_refused_with_a_pointer_to_another_optimizer(shape):
-    message = r"Muon steps on matrices \(got 'a parameter of shape \(.*\)'\). Give vectors to another optimizer"
+def test_vectors_are_refused_with_a_remedy(shape):
+    message = rf"Muon steps on matrices \(got 'a parameter of shape \(.*\)'\)\. {REMEDY}"
     with pytest.raises(InvalidArgument, match=message):
         Muon([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(shape))], lr=0.1)
     with pytest.raises(InvalidArgument, match=message):
         muon_norm(torch.zeros(shape))
+    optimizer = Muon([nn.Parameter(torch.zeros(2, 2))], lr=0.1)
+    with pytest.raises(InvalidArgument, match=message):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(3, 2)), nn.Parameter(torch.zeros(shape))]})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["wte.weight", "h.wpe.weight", "tok_emb.weight", "embedding", "model.embed_tokens.weight"]
+)
+def test_embeddings_are_refused_by_name_with_a_remedy(name):
+    w = nn.Parameter(torch.zeros(4, 2))
+    with pytest.raises(
+        InvalidArgument, match=rf"Muon steps on hidden matrices \(got 'the embedding {name}'\)\. {REMEDY}"
+    ):
+        Muon([(name, w)], lr=0.1)
+
+
+@pytest.mark.parametrize("name", ["member.weight", "h.0.attn.weight", "tower.weight", "assembly.0.weight"])
+def test_other_names_are_no_embeddings(name):
+    Muon([(name, nn.Parameter(torch.zeros(4, 2)))], lr=0.1)
+
+
+def test_the_groups_of_a_route_are_taken_with_their_norms_vectors_and_embeddings_among_them():
+    net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
+    routing = route(net)
+    optimizer = Muon(routing.param_groups(0.1), lr=0.5)
+    found = {name: (g["norm"], g["lr"]) for g in optimizer.param_groups for name in g["param_names"]}
+    assert found == {name: (to.norm, pytest.approx(0.1 * to.factor)) for name, to in routing.items()}
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for name, p in net.named_parameters():
+        norm, lr = found[name]
+        # Nesterov's first direction is 1.95 g, and only its direction counts.
+        torch.testing.assert_close(p.data, before[name] - lr * norm.duality_map(torch.ones_like(p)))
+
+
+def spectrum(condition: float) -> torch.Tensor:
+    """A gradient of 256 x 1024 whose singular values fall evenly on a logarithmic scale from 1 to 1 / condition."""
+    generator = np.random.default_rng(0)
+    u, _ = np.linalg.qr(generator.standard_normal((256, 256)))
+    v, _ = np.linalg.qr(generator.standard_normal((1024, 256)))
+    return torch.tensor((u * np.logspace(0, -np.log10(condition), 256)) @ v.T)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("condition", "least"), [(1e2, 0.87), (1e7, 0.86)])
+@pytest.mark.parametrize("nesterov", [True, False], ids=["nesterov", "plain"])
+def test_the_first_step_attains_most_of_what_its_spectral_length_can(dtype, condition, least, nesterov):
+    w = nn.Parameter(torch.zeros(256, 1024, dtype=dtype))
+    w.grad = spectrum(condition).to(dtype)
+    Muon([w], lr=1.0, nesterov=nesterov).step()
+    g, step = w.grad.double(), -w.data.double()
+    nuclear, spectral = torch.linalg.svdvals(g).sum(), torch.linalg.matrix_norm(step, 2)
+    assert float((g * step).sum() / (nuclear * spectral)) >= least
+    assert 0.9 <= float(spectral) <= 1.15
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_gradient_of_the_scale_1e_12_gives_the_step_of_one_of_scale_1(dtype):
+    steps = []
+    for scale in (1.0, 2.0**-40, 1e-12):
+        w = nn.Parameter(torch.zeros(256, 1024, dtype=dtype))
+        w.grad = (spectrum(1e2) * scale).to(dtype)
+        Muon([w], lr=1.0).step()
+        steps.append(w.data.double())
+    # A power of two changes no digit; another scale rounds the gradient anew, and the iteration may run in bfloat16.
+    torch.testing.assert_close(steps[1], steps[0], rtol=0, atol=torch.finfo(dtype).eps * 0.01)
+    assert float((steps[2] - steps[0]).norm() / steps[0].norm()) < 0.1

@@ -30,7 +30,7 @@ BAD_OPTIONS = [
     ({"momentum": math.nan}, r"momentum must lie in \[0, 1\) \(got nan\)"),
     ({"nesterov": True}, r"nesterov needs momentum \(got 'momentum=0'\). Pass momentum=0.9 or leave nesterov out."),
     ({"mode": "penalised"}, r"mode must be \"penalized\" or \"constrained\" \(got 'penalised'\)"),
-    ({"nonfinite": "ignore"}, r"nonfinite must be \"raise\" or \"skip\" \(got 'ignore'\)"),
+    ({"nonfinite": "drop"}, r"nonfinite must be \"raise\", \"skip\" or \"ignore\" \(got 'drop'\). Choose one of"),
     ({"norm": None}, r"every parameter group needs a norm. Pass norm=, for example steepest.norms.L2\(\)"),
     ({"norm": "L2"}, r"every parameter group needs a norm \(got 'L2'\)"),
 ]

@@ -252,7 +252,8 @@ def test_it_minimises_a_convex_function_in_every_norm():
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
-        assert all(later <= earlier for earlier, later in pairwise(losses)), norm
+        # Below this the entries are rounding, which jitters.
+        assert all(later <= max(earlier, 1e-28) for earlier, later in pairwise(losses)), norm
         assert losses[-1] < 1e-2 * losses[0], norm
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from steepest._random import seeded
 from steepest.errors import InvalidArgument, SteepestError, UnknownName
-from steepest.norms import L2, LInf, Norm
-from steepest.optim import SignDescent, SteepestDescent, muon_norm
+from steepest.norms import L2, LInf
+from steepest.optim import Muon, Scion, SignDescent, SteepestDescent, muon_norm, route
 from steepest.tasks import Task, load_attribute
 
 __all__ = ["CANDIDATES", "Candidate", "OptimizerSpec", "check_candidate", "resolve_candidate"]
@@ -56,13 +56,8 @@ OptimizerSpec = str | Candidate | type[Optimizer] | functools.partial[Any]
 
 def _muon(model: nn.Module, lr: float) -> Optimizer:
     """Muon on the matrices, constrained sign descent on vectors and embeddings, momentum for all."""
-    embeddings = {p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    groups: dict[Norm, list[Tensor]] = {}
-    for parameter in model.parameters():
-        is_matrix = parameter.ndim >= 2 and parameter not in embeddings
-        groups.setdefault(muon_norm(parameter) if is_matrix else LInf(), []).append(parameter)
-    by_norm = [{"params": members, "norm": norm} for norm, members in groups.items()]
-    return SteepestDescent(by_norm, lr=lr, mode="constrained", momentum=0.95, nesterov=True)
+    rules = [(nn.Embedding, LInf()), (lambda _name, _module, p: p.ndim >= 2, muon_norm), ("*", LInf())]
+    return Muon(route(model, rules).param_groups(lr), lr=lr)
 
 
 CANDIDATES: dict[str, Candidate] = {
@@ -78,6 +73,7 @@ CANDIDATES: dict[str, Candidate] = {
             1e-3,
         ),
         Candidate("muon", _muon, 0.01),
+        Candidate("scion", Scion, 0.01),
     )
 }
 """The optimizers that have a name."""

@@ -1,7 +1,22 @@
 """Steepest descent as torch optimizers: a norm decides the geometry, the mode decides the length."""
 
+from steepest.optim._epoch_adam import EpochAdam, inverse_square_root
 from steepest.optim._muon import Muon, muon_norm
+from steepest.optim._route import Route, Routing
+from steepest.optim._scion import Scion, route, scion_rules
 from steepest.optim._sign_descent import SignDescent
 from steepest.optim._steepest_descent import SteepestDescent
 
-__all__ = ["Muon", "SignDescent", "SteepestDescent", "muon_norm"]
+__all__ = [
+    "EpochAdam",
+    "Muon",
+    "Route",
+    "Routing",
+    "Scion",
+    "SignDescent",
+    "SteepestDescent",
+    "inverse_square_root",
+    "muon_norm",
+    "route",
+    "scion_rules",
+]

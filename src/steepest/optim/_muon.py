@@ -9,9 +9,13 @@ from torch.optim.optimizer import ParamsT
 
 from steepest.errors import InvalidArgument
 from steepest.norms import Flattened, Norm, Scaled, Spectral
+from steepest.optim._options import refuse_fixed
+from steepest.optim._scion import looks_like_embedding
 from steepest.optim._steepest_descent import SteepestDescent
 
 __all__ = ["Muon", "muon_norm"]
+
+_POINTER = "Pass route(model).param_groups(lr), which gives every parameter a norm, or use Scion(model, lr)."
 
 
 def muon_norm(parameter: Tensor) -> Norm:
@@ -30,7 +34,7 @@ def muon_norm(parameter: Tensor) -> Norm:
         raise InvalidArgument(
             "Muon steps on matrices",
             got=f"a parameter of shape {tuple(parameter.shape)}",
-            remedy="Give vectors to another optimizer, for example SignDescent.",
+            remedy=_POINTER,
         )
     spectral = Spectral() if parameter.ndim == 2 else Flattened(Spectral())
     rows = parameter.shape[0]
@@ -41,14 +45,16 @@ class Muon(SteepestDescent):
     """`SteepestDescent` in the spectral norm, constrained: u = -lr sqrt(max(1, rows/columns)) U V'.
 
     Args:
-        params: Matrices and kernels, named or not, or group dicts of them.
+        params: Matrices and kernels, named or not, or group dicts of them; a group with a norm of its own, as
+            `route` makes them, may hold any parameter.
         lr: The spectral length of a step on a wide or square matrix.
         momentum: In [0, 1).
         nesterov: Look one step ahead.
         **options: The other options of `SteepestDescent`.
 
     Raises:
-        InvalidArgument: If a parameter has fewer than two dimensions; else as `SteepestDescent`.
+        InvalidArgument: If a parameter without a norm has fewer than two dimensions or is named as an embedding; else
+            as `SteepestDescent`.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.zeros(2, 2))
@@ -68,18 +74,26 @@ class Muon(SteepestDescent):
         nesterov: bool = True,
         **options: Any,
     ) -> None:
+        refuse_fixed("Muon", options, ("norm", "mode"))
         super().__init__(params, lr=lr, mode="constrained", momentum=momentum, nesterov=nesterov, **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of matrices and kernels, split so that every part has one norm; the other options are copied.
 
+        A group that brings its own norm, as from `route`, is taken as it is.
+
         Raises:
-            InvalidArgument: If a parameter has fewer than two dimensions.
+            InvalidArgument: If a parameter has fewer than two dimensions, or a name that says embedding.
         """
+        if param_group.get("norm") is not None:
+            super().add_param_group(param_group)
+            return
         members: Any = param_group["params"]
         parts: dict[Norm, list[Any]] = {}
         for member in [members] if isinstance(members, Tensor) else members:
-            parameter = member[1] if isinstance(member, tuple) else member
+            name, parameter = member if isinstance(member, tuple) else ("", member)
+            if looks_like_embedding(name):
+                raise InvalidArgument("Muon steps on hidden matrices", got=f"the embedding {name}", remedy=_POINTER)
             parts.setdefault(muon_norm(parameter), []).append(member)
         for norm, part in parts.items():
             super().add_param_group({**param_group, "params": part, "norm": norm})

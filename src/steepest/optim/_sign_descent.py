@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from steepest.norms import LInf
-from steepest.optim._steepest_descent import Mode, SteepestDescent
+from steepest.optim._options import Mode
+from steepest.optim._steepest_descent import SteepestDescent
 
 __all__ = ["SignDescent"]
 

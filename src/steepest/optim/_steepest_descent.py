@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, Literal, cast, overload
+from collections.abc import Callable, Iterator
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from steepest.errors import InvalidArgument, NonFiniteGradient
-from steepest.norms import Norm, constrained_steps, penalized_step
+from steepest.norms import Blockwise, Norm
+from steepest.optim._finite import are_finite, check_dense, nonfinite_parameters
+from steepest.optim._options import Mode, Nonfinite, check_group, check_names, check_nonfinite, refuse
+from steepest.optim._sharding import local, part_like, whole_like
+from steepest.optim._updates import directions, follow, move
 
-__all__ = ["Mode", "SteepestDescent"]
-
-Mode = Literal["penalized", "constrained"]
+__all__ = ["SteepestDescent"]
 
 # Up to so many entries a call costs more than its arithmetic.
 _SMALL = 2**16
+
+# Entrywise steps on a CPU go in pieces of so many entries, which the cache still holds when they are used again.
+_PIECE = 2**20
 
 
 class SteepestDescent(Optimizer):
@@ -32,22 +37,29 @@ class SteepestDescent(Optimizer):
 
     so that `SteepestDescent(params, L2(), lr)` is SGD. Weight decay is decoupled:
     theta <- (1 - lr weight_decay) theta before the step, only where there is a gradient.
-    `p.grad` is never changed.
+    `p.grad` is never changed. Sharded parameters (DTensor) are gathered one at a time where the norm needs the
+    whole of them.
 
     Args:
         params: Parameters, named parameters or group dicts, as in torch.
-        norm: The norm of every parameter; a group's own `norm` comes first.
-        lr: Learning rate (half of the penalty's alpha) or radius, >= 0.
+        norm: The norm of every parameter, or a `Blockwise` norm of all parameters of a group by name (then pass
+            `model.named_parameters()`); a group's own `norm` comes first.
+        lr: Learning rate (half of the penalty's alpha) or radius, >= 0; a tensor stays on its device.
         mode: "penalized" or "constrained"; a group option like `norm`.
         momentum: In [0, 1).
         nesterov: Look one step ahead; needs momentum.
         weight_decay: Decoupled decay, >= 0.
         maximize: Step uphill.
-        nonfinite: What a NaN or infinite gradient does: "raise", or "skip" the whole step.
+        nonfinite: What a NaN or infinite gradient does: "raise", "skip" the whole step, or "ignore", which saves
+            a look at the gradients and is what torch's own optimizers do.
+        **unsupported: Refused, with a word on what to do instead (`foreach`, `fused`, `capturable`,
+            `differentiable`).
 
     Raises:
         InvalidArgument: At construction, for an option outside its range, a missing norm, or a complex
-            parameter; in a step, for a sparse gradient.
+            parameter; in a step, for a sparse gradient, or when it is captured in a CUDA graph and would look at
+            the gradients.
+        UnknownName: At construction, if a `Blockwise` norm and the parameters' names do not match.
         NonFiniteGradient: In a step, before anything has changed.
 
     >>> from steepest.norms import LInf
@@ -63,7 +75,7 @@ class SteepestDescent(Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        norm: Norm | None = None,
+        norm: Norm[Any] | None = None,
         lr: float | Tensor = 1e-3,
         *,
         mode: Mode = "penalized",
@@ -71,11 +83,9 @@ class SteepestDescent(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
-        nonfinite: Literal["raise", "skip"] = "raise",
+        nonfinite: Nonfinite = "raise",
+        **unsupported: object,
     ) -> None:
-        if nonfinite not in ("raise", "skip"):
-            raise InvalidArgument('nonfinite must be "raise" or "skip"', got=nonfinite, remedy="Choose one of them.")
-        self.nonfinite = nonfinite
         options: dict[str, Any] = {
             "norm": norm,
             "lr": lr,
@@ -85,6 +95,9 @@ class SteepestDescent(Optimizer):
             "weight_decay": weight_decay,
             "maximize": maximize,
         }
+        refuse(unsupported, [*options, "nonfinite"])
+        check_nonfinite(nonfinite)
+        self.nonfinite = nonfinite
         super().__init__(params, options)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,16 +108,22 @@ class SteepestDescent(Optimizer):
         """Add a group of parameters; see `torch.optim.Optimizer.add_param_group`.
 
         Raises:
-            InvalidArgument: If an option of the group is outside its range or no norm is given.
+            InvalidArgument: If an option of the group is outside its range, no norm is given or a parameter is complex.
+            UnknownName: If a `Blockwise` norm and the parameters' names do not match.
         """
-        _check_options({**self.defaults, **param_group})
+        check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
-        for i, parameter in enumerate(self.param_groups[-1]["params"]):
-            if parameter.is_complex():
-                self.param_groups.pop()
-                raise InvalidArgument(
-                    "parameters must be real", got=f"complex parameter {i}", remedy="View it as real numbers."
-                )
+        group = self.param_groups[-1]
+        try:
+            check_names(group)
+            for i, parameter in enumerate(group["params"]):
+                if parameter.is_complex():
+                    raise InvalidArgument(
+                        "parameters must be real", got=f"complex parameter {i}", remedy="View it as real numbers."
+                    )
+        except InvalidArgument:
+            self.param_groups.pop()
+            raise
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -116,125 +135,139 @@ class SteepestDescent(Optimizer):
 
         Raises:
             NonFiniteGradient: If a gradient holds NaN or infinity and `nonfinite="raise"`.
+            InvalidArgument: If a gradient is sparse, or the step is captured and would look at the gradients.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self._gradients_are_finite():
+        check_dense([parameter for group in self.param_groups for parameter in group["params"]])
+        if self.nonfinite == "ignore" or self._gradients_are_finite():
             for group in self.param_groups:
-                self._update([p for p in group["params"] if p.grad is not None], group)
+                self._step_group(group)
         return loss
 
-    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        small = [parameter for parameter in parameters if parameter.numel() <= _SMALL]
-        # Small tensors together, where calls cost most; large ones one at a time, so that memory stays flat and warm.
-        self._update_together(small, group)
-        for parameter in parameters:
-            if parameter.numel() > _SMALL:
-                self._update_together([parameter], group)
-
-    def _update_together(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        lr = float(group["lr"])
-        vs = [self._momentum(parameter, group) for parameter in parameters]
-        for parameter, u in zip(parameters, _steps(group["norm"], vs, lr, group["mode"]), strict=True):
-            if group["weight_decay"]:
-                parameter.mul_(1 - lr * group["weight_decay"])
-            parameter.add_(u)
-
-    def _momentum(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        """Return the gradient to follow, and move the momentum buffer."""
-        gradient = cast(Tensor, parameter.grad)
-        if group["maximize"]:
-            gradient = -gradient
-        momentum = group["momentum"]
-        if not momentum:
-            return gradient
-        buffer = self.state[parameter].get("momentum_buffer")
-        if buffer is None:
-            buffer = self.state[parameter]["momentum_buffer"] = gradient.clone()
-        else:
-            buffer.mul_(momentum).add_(gradient)
-        return gradient.add(buffer, alpha=momentum) if group["nesterov"] else buffer
-
+    @_disable_dynamo  # what follows depends on numbers
     def _gradients_are_finite(self) -> bool:
-        """Look at all gradients at once, before anything changes: one number leaves each device."""
-        gradients: dict[torch.device, list[Tensor]] = {}
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None or not parameter.grad.numel():
-                    continue
-                if parameter.grad.layout != torch.strided:
-                    raise InvalidArgument(
-                        "gradients must be dense",
-                        got=f"a gradient of layout {parameter.grad.layout}",
-                        remedy="Use sparse=False in the embedding.",
-                    )
-                gradients.setdefault(parameter.device, []).append(parameter.grad)
-        # A finite 2-norm proves finite entries, and is the fastest to take; an infinite one may just have overflowed.
-        finite = any(
-            all(bool(torch.stack(torch._foreach_norm(g, order)).isfinite().all()) for g in gradients.values())
-            for order in (2, float("inf"))
-        )
+        """Look at all gradients before anything changes."""
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise InvalidArgument(
+                "a step that is captured in a CUDA graph cannot look at its gradients",
+                got=f"nonfinite={self.nonfinite!r}",
+                remedy='Pass nonfinite="ignore".',
+            )
+        finite = are_finite([parameter for group in self.param_groups for parameter in group["params"]])
         if not finite and self.nonfinite == "raise":
             raise NonFiniteGradient(
                 "gradients must be finite",
-                got=f"NaN or infinity in {', '.join(self._nonfinite_parameters())}",
+                got=f"NaN or infinity in {', '.join(nonfinite_parameters(self.param_groups))}",
                 remedy='Lower lr, clip the gradients, or pass nonfinite="skip".',
             )
         return finite
 
-    def _nonfinite_parameters(self) -> list[str]:
-        return [
-            group["param_names"][j] if "param_names" in group else f"parameter {j} of group {i}"
-            for i, group in enumerate(self.param_groups)
-            for j, parameter in enumerate(group["params"])
-            if parameter.grad is not None and not parameter.grad.isfinite().all()
-        ]
+    def _step_group(self, group: dict[str, Any]) -> None:
+        norm: Norm[Any] = group["norm"]
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if isinstance(norm, Blockwise):
+            self._step_network(norm, parameters, group)
+        elif norm.map_is_entrywise if group["mode"] == "constrained" else norm.step_factor is not None:
+            for batch in _batches(parameters, together_on_gpu=True):
+                self._step_entrywise(norm, batch, group)
+        else:
+            for batch in _batches(parameters, together_on_gpu=False):
+                self._step(norm, batch, group)
+
+    def _step(self, norm: Norm, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Step each parameter by itself, as a whole."""
+        vs = [whole_like(v, p) for v, p in zip(self._follow(parameters, group), parameters, strict=True)]
+        steps, factor = directions(norm, vs, group["mode"])
+        parts = [part_like(step, p) for step, p in zip(steps, parameters, strict=True)]
+        self._move(parameters, parts, factor, group)
+
+    def _step_entrywise(self, norm: Norm, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Step each entry by itself, piece by piece and without any communication."""
+        gradients, buffers = self._gradients(parameters, group), self._buffers(parameters, group)
+        held = [local(p) for p in parameters]
+        momentum, nesterov, mode = group["momentum"], group["nesterov"], group["mode"]
+        for ps, gs, bs in _pieces(held, gradients, buffers):
+            steps, factor = directions(norm, follow(gs, bs, momentum, nesterov), mode)
+            move(ps, steps, factor, _number(group["lr"]), group["weight_decay"])
+
+    def _step_network(self, norm: Blockwise, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Step all parameters of a group together, in the norm of the network."""
+        if not parameters:
+            return
+        names = dict(zip(group["params"], group["param_names"], strict=True))
+        vs = {names[p]: whole_like(v, p) for v, p in zip(self._follow(parameters, group), parameters, strict=True)}
+        constrained = group["mode"] == "constrained"
+        steps = norm.duality_map(vs) if constrained else norm.penalized_step(vs, 2.0)
+        parts = [part_like(steps[names[p]], p) for p in parameters]
+        self._move(parameters, parts, -1.0 if constrained else 1.0, group)
+
+    def _gradients(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Return the gradients' local parts, downhill."""
+        gradients = [local(cast("Tensor", p.grad)) for p in parameters]
+        return list(torch._foreach_neg(gradients)) if group["maximize"] and gradients else gradients
+
+    def _buffers(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor] | None:
+        """Return the local parts of the momentum buffers, new ones being zero; None without momentum."""
+        if not group["momentum"]:
+            return None
+        for p in parameters:
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        return [local(self.state[p]["momentum_buffer"]) for p in parameters]
+
+    def _follow(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        gradients, buffers = self._gradients(parameters, group), self._buffers(parameters, group)
+        return follow(gradients, buffers, group["momentum"], group["nesterov"])
+
+    def _move(self, parameters: list[Tensor], steps: list[Tensor], factor: float, group: dict[str, Any]) -> None:
+        move([local(p) for p in parameters], steps, factor, _number(group["lr"]), group["weight_decay"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state without the norms, so that `torch.load(weights_only=True)` takes it."""
         state = super().state_dict()
         for group in state["param_groups"]:
-            del group["norm"]
+            group.pop("norm", None)
         return state
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; the norms stay those that this optimizer was made with."""
-        saved = state_dict["param_groups"]
-        # Where the numbers of groups differ, torch itself says so.
-        groups = [{**old, "norm": now["norm"]} for old, now in zip(saved, self.param_groups, strict=False)]
-        super().load_state_dict({**state_dict, "param_groups": groups + saved[len(groups) :]})
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a state; where it comes without norms, they stay those that this optimizer was made with."""
+        for group, now in zip(state["param_groups"], getattr(self, "param_groups", []), strict=False):
+            group.setdefault("norm", now["norm"])
+        super().__setstate__(state)
 
 
-def _steps(norm: Norm, vs: list[Tensor], lr: float, mode: Mode) -> list[Tensor]:
-    """Return the step of every tensor by itself; the update rule as a pure function."""
-    if mode == "constrained":
-        return constrained_steps(norm, vs, radius=lr)
-    return [penalized_step(norm, v, alpha=2 * lr) for v in vs]
+def _number(lr: float | Tensor) -> float | Tensor:
+    """Return a float, except where reading the number would make the host wait or a compiled step old."""
+    if isinstance(lr, Tensor) and (lr.device.type != "cpu" or torch.compiler.is_compiling()):
+        return lr
+    return float(lr)
 
 
-def _check_options(options: dict[str, Any]) -> None:
-    if not isinstance(options["norm"], Norm):
-        raise InvalidArgument(
-            "every parameter group needs a norm",
-            got=options["norm"],
-            remedy="Pass norm=, for example steepest.norms.L2(), to the optimizer or in the group.",
-        )
-    if options["mode"] not in ("penalized", "constrained"):
-        raise InvalidArgument(
-            'mode must be "penalized" or "constrained"', got=options["mode"], remedy="Choose one of them."
-        )
-    for name in ("lr", "weight_decay", "momentum"):
-        if not isinstance(options[name], (int, float, Tensor)):
-            raise InvalidArgument(f"{name} must be a number", got=options[name], remedy="Pass a float.")
-    for name in ("lr", "weight_decay"):
-        value = float(options[name])
-        if not (math.isfinite(value) and value >= 0):
-            raise InvalidArgument(f"{name} must be a finite number >= 0", got=value, remedy=f"Pass {name} >= 0.")
-    if not 0 <= options["momentum"] < 1:
-        raise InvalidArgument("momentum must lie in [0, 1)", got=options["momentum"], remedy="Try 0.9, or 0 for none.")
-    if options["nesterov"] and not options["momentum"]:
-        raise InvalidArgument(
-            "nesterov needs momentum", got="momentum=0", remedy="Pass momentum=0.9 or leave nesterov out."
-        )
+def _batches(parameters: list[Tensor], together_on_gpu: bool) -> Iterator[list[Tensor]]:
+    """Yield small tensors together, where calls cost most, and large ones one at a time, so that memory stays flat."""
+    if torch.compiler.is_compiling() and together_on_gpu:
+        yield parameters
+        return
+    small = [p for p in parameters if p.numel() <= _SMALL or (together_on_gpu and p.device.type != "cpu")]
+    if small:
+        yield small
+    taken = set(map(id, small))
+    for parameter in parameters:
+        if id(parameter) not in taken:
+            yield [parameter]
+
+
+def _pieces(
+    parameters: list[Tensor], gradients: list[Tensor], buffers: list[Tensor] | None
+) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor] | None]]:
+    """Yield a batch as it is, or one large contiguous tensor on a CPU piece by piece."""
+    tensors = [parameters, gradients, *([buffers] if buffers is not None else [])]
+    (first, *more) = parameters
+    if more or first.numel() <= _PIECE or first.device.type != "cpu" or not all(t.is_contiguous() for (t,) in tensors):
+        yield parameters, gradients, buffers
+        return
+    for p, g, *b in zip(*(t.view(-1).split(_PIECE) for (t,) in tensors), strict=True):
+        yield [p], [g], b or None

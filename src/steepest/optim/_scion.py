@@ -1,0 +1,179 @@
+"""Steepest descent in a norm for each kind of layer, for a whole model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from steepest.norms import L2, Flattened, LInf, MaxRow, Scaled, Spectral
+from steepest.optim._options import refuse_fixed
+from steepest.optim._route import Route, Routing, Rules, Selector, Target, route_by
+from steepest.optim._steepest_descent import SteepestDescent
+
+__all__ = ["Scion", "looks_like_embedding", "route", "scion_rules"]
+
+# Pethick et al. use radii of 50 inside and 3000 at the output of their language models.
+_OUTPUT_FACTOR = 60.0
+
+
+def looks_like_embedding(name: str) -> bool:
+    """Return whether a name says so: embed, embedding, tok_emb, wte, wpe.
+
+    >>> looks_like_embedding("transformer.wte.weight"), looks_like_embedding("member.weight")
+    (True, False)
+    """
+    return re.search(r"(^|[._])(wte|wpe|(\w*_)?emb(ed(ding(s)?)?(s)?)?)([._\d]|$)", name) is not None
+
+
+def scion_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
+    """Return the rules of `Scion` for a model, to be used with `route` after rules of your own.
+
+    | what                                          | norm                               | a step of length lr        |
+    |-----------------------------------------------|------------------------------------|----------------------------|
+    | the weight of the last Linear                 | largest entry * inputs (factor 60) | lr 60 / inputs everywhere  |
+    | Embedding                                     | largest row / sqrt(width)          | rows of RMS lr             |
+    | other matrices and kernels (out x in k k)     | spectral * sqrt(in / out)          | RMS to RMS gain of lr      |
+    | vectors, scalars                              | L2 / sqrt(entries)                 | RMS lr                     |
+
+    Source: Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs" (2025).
+    """
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    output = linears[-1].weight if linears else None
+
+    def is_output(_name: str, _module: nn.Module, parameter: nn.Parameter) -> bool:
+        return parameter is output
+
+    def is_embedding(name: str, module: nn.Module, parameter: nn.Parameter) -> bool:
+        return parameter.ndim == 2 and (isinstance(module, nn.Embedding) or looks_like_embedding(name))
+
+    return [(is_output, _output_route), (is_embedding, _embedding_route), ("*", _inner_route)]
+
+
+def route(model: nn.Module, rules: Rules | None = None) -> Routing:
+    """Decide norm and learning-rate factor of every trainable parameter of a model.
+
+    A rule is a pair of a selector (a pattern of names such as "*.attn.*", a module type, or a function of name, module
+    and parameter) and a target (a norm, a `Route`, or a function of the parameter that returns one). The first rule
+    that applies decides. A tied weight answers to each of its names and modules.
+
+    Args:
+        model: The model.
+        rules: Pairs, or a dict of them; by default `scion_rules(model)`.
+
+    Returns:
+        A `Routing`: prints as a table, `routing[name]` is a `Route`, `.param_groups(lr)` is for `SteepestDescent`.
+
+    Raises:
+        InvalidArgument: If a parameter is left without a rule, or a vector gets a norm of matrices.
+
+    Warns:
+        UserWarning: If an embedding, or a kernel that is not flattened, gets a spectral norm.
+
+    >>> from steepest.norms import LInf, Spectral
+    >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> routing = route(model, {"*.bias": LInf(), nn.Linear: Spectral()})
+    >>> print(routing)
+    parameter  shape  module  norm      lr factor  step
+    0.weight   4 x 8  Linear  Spectral  1          1 lr
+    0.bias     4      Linear  LInf      1          1 lr
+    2.weight   2 x 4  Linear  Spectral  1          1 lr
+    2.bias     2      Linear  LInf      1          1 lr
+    >>> optimizer = SteepestDescent(routing.param_groups(lr=0.02), mode="constrained", momentum=0.95)
+    """
+    return route_by(model, scion_rules(model) if rules is None else rules)
+
+
+class Scion(SteepestDescent):
+    """Steepest descent in the norm that fits each kind of layer, constrained, with momentum: u = -lr d(m).
+
+    One lr serves all sizes: it bounds what a step changes of a layer's outputs. A module is routed by `scion_rules`;
+    named parameters by name and shape, the last matrix being the output's; plain parameters by shape alone, every
+    matrix as one inside. With `weight_decay=w` the weights stay within the ball of radius 1/w (constrained Scion).
+
+    Args:
+        params: A module, its named parameters, plain parameters, or group dicts of plain or named ones.
+        lr: The length of a step in the norm.
+        momentum: In [0, 1).
+        **options: The other options of `SteepestDescent`.
+
+    Raises:
+        InvalidArgument: As `SteepestDescent`.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> optimizer = Scion(model, lr=0.01)
+    >>> len(optimizer.param_groups)
+    4
+
+    Source: Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs" (2025).
+    """
+
+    def __init__(
+        self, params: nn.Module | Iterable[Any], lr: float | Tensor, momentum: float = 0.9, **options: Any
+    ) -> None:
+        refuse_fixed("Scion", options, ("norm", "mode"))
+        groups: Any = params  # a bare tensor is torch's to refuse
+        if isinstance(params, nn.Module):
+            groups = route(params).param_groups(1.0)
+            groups = [{**group, "lr": group["lr"] * lr} for group in groups]
+        elif not isinstance(cast("object", params), Tensor):
+            groups = _groups(list(params), lr)
+        super().__init__(groups, lr=lr, mode="constrained", momentum=momentum, **options)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, split by norm, by name and shape; without an output layer. A group with a norm stays as it is.
+
+        Raises:
+            InvalidArgument: As `SteepestDescent`.
+        """
+        for group in _groups([param_group], self.defaults["lr"], has_output=False):
+            super().add_param_group(group)
+
+
+def _groups(params: list[Any], lr: float | Tensor, has_output: bool = True) -> list[dict[str, Any]]:
+    """Return groups with norms; a given group keeps its own lr, as what the factors multiply, and its own norm."""
+    given: list[dict[str, Any]] = params if params and isinstance(params[0], dict) else [{"params": params}]
+    lists = [[g["params"]] if isinstance(g["params"], Tensor) else list(g["params"]) for g in given]
+    matrices = [m[0] for members in lists for m in members if isinstance(m, tuple) and m[1].ndim == 2]
+    groups: list[dict[str, Any]] = []
+    for group, members in zip(given, lists, strict=True):
+        if group.get("norm") is not None:
+            groups.append(group)
+            continue
+        routes: dict[Route, list[Any]] = {}
+        for member in members:
+            name, parameter = member if isinstance(member, tuple) else ("", member)
+            to = _route_of(name, parameter, output=has_output and [name] == matrices[-1:])
+            routes.setdefault(to, []).append(member)
+        base = group.get("lr", lr)
+        for to, part in routes.items():
+            groups.append({**group, "params": part, "norm": to.norm, "lr": base * to.factor})
+    return groups
+
+
+def _route_of(name: str, parameter: Tensor, output: bool) -> Route:
+    if output:
+        return _output_route(parameter)
+    if parameter.ndim == 2 and looks_like_embedding(name):
+        return _embedding_route(parameter)
+    return _inner_route(parameter)
+
+
+def _output_route(parameter: Tensor) -> Route:
+    return Route(Scaled(LInf(), by=float(max(1, parameter.shape[-1]))), _OUTPUT_FACTOR)
+
+
+def _embedding_route(parameter: Tensor) -> Route:
+    return Route(Scaled(MaxRow(), by=max(1, parameter.shape[-1]) ** -0.5))
+
+
+def _inner_route(parameter: Tensor) -> Route:
+    if parameter.ndim < 2:
+        return Route(Scaled(L2(), by=max(1, parameter.numel()) ** -0.5))
+    rows = max(1, parameter.shape[0])
+    columns = max(1, parameter.numel() // rows)
+    spectral = Spectral() if parameter.ndim == 2 else Flattened(Spectral())
+    return Route(Scaled(spectral, by=(columns / rows) ** 0.5))
