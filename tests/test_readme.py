@@ -71,8 +71,9 @@ def test_the_code_map_names_what_is_there():
     for path in (ROOT / "src/steepest").iterdir():
         if path.name not in ("__init__.py", "__main__.py", "_version.py", "py.typed", "__pycache__"):
             assert path.name in text, path
-    for path in (ROOT / "src/steepest/compare").glob("_[a-z]*.py"):
-        assert path.name in text, path
+    for room in ("compare", "norms", "optim"):
+        for path in (ROOT / "src/steepest" / room).glob("_[a-z]*.py"):
+            assert path.name in text, path
 
 
 @pytest.mark.slow
@@ -86,3 +87,13 @@ def test_the_example_trains(monkeypatch):
     comparison = compare(task, ["adamw"], seeds=3, budget=Budget(rates=5, tuning_seeds=1, steps=15), workers=1)
     start, end = (comparison.final_histories(cell)[0].valid_loss[i] for cell in comparison.plan.cells for i in (0, -1))
     assert end < start
+
+
+@pytest.mark.slow
+def test_the_transformer_learns_with_muon_through_route(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    transformer = importlib.import_module("examples.transformer")
+    before, after = transformer.train("muon", steps=40, lr=0.02)
+    assert after < 0.7 * before
+    qkv = transformer.routing(transformer.Transformer(10))["blocks.0.qkv.weight"].norm
+    assert (type(qkv).__name__, qkv.parts) == ("Split", 3)
