@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
-SUBJECTS = ("imports", "train", "trial", "statistics", "optimizers")
+from benchmarks.harness import Table
+
+SUBJECTS = ("imports", "train", "trial", "statistics", "optimizers", "polar")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -23,7 +25,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     for name in (only,) if only else SUBJECTS:
         start = time.perf_counter()
-        text = str(importlib.import_module(f"benchmarks.{name}").run())
+        tables = importlib.import_module(f"benchmarks.{name}").run()
+        text = "\n".join(str(table) for table in ((tables,) if isinstance(tables, Table) else tables))
         (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
         print(f"{text}\n({name}: {time.perf_counter() - start:.0f} s)\n", flush=True)
 

@@ -8,31 +8,48 @@ with its gradient G is 1 for the exact polar factor; what is missing to 1 is los
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from benchmarks.harness import Candidate, Row, Seconds, Table, installed, interleave, milliseconds, ratio
+from benchmarks.harness import Candidate, Row, Table, installed, interleave, milliseconds, ratio
+from benchmarks.memory import peak
 from steepest.norms import L2, Scaled, Spectral
-from steepest.optim import Muon, SignDescent, SteepestDescent
+from steepest.optim import Muon, Scion, SignDescent, SteepestDescent
 
-ROUNDS = 15
-WIDTH, LAYERS, VOCABULARY, CONTEXT = 256, 4, 4096, 1024
+WIDTH, LAYERS, VOCABULARY, CONTEXT = 512, 6, 8192, 1024
 CONDITION = 1e2
+COMPILED = ", compiled"
 
 Build = Callable[[list[nn.Parameter]], Optimizer]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Optimizers that answer to one another: ours first, then the peers, by name."""
+    """Optimizers that answer to one another, by name; those whose name ends in `COMPILED` are run by torch.compile.
+
+    Attributes:
+        step: What they do.
+        rounds: How often each is timed.
+        hidden_only: Whether on the hidden matrices alone, which is where alignment and memory are of interest.
+        reference: The name of the one that all are held against.
+        optimizers: A name's first word is the module that it needs.
+        goals: What a ratio is to be, for those that have a goal.
+    """
 
     step: str
+    rounds: int
     hidden_only: bool
+    reference: str
     optimizers: dict[str, Build]
+    goals: dict[str, str] = field(default_factory=dict)
+
+
+def _sign(**options: Any) -> Build:
+    return lambda params: SignDescent(params, 1e-4, mode="constrained", momentum=0.9, **options)
 
 
 def _heavyball_muon(params: list[nn.Parameter]) -> Optimizer:
@@ -58,89 +75,136 @@ def _pytorch_optimizer_muon(**options: Any) -> Build:
 
 GROUPS = (
     Group(
-        "L2",
-        False,
-        {
+        step="L2",
+        rounds=15,
+        hidden_only=False,
+        reference="torch SGD, fused",
+        optimizers={
             "steepest SteepestDescent(L2)": lambda params: SteepestDescent(params, L2(), lr=1e-4),
+            'steepest, nonfinite="ignore"': lambda params: SteepestDescent(params, L2(), lr=1e-4, nonfinite="ignore"),
             "torch SGD": lambda params: torch.optim.SGD(params, lr=1e-4),
             "torch SGD, fused": lambda params: torch.optim.SGD(params, lr=1e-4, fused=True),
         },
     ),
     Group(
-        "sign, momentum",
-        False,
-        {
-            "steepest SignDescent": lambda params: SignDescent(params, 1e-4, mode="constrained", momentum=0.9),
+        step="sign, momentum",
+        rounds=15,
+        hidden_only=False,
+        reference="torch AdamW, fused",
+        optimizers={
+            "steepest SignDescent": _sign(),
+            'steepest, nonfinite="ignore"': _sign(nonfinite="ignore"),
+            f"steepest SignDescent{COMPILED}": _sign(),
+            f'steepest, nonfinite="ignore"{COMPILED}': _sign(nonfinite="ignore"),
             "pytorch_optimizer Lion": _lion,
             "torch AdamW, fused": lambda params: torch.optim.AdamW(params, lr=1e-4, fused=True),
         },
+        goals={
+            "steepest SignDescent": "1.2",
+            'steepest, nonfinite="ignore"': "1.2",
+            f"steepest SignDescent{COMPILED}": "0.8",
+            f'steepest, nonfinite="ignore"{COMPILED}': "0.8",
+        },
     ),
     Group(
-        "spectral",
-        True,
-        {
+        step="spectral",
+        rounds=7,
+        hidden_only=True,
+        reference="torch Muon",
+        optimizers={
             "steepest Muon": lambda params: Muon(params, lr=1e-4),
+            "steepest Scion": lambda params: Scion(params, lr=1e-4),
             "torch Muon": lambda params: torch.optim.Muon(params, lr=1e-4, weight_decay=0),
             "heavyball Muon": _heavyball_muon,
             "pytorch_optimizer Muon": _pytorch_optimizer_muon(),
             "pytorch_optimizer Muon, Polar Express": _pytorch_optimizer_muon(ns_coeffs="polar_express_safer"),
         },
+        goals={"steepest Muon": "1.0, aim 0.75", "steepest Scion": "1.0, aim 0.75"},
     ),
 )
-"""The optimizers by name; the name's first word is the module it needs."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of an optimizer beside its time."""
+
+    candidate: Candidate
+    state: str
+    alignment: str = ""
+    memory: str = ""
 
 
 def run() -> Table:
-    rows = [row for group in GROUPS for row in _rows(group)]
     exact = _alignment(lambda params: SteepestDescent(params, Scaled(Spectral(exact=True), 1), 1.0, mode="constrained"))
-    rows.append(("", "the exact polar factor (an SVD)", "", "", "", exact))
+    rows = [row for group in GROUPS for row in _rows(group)]
+    rows.append(("", "the exact polar factor (an SVD)", "", "", "", "", exact, ""))
+    millions = sum(p.numel() for p in _parameters(hidden_only=False)) / 1e6
+    rounds = ", ".join(f"{group.rounds} ({group.step})" for group in GROUPS)
     return Table(
         title="One optimizer step",
         method=f"A step on the parameters of a GPT-2 of width {WIDTH}, {LAYERS} layers, a vocabulary of {VOCABULARY} "
-        "(spectral: on its hidden matrices), without weight decay, gradients restored untimed before each, first steps "
-        f"(compilation) untimed, in turns, CPU time, median of {ROUNDS} rounds (and quartiles of the ratio); alignment "
-        f"is that of a first step on a {WIDTH} x {4 * WIDTH} gradient of condition {CONDITION:.0f}, 1 being exact.",
-        columns=("step", "optimizer", "ms", "steepest / this", "state, bytes a parameter", "alignment"),
+        f"and a context of {CONTEXT}, {millions:.1f} million (spectral: on its hidden matrices), without weight decay, "
+        "gradients restored untimed before each, first steps (compilation) untimed, in turns, CPU time, median of "
+        f"{rounds} rounds, and quartiles of the ratio; state is in bytes a parameter; alignment is that of a first "
+        f"step on a {WIDTH} x {4 * WIDTH} gradient of condition {CONDITION:.0f}, 1 being exact; memory is the highest "
+        "sum of tensors allocated and not yet freed in a step, beyond what was there before it (parameters, gradients, "
+        f"state), as torch's profiler records them, in copies of the largest matrix ({4 * WIDTH} x {WIDTH}, float32), "
+        "goal for steepest <= 3.",
+        columns=("step", "optimizer", "ms", "/ reference", "goal <=", "state", "alignment", "memory"),
         rows=rows,
         packages=("heavyball", "pytorch_optimizer"),
     )
 
 
 def _rows(group: Group) -> list[Row]:
-    candidates: dict[str, Candidate] = {}
-    state: dict[str, str] = {}
-    alignment: dict[str, str] = {}
+    measured: dict[str, Measured] = {}
     absent: dict[str, str] = {}
+    # All of a group step the same tensors: the time does not depend on the numbers, and the memory would not suffice.
+    params = _parameters(group.hidden_only)
+    restore = _restorer(params)
     for name, build in group.optimizers.items():
-        module = name.split()[0]
+        module = name.split()[0].rstrip(",")
         if not installed(module):
             absent[name] = "not installed"
             continue
         try:
-            params = _parameters(group.hidden_only)
-            candidates[name], optimizer = _candidate(params, build(params))
-            state[name] = f"{_bytes(list(optimizer.state.values())) / sum(p.numel() for p in params):.2f}"
-            alignment[name] = _alignment(build) if group.hidden_only else ""
-        except Exception as error:  # a peer that does not run here must not end the others
-            if module == "steepest":
+            measured[name] = _measure(build, params, restore, compiled=name.endswith(COMPILED), more=group.hidden_only)
+        except Exception as error:  # a peer that does not run here, or a compiler that is not, must not end the others
+            if module == "steepest" and not name.endswith(COMPILED):
                 raise
-            candidates.pop(name, None)
             absent[name] = f"failed: {type(error).__name__}"
-    seconds = interleave(candidates, ROUNDS)
-    ours = next(iter(group.optimizers))
+    seconds = interleave({name: of.candidate for name, of in measured.items()}, group.rounds)
 
     def row(name: str) -> Row:
+        goal = group.goals.get(name, "")
         if name in absent:
-            return (group.step, name, absent[name], "", "", "")
-        taken: Seconds = seconds[name]
-        against = "" if name == ours else ratio(seconds[ours].cpu, taken.cpu)
-        return (group.step, name, milliseconds(taken.cpu, digits=2), against, state[name], alignment[name])
+            return (group.step, name, absent[name], "", goal, "", "", "")
+        cpu, of = seconds[name].cpu, measured[name]
+        against = "reference" if name == group.reference else ratio(cpu, seconds[group.reference].cpu)
+        return (group.step, name, milliseconds(cpu, digits=2), against, goal, of.state, of.alignment, of.memory)
 
     return [row(name) for name in group.optimizers]
 
 
-def _candidate(params: list[nn.Parameter], optimizer: Optimizer) -> tuple[Candidate, Optimizer]:
-    """Take a first step, in which state is made and code compiled, and return what times the next ones."""
+def _measure(
+    build: Build, params: list[nn.Parameter], restore: Callable[[], None], *, compiled: bool, more: bool
+) -> Measured:
+    """Take the first steps, in which state is made and code compiled, and return what times the next ones."""
+    optimizer = build(params)
+    restore()
+    optimizer.step()
+    step: Callable[[], object] = torch.compile(optimizer.step) if compiled else optimizer.step
+    restore()
+    step()
+    state = f"{_bytes(list(optimizer.state.values())) / sum(p.numel() for p in params):.2f}"
+    if not more:
+        return Measured(Candidate(step, restore), state)
+    restore()
+    memory = f"{peak(step) / max(p.numel() * p.element_size() for p in params):.2f}"
+    return Measured(Candidate(step, restore), state, _alignment(build), memory)
+
+
+def _restorer(params: list[nn.Parameter]) -> Callable[[], None]:
     generator = torch.Generator().manual_seed(1)
     gradients = [torch.randn(p.shape, generator=generator) * 1e-2 for p in params]
 
@@ -152,9 +216,7 @@ def _candidate(params: list[nn.Parameter], optimizer: Optimizer) -> tuple[Candid
             else:
                 parameter.grad.copy_(gradient)
 
-    restore()
-    optimizer.step()
-    return Candidate(optimizer.step, restore), optimizer
+    return restore
 
 
 def _parameters(hidden_only: bool) -> list[nn.Parameter]:
@@ -182,12 +244,11 @@ def _alignment(build: Build) -> str:
     The parameter is 0 before the step, so that it is the step after it, to the last bit.
     """
     generator = torch.Generator().manual_seed(2)
-    u, _, vh = torch.linalg.svd(
-        torch.randn(WIDTH, 4 * WIDTH, generator=generator, dtype=torch.float64), full_matrices=False
-    )
+    shape = (WIDTH, 4 * WIDTH)
+    u, _, vh = torch.linalg.svd(torch.randn(shape, generator=generator, dtype=torch.float64), full_matrices=False)
     singular_values = torch.logspace(0, -torch.tensor(CONDITION).log10().item(), WIDTH, dtype=torch.float64)
     gradient = (u * singular_values) @ vh
-    parameter = nn.Parameter(torch.zeros(WIDTH, 4 * WIDTH))
+    parameter = nn.Parameter(torch.zeros(shape))
     parameter.grad = gradient.float()
     build([parameter]).step()
     step = -parameter.detach().double()
