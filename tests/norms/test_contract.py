@@ -323,18 +323,16 @@ def test_a_gradient_need_not_be_contiguous(norm, shapes):
 
 
 @EVERY_NORM
-def test_the_maps_and_steps_of_a_list_are_those_one_by_one(norm, shapes):
+def test_the_maps_of_a_list_are_those_one_by_one(norm, shapes):
     gs = [generic(shape, seed) for seed, shape in enumerate([*shapes, *reversed(shapes), *shapes])]
     gs[0] = cast(gs[0], torch.float32)
     gs[-1] = times(gs[-1], 0)
-    for together, alone in (
-        (norm.duality_maps(gs), [norm.duality_map(g) for g in gs]),
-        (norm.penalized_steps(gs, 0.1), [norm.penalized_step(g, 0.1) for g in gs]),
-    ):
-        assert len(together) == len(gs)
-        for g, result, expected in zip(gs, together, alone, strict=True):
-            assert_close(result, expected, 20 * TOLERANCE[parts(g)[0].dtype] * largest(expected))
-    assert norm.duality_maps([]) == norm.penalized_steps([], 0.1) == []
+    maps = norm.duality_maps(gs)
+    assert len(maps) == len(gs)
+    for g, result in zip(gs, maps, strict=True):
+        expected = norm.duality_map(g)
+        assert_close(result, expected, 20 * TOLERANCE[parts(g)[0].dtype] * largest(expected))
+    assert norm.duality_maps([]) == []
 
 
 @EVERY_NORM
@@ -358,13 +356,23 @@ def test_what_is_called_entrywise_can_be_taken_in_pieces(norm, shapes):
 
 
 @EVERY_NORM
+def test_where_there_is_a_step_factor_the_step_is_that_multiple_of_the_gradient(norm, shapes):
+    for shape in shapes if norm.step_factor is not None else []:
+        g = generic(shape, seed=7)
+        torch.testing.assert_close(penalized_step(norm, g, alpha=0.1), -norm.step_factor * 0.05 * g, rtol=1e-14, atol=0)
+
+
+@EVERY_NORM
 def test_inputs_are_not_changed_and_results_share_no_memory_with_them(norm, shapes):
     for shape in shapes:
         g = generic(shape, seed=4)
         before = each(torch.clone, g)
         results = [norm(g), norm.dual_norm(g), norm.duality_map(g), *norm.duality_maps([g, g]), *norm.duality_pair(g)]
-        results += [penalized_step(norm, g, alpha=0.1), *norm.penalized_steps([g, g], 0.1)]
-        results += [objective(norm, g, g, alpha=0.1), duality_gap(norm, g, g, alpha=0.1)]
+        results += [
+            penalized_step(norm, g, alpha=0.1),
+            objective(norm, g, g, alpha=0.1),
+            duality_gap(norm, g, g, alpha=0.1),
+        ]
         for result in results:
             each(lambda part: part.fill_(math.nan), result)
         for part, original in zip(parts(g), parts(before), strict=True):

@@ -94,10 +94,6 @@ class Norm(Distance[T]):
         direction, size = self.duality_pair(g)
         return times(direction, size * (-alpha / 2))
 
-    def penalized_steps(self, gs: Sequence[T], alpha: float | Tensor) -> list[T]:
-        """Return the penalised step of each tensor by itself; a norm overrides this where many at once are faster."""
-        return [self.penalized_step(g, alpha) for g in gs]
-
     def duality_gap(self, g: T, step: T, alpha: float) -> Float[Tensor, ""]:
         """Return (<g, u> + ||u||^2/alpha + (alpha/4)||g||_*^2) / ((alpha/4)||g||_*^2)."""
         dual = self.dual_norm(g)

@@ -65,10 +65,6 @@ class Scaled(Norm):
         """Return norm's step with alpha / by^2."""
         return self.norm.penalized_step(g, alpha / self.by / self.by)
 
-    def penalized_steps(self, gs: Sequence[Tensor], alpha: float | Tensor) -> list[Tensor]:
-        """Return norm's steps with alpha / by^2."""
-        return self.norm.penalized_steps(gs, alpha / self.by / self.by)
-
     @property
     def map_is_entrywise(self) -> bool:
         """Whether norm's is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Self
 
 import torch
@@ -69,7 +69,7 @@ class Split(Norm):
         """Return the duality maps, all parts of all tensors at once."""
         cuts = [self._cut(g) for g in gs]
         maps = self.norm.duality_maps([part for cut in cuts for part in cut])
-        ends = [0, *torch.tensor([len(cut) for cut in cuts], dtype=torch.int64).cumsum(0).tolist()]
+        ends = accumulate((len(cut) for cut in cuts), initial=0)
         return [torch.cat(maps[start:end], self.dim) for start, end in pairwise(ends)]
 
     def duality_pair(self, g: Float[Tensor, "*shape"]) -> tuple[Tensor, Float[Tensor, ""]]:

@@ -44,10 +44,6 @@ class L2(Norm):
         """Return -(alpha/2) g."""
         return g * (-alpha / 2)
 
-    def penalized_steps(self, gs: Sequence[Tensor], alpha: float | Tensor) -> list[Tensor]:
-        """Return -(alpha/2) g of each, in one call."""
-        return list(torch._foreach_mul(list(gs), -alpha / 2)) if gs else []
-
     @property
     def step_factor(self) -> float:
         """1: the step is -(alpha/2) g."""

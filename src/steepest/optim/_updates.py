@@ -41,7 +41,7 @@ def directions(norm: Norm, vs: Sequence[Tensor], mode: Mode) -> tuple[list[Tenso
         return norm.duality_maps(vs), -1.0
     if norm.step_factor is not None:
         return list(vs), -norm.step_factor
-    return norm.penalized_steps(vs, 2.0), 1.0
+    return [norm.penalized_step(v, 2.0) for v in vs], 1.0
 
 
 def move(
