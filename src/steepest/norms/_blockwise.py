@@ -118,10 +118,10 @@ class Blockwise(Norm[dict[str, Tensor]]):
 
     @staticmethod
     def _combine(values: list[Tensor], how: str) -> Float[Tensor, ""]:
-        """Combine in float64; none is 0."""
+        """Combine in float64, sorted so that rounding does not depend on the order of the names; none is 0."""
         if not values:
             return torch.zeros((), dtype=torch.float64)
-        all_values = torch.stack([value.double() for value in values])
+        all_values = torch.stack([value.double() for value in values]).sort().values
         if how == "sum":
             return all_values.sum()
         return all_values.amax() if how == "max" else torch.linalg.vector_norm(all_values)

@@ -93,12 +93,18 @@ class OfSingularValues(Norm):
 
     def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return U diag(d(s)) V' of every matrix in the stack."""
+        return self.duality_pair(g)[0]
+
+    def duality_pair(self, g: Float[Tensor, "*shape"]) -> tuple[Tensor, Float[Tensor, ""]]:
+        """Return the map and the dual norm, of one decomposition."""
         check_matrix(g, type(self).__name__)
         if not g.numel():
-            return torch.zeros_like(g)
+            return torch.zeros_like(g), g.new_zeros(())
         u, s, vh = svd(g)
-        each = [self.of_values.duality_map(values) for values in s.reshape(-1, s.shape[-1])]
-        return ((u * torch.stack(each).view(s.shape).unsqueeze(-2)) @ vh).to(g.dtype)
+        each = s.reshape(-1, s.shape[-1])
+        maps = torch.stack([self.of_values.duality_map(values) for values in each]).view(s.shape)
+        duals = torch.stack([self.of_values.dual_norm(values) for values in each])
+        return ((u * maps.unsqueeze(-2)) @ vh).to(g.dtype), duals.sum().to(g.dtype)
 
     def _of_each(self, x: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
         check_matrix(x, type(self).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,37 @@ from steepest.norms._scale import largest_entry
 __all__ = ["MaxColumn", "MaxRow"]
 
 
+class _LargestLine(Norm):
+    """The largest L2 norm of a line of entries along one dimension; the dual is the sum over the lines."""
+
+    @property
+    @abstractmethod
+    def _along(self) -> int:
+        """The dimension along which a line runs."""
+
+    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+        """Return the largest L2 norm of a line."""
+        return self._norms(x).amax() if x.numel() else self._norms(x).sum()
+
+    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+        """Return the sum of the L2 norms of the lines."""
+        return self._norms(g).sum()
+
+    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return g with every line divided by its norm; a line of zeros stays."""
+        check_matrix(g, type(self).__name__)
+        direction = g / largest_entry(g, (self._along,))
+        norms = torch.linalg.vector_norm(direction, dim=self._along, keepdim=True)
+        return direction.div_(torch.where(norms > 0, norms, 1))
+
+    def _norms(self, x: Tensor) -> Tensor:
+        check_matrix(x, type(self).__name__)
+        scales = largest_entry(x, (self._along,))
+        return torch.linalg.vector_norm(x / scales, dim=self._along, keepdim=True) * scales
+
+
 @dataclass(frozen=True)
-class MaxRow(Norm):
+class MaxRow(_LargestLine):
     """The largest L2 norm of a row; the dual is the sum of the rows' norms; d(g) has g's rows, each of norm 1.
 
     For an embedding, whose rows are the vectors of the tokens. Leading dimensions are a stack, combined by max.
@@ -26,24 +56,13 @@ class MaxRow(Norm):
     (tensor(5.), tensor(7.))
     """
 
-    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-        """Return the largest L2 norm of a row."""
-        check_matrix(x, "MaxRow")
-        return _norms(x, dim=-1).amax() if x.numel() else x.new_zeros(())
-
-    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-        """Return the sum of the L2 norms of the rows."""
-        check_matrix(g, "MaxRow")
-        return _norms(g, dim=-1).sum()
-
-    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return g with every row divided by its norm; a row of zeros stays."""
-        check_matrix(g, "MaxRow")
-        return _normalized(g, dim=-1)
+    @property
+    def _along(self) -> int:
+        return -1
 
 
 @dataclass(frozen=True)
-class MaxColumn(Norm):
+class MaxColumn(_LargestLine):
     """The largest L2 norm of a column; the dual is the sum of the columns' norms; d(g) has columns of norm 1.
 
     Leading dimensions are a stack, combined by max.
@@ -53,28 +72,6 @@ class MaxColumn(Norm):
     (tensor(5.), tensor(7.))
     """
 
-    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-        """Return the largest L2 norm of a column."""
-        check_matrix(x, "MaxColumn")
-        return _norms(x, dim=-2).amax() if x.numel() else x.new_zeros(())
-
-    def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-        """Return the sum of the L2 norms of the columns."""
-        check_matrix(g, "MaxColumn")
-        return _norms(g, dim=-2).sum()
-
-    def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return g with every column divided by its norm; a column of zeros stays."""
-        check_matrix(g, "MaxColumn")
-        return _normalized(g, dim=-2)
-
-
-def _norms(x: Tensor, dim: int) -> Tensor:
-    scales = largest_entry(x, (dim,))
-    return torch.linalg.vector_norm(x / scales, dim=dim, keepdim=True) * scales
-
-
-def _normalized(g: Tensor, dim: int) -> Tensor:
-    direction = g / largest_entry(g, (dim,))
-    norms = torch.linalg.vector_norm(direction, dim=dim, keepdim=True)
-    return direction.div_(torch.where(norms > 0, norms, 1))
+    @property
+    def _along(self) -> int:
+        return -2

@@ -41,13 +41,11 @@ def are_finite(parameters: Sequence[Tensor]) -> bool:
 def _are_finite(parameters: list[Tensor]) -> bool:
     """Look at gradients on one device and, where they are sharded, of one mesh."""
     gradients = [local(p.grad) for p in parameters if p.grad is not None]
+    held = [g for g in gradients if g.numel()]
+    none = torch.zeros((), device=gradients[0].device)
     # A finite 2-norm proves finite entries, and is the fastest to take; an infinite one may just have overflowed.
     for order in (2, float("inf")):
-        bad = parameters[0].new_zeros((), dtype=torch.float32)
-        held = [g for g in gradients if g.numel()]
-        bad = local(bad)
-        if held:
-            bad = bad + (~torch.stack(torch._foreach_norm(held, order)).isfinite()).sum()
+        bad = none + (~torch.stack(torch._foreach_norm(held, order)).isfinite()).sum() if held else none
         if not bool(over_all_processes(bad, parameters[0])):
             return True
     return False

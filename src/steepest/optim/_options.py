@@ -20,7 +20,7 @@ _TORCH_OPTIONS = {
     "foreach": "Leave it out: small tensors are always taken together.",
     "fused": "Leave it out; torch.compile(optimizer.step) fuses.",
     "capturable": 'Leave it out: with nonfinite="ignore" and a tensor as lr a step can be captured.',
-    "differentiable": "Write the step with steepest.norms.penalized_step, which autograd follows.",
+    "differentiable": "Write it with steepest.norms.penalized_step; autograd follows all but the polar factor.",
 }
 
 

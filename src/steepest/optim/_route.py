@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.norms import Blockwise, Flattened, MaxColumn, MaxRow, Norm, Nuclear, Scaled, Schatten, Spectral, Split
 
 __all__ = ["Predicate", "Route", "Routing", "Rules", "Selector", "Target", "check_route", "route_by"]
+
+
+_OF_MATRICES = (Spectral, Nuclear, Schatten, MaxRow, MaxColumn, Flattened)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Routing(Mapping[str, Route]):
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
         )
 
-    def param_groups(self, lr: float) -> list[dict[str, Any]]:
+    def param_groups(self, lr: float | Tensor) -> list[dict[str, Any]]:
         """Return a group for each norm and factor: dicts of named params, norm and lr, for `SteepestDescent`."""
         members: dict[Route, list[tuple[str, nn.Parameter]]] = {}
         for name, to in self.items():
@@ -168,9 +171,6 @@ def check_route(name: str, parameter: nn.Parameter, to: Route, modules: list[nn.
                 stacklevel=4,
             )
     return to
-
-
-_OF_MATRICES = (Spectral, Nuclear, Schatten, MaxRow, MaxColumn, Flattened)
 
 
 def _chain(norm: Norm) -> Iterator[Norm]:

@@ -117,8 +117,7 @@ class Scion(SteepestDescent):
         refuse_fixed("Scion", options, ("norm", "mode"))
         groups: Any = params  # a bare tensor is torch's to refuse
         if isinstance(params, nn.Module):
-            groups = route(params).param_groups(1.0)
-            groups = [{**group, "lr": group["lr"] * lr} for group in groups]
+            groups = route(params).param_groups(lr)
         elif not isinstance(cast("object", params), Tensor):
             groups = _groups(list(params), lr)
         super().__init__(groups, lr=lr, mode="constrained", momentum=momentum, **options)
