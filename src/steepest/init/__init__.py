@@ -1,17 +1,30 @@
 """How a whole model starts."""
 
-from steepest.init._initialize import initialize, resolve_scheme
-from steepest.init._schemes import SCHEMES, Default, He, Initializer, Normal, Zero
+from steepest.init._activations import Activation
+from steepest.init._by_fan import He, Orthogonal, Xavier
+from steepest.init._fill import Fill
+from steepest.init._initialize import SCHEMES, initialize, resolve_scheme
+from steepest.init._initializer import Initializer
+from steepest.init._layer import Layer
+from steepest.init._lsuv import LSUV
+from steepest.init._schemes import Constant, Default, Normal, Zero
 from steepest.init._table import InitRow, InitTable
 
 __all__ = [
+    "LSUV",
     "SCHEMES",
+    "Activation",
+    "Constant",
     "Default",
+    "Fill",
     "He",
     "InitRow",
     "InitTable",
     "Initializer",
+    "Layer",
     "Normal",
+    "Orthogonal",
+    "Xavier",
     "Zero",
     "initialize",
     "resolve_scheme",

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 from torch import Generator, nn
 
-from steepest.errors import InvalidArgument, UnknownName
-from steepest.init._schemes import SCHEMES, Initializer
+from steepest.errors import UnknownName
+from steepest.init._by_fan import He, Orthogonal, Xavier
+from steepest.init._initializer import Initializer
+from steepest.init._lsuv import LSUV
+from steepest.init._schemes import Constant, Default, Normal, Zero
 from steepest.init._table import InitTable
 
-__all__ = ["initialize", "resolve_scheme"]
+__all__ = ["SCHEMES", "initialize", "resolve_scheme"]
+
+SCHEMES: dict[str, type[Initializer]] = {
+    "zero": Zero,
+    "constant": Constant,
+    "random": Normal,
+    "normal": Normal,
+    "he": He,
+    "xavier": Xavier,
+    "orthogonal": Orthogonal,
+    "lsuv": LSUV,
+    "default": Default,
+}
+"""Every scheme that has a name, made with its default options; lsuv gets its data at the call."""
 
 
 def resolve_scheme(scheme: str | Initializer) -> Initializer:
@@ -28,31 +46,66 @@ def resolve_scheme(scheme: str | Initializer) -> Initializer:
     return SCHEMES[scheme]()
 
 
-def initialize(model: nn.Module, scheme: str | Initializer, generator: Generator | None = None) -> InitTable:
+def initialize(
+    model: nn.Module,
+    scheme: str | Initializer,
+    generator: Generator | None = None,
+    data: Any = None,
+    *,
+    biases: Literal["zero", "keep"] = "zero",
+    depth_scaled: bool = False,
+) -> InitTable:
     """Fill every parameter of a model in place, and say what was done.
 
+    A weight gets the gain of the activation that follows its layer. It is found by running the model once on `data`,
+    or without data by following it with symbols (torch.fx), and its submodules one by one where that fails. Shapes,
+    sums, scalings, norm layers, pooling and dropout in between are looked through; a layer whose output meets the next
+    layer, a softmax or the model's end first has gain 1. Where the activation cannot be known, or is not one, the table
+    says so and what it was taken as. Neither changes anything else of the model, nor global random numbers.
+
+    | parameter                                     | start                                                       |
+    |-----------------------------------------------|-------------------------------------------------------------|
+    | weights and kernels                           | the scheme's, by the fans and the gain of their layer       |
+    | fused projections, gates of recurrent layers  | the scheme's, part by part                                  |
+    | Embedding, EmbeddingBag, weights tied to one  | N(0, 1/dimension) unless the scheme fixes it; padding row 0 |
+    | norm layers                                   | weight 1, bias 0                                            |
+    | biases                                        | 0, or as they are                                           |
+    | weights with a parametrization                | the scheme's, through its inverse, if it has one            |
+    | others (class tokens, layer scales), integers | as the model made them                                      |
+
+    A linear layer is a fused one if its outputs are three times its inputs and it is called qkv, Wqkv, in_proj, c_attn
+    or query_key_value. A fan of a transposed convolution is counted as `fan_in` = inputs / groups * kernel / stride.
+
     Args:
-        model: Any module with parameters; it stays on its device.
-        scheme: A scheme, or a name in `SCHEMES`: zero, random (N(0, .01^2), also normal), he, default.
-        generator: The source of randomness, on the parameters' device; None uses a private one, seed 0.
+        model: Any module with parameters; it stays on its device. Of a sharded one every process fills its part of the
+            same whole, if all have the same seed.
+        scheme: A scheme, or a name in `SCHEMES`.
+        generator: The source of randomness, on any device: it decides the bits, whatever the model's device. None uses
+            a private one on the CPU, seed 0.
+        data: What the model is called with, one batch: a tensor or a tuple of inputs.
+        biases: "zero", or "keep" for as the model made them (those of norm layers are 0 in any case).
+        depth_scaled: Whether to multiply the last weight of each residual branch by 1/sqrt(number of residual branches
+            along the stream), as GPT-2 does.
 
     Returns:
-        A table with one row a parameter: rule, standard deviation asked and measured.
+        A table with one row a parameter: rule, fan, gain, standard deviation asked and measured.
 
     Raises:
         UnknownName: If there is no scheme of that name.
-        InvalidArgument: If the model has no parameters.
+        InvalidArgument: If the model has no parameters, or some without memory (lazy, meta); if data do not fit the
+            model or are missing; if a weight has no fan that the scheme asks for; if no residual branch is found.
 
     >>> model = nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 10))
-    >>> initialize(model, "he")["0.weight"].std_asked
-    0.2
+    >>> table = initialize(model, "he")
+    >>> table["0.weight"].rule, table["0.weight"].std_asked
+    ('He fan_in=50, relu', 0.2)
+    >>> table["2.weight"].rule, round(table["2.weight"].std_asked, 4)
+    ('He fan_in=50, no activation', 0.1414)
+
+    Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), for `depth_scaled`.
     """
     initializer = resolve_scheme(scheme)
-    first = next(model.parameters(), None)
-    if first is None:
-        raise InvalidArgument(
-            "a model to initialise has parameters",
-            got=type(model).__name__,
-            remedy="Pass a module with layers.",
-        )
-    return initializer(model, generator or torch.Generator(first.device).manual_seed(0))
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    if data is None and not depth_scaled and biases == "zero":
+        return initializer(model, generator)  # so that a scheme of one's own may know nothing of the options
+    return initializer(model, generator, data, biases=biases, depth_scaled=depth_scaled)

@@ -10,6 +10,8 @@ from steepest.errors import UnknownName
 
 __all__ = ["InitRow", "InitTable"]
 
+_HEADER = ("parameter", "rule", "fan", "gain", "std asked", "std measured")
+
 
 @dataclass(frozen=True)
 class InitRow:
@@ -18,19 +20,28 @@ class InitRow:
     Attributes:
         parameter: Its name in `model.named_parameters()`.
         rule: What was done, in words.
+        fan: The fan that the rule divides by; nan where it uses none.
+        gain: The gain that the rule multiplies by; nan where it uses none.
         std_asked: The standard deviation that the rule asks for; nan where it asks for none.
-        std_measured: The standard deviation of the entries as filled, about their mean.
+        std_measured: The standard deviation of the entries as filled, about their mean; nan where there are none.
     """
 
     parameter: str
     rule: str
+    fan: float
+    gain: float
     std_asked: float
     std_measured: float
 
 
 @dataclass(frozen=True)
 class InitTable:
-    """The rows of an initialisation, in the order of `model.named_parameters()`; prints as a table."""
+    """The rows of an initialisation, in the order of `model.named_parameters()`; prints as a table with a header.
+
+    >>> print(InitTable((InitRow("0.weight", "He fan_in=50, relu", 50, 2**0.5, 0.2, 0.1987), )))
+    parameter  rule                fan   gain  std asked  std measured
+    0.weight   He fan_in=50, relu   50  1.414        0.2        0.1987
+    """
 
     rows: tuple[InitRow, ...]
 
@@ -48,12 +59,14 @@ class InitTable:
         raise UnknownName.among("parameter", parameter, [row.parameter for row in self.rows])
 
     def __str__(self) -> str:
-        width = max((len(row.parameter) for row in self.rows), default=0)
+        numbers = [[_number(x) for x in (r.fan, r.gain, r.std_asked, r.std_measured)] for r in self.rows]
+        lines = [_HEADER, *((r.parameter, r.rule, *n) for r, n in zip(self.rows, numbers, strict=True))]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
-            f"{row.parameter:{width}}  {_number(row.std_asked)}  {_number(row.std_measured)}  {row.rule}"
-            for row in self.rows
+            "  ".join(f"{cell:{'<' if i < 2 else '>'}{widths[i]}}" for i, cell in enumerate(line)).rstrip()
+            for line in lines
         )
 
 
 def _number(value: float) -> str:
-    return " " * 9 if math.isnan(value) else f"{value:9.4g}"
+    return "" if math.isnan(value) else f"{value:.4g}"

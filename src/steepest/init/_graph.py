@@ -1,0 +1,105 @@
+"""What a model computes, as far as an initialisation needs to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from torch import nn
+
+from steepest.init._activations import Activation
+
+__all__ = ["Graph", "Node", "Op"]
+
+
+class Op(Enum):
+    """What a step of the computation means for the layer in front of it."""
+
+    SOURCE = auto()
+    """An input, or a tensor that comes from nowhere that is followed."""
+    LAYER = auto()
+    """A weight layer."""
+    ACTIVATION = auto()
+    """A known nonlinearity."""
+    THROUGH = auto()
+    """Shape only, linear without weights, normalisation, pooling or dropout."""
+    PIECE = auto()
+    """As THROUGH, and only a part of the tensor."""
+    ADD = auto()
+    """A sum of two."""
+    MULTIPLY = auto()
+    """An elementwise product or quotient."""
+    MIX = auto()
+    """A matrix product, a softmax, a loss: what meets it has no activation of its own."""
+    UNKNOWN = auto()
+    """Something that may be an activation."""
+    EXIT = auto()
+    """Where the trace ends before the model does."""
+    ASIDE = auto()
+    """A question about shape, type or statistics, which is no activation."""
+    OUTPUT = auto()
+    """The model's output."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step: what it is, the steps whose tensors it takes, and the layer or activation that it calls.
+
+    `branches` counts the residual additions inside of a composite module.
+    """
+
+    op: Op
+    inputs: tuple[int, ...] = ()
+    layer: nn.Module | None = None
+    activation: Activation | None = None
+    branches: int = 0
+
+
+@dataclass
+class Graph:
+    """Steps in an order in which each comes after its inputs.
+
+    Attributes:
+        nodes: The steps.
+        complete: Whether they are all of one run of the model; if not, they are pieces without their connections.
+    """
+
+    nodes: list[Node] = field(default_factory=list[Node])
+    complete: bool = True
+
+    def add(
+        self,
+        op: Op,
+        inputs: Iterable[int] = (),
+        layer: nn.Module | None = None,
+        activation: Activation | None = None,
+        branches: int = 0,
+    ) -> int:
+        """Append a step and return its number."""
+        self.nodes.append(Node(op, tuple(inputs), layer, activation, branches))
+        return len(self.nodes) - 1
+
+    def consumers(self) -> list[list[int]]:
+        """Return for each step those that take its tensors."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for number, node in enumerate(self.nodes):
+            for source in dict.fromkeys(node.inputs):
+                found[source].append(number)
+        return found
+
+    def ancestors(self, past_layers: bool) -> list[int]:
+        """Return for each step the set of itself and all before it, as the bits of a number.
+
+        Args:
+            past_layers: Whether to go on behind a weight layer.
+        """
+        found: list[int] = []
+        for number, node in enumerate(self.nodes):
+            # A shape carries no values on: pos_embedding(arange(x.shape[1])) does not descend from x.
+            behind = node.op is not Op.ASIDE and (past_layers or node.op is not Op.LAYER)
+            bits = 1 << number
+            for source in node.inputs if behind else ():
+                bits |= found[source]
+            found.append(bits)
+        return found

@@ -1,0 +1,88 @@
+"""The seam of this room: what every scheme is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from steepest.errors import InvalidArgument
+from steepest.init._checks import check_data, check_model
+from steepest.init._fill import Fill
+from steepest.init._filling import Setting, Start, fill_model
+from steepest.init._layer import Layer
+from steepest.init._residual import scale_branches
+from steepest.init._table import InitTable
+from steepest.init._trace import activations, trace
+
+__all__ = ["Initializer"]
+
+
+class Initializer(ABC):
+    """How a whole model starts: fills the parameters in place and says what it did.
+
+    A subclass owes `weight`, the rule for one weight. The rest is the same for all (see `initialize`). It may replace
+    `embedding`, and say that it has no use for what comes behind a layer, which then need not be found out.
+
+    >>> class Uniform(Initializer):
+    ...     def weight(self, weight, layer, generator):
+    ...         std = layer.gain() / layer.fan("fan_in") ** 0.5
+    ...         nn.init.uniform_(weight, -(3**0.5) * std, 3**0.5 * std, generator=generator)
+    ...         return Fill(f"uniform, {layer.followed_by()}", std)
+    >>> model = nn.Sequential(nn.Linear(50, 50), nn.ReLU())
+    >>> Uniform()(model, torch.Generator())["0.weight"].rule
+    'uniform, relu'
+    """
+
+    reads_activation: ClassVar[bool] = True
+    """Whether the scheme asks for `layer.gain()`, `.followed_by()` or `.activation`; if not, no trace is made."""
+
+    @abstractmethod
+    def weight(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:
+        """Fill one weight in place and say what was done.
+
+        Args:
+            weight: Zeros, outputs x inputs x kernel in whatever way the layer stores them; one projection or one gate
+                of a fused weight. On the generator's device, and in float32 for a parameter of half precision.
+            layer: Its fans and what follows it.
+            generator: The only source of randomness.
+        """
+
+    def embedding(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:
+        """Fill one embedding (entries x dimension) in place, N(0, 1/dimension), and say what was done."""
+        std = max(1.0, layer.fan_in) ** -0.5
+        nn.init.normal_(weight, std=std, generator=generator)
+        return Fill("N(0, 1/dimension)", std, fan=layer.fan_in)
+
+    def _inputs(self, data: Any) -> Any:
+        """Return the data to be used, given those of the call (or None)."""
+        return data
+
+    def _start(self, model: nn.Module, generator: Generator, data: Any, setting: Setting) -> list[Start]:  # noqa: ARG002
+        """Fill every parameter and return what was done."""
+        return fill_model(self, model, generator, setting)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        generator: Generator,
+        data: Any = None,
+        *,
+        biases: Literal["zero", "keep"] = "zero",
+        depth_scaled: bool = False,
+    ) -> InitTable:
+        """Fill every parameter of the model in place and return what was done; `initialize` says all of it."""
+        check_model(model)
+        if biases not in ("zero", "keep"):
+            raise InvalidArgument('biases must be "zero" or "keep"', got=biases, remedy="Choose one of them.")
+        data = self._inputs(data)
+        check_data(model, data)
+        graph = trace(model, data) if self.reads_activation or depth_scaled else None
+        met = activations(model, graph) if graph and self.reads_activation else {}
+        with torch.no_grad():
+            starts = self._start(model, generator, data, Setting(met, data is not None, biases == "keep"))
+            if graph and depth_scaled:
+                scale_branches(model, graph, starts)
+            return InitTable(tuple(start.row() for start in starts))
