@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 import math
 
 import plotly.graph_objects as go
 import pytest
 
-from steepest.diagnose import GradientNormDisplay, LayerGradientDisplay
+from steepest.diagnose import ActivationDisplay, GradientNormDisplay, LayerGradientDisplay
 
 STEPS = {"adam": [0, 2, 4], "zero": [0, 1]}
 NORMS = {"adam": [1.0, 0.5, 0.25], "zero": [0.0, 2.0]}
@@ -75,3 +76,44 @@ def test_displays_are_values_that_keep_what_they_were_given():
     assert GradientNormDisplay(STEPS, NORMS).steps is STEPS
     assert GradientNormDisplay(STEPS, NORMS) == GradientNormDisplay(STEPS, NORMS)
     assert LayerGradientDisplay([0], {"a": [1.0]}).norms == {"a": [1.0]}
+
+
+def test_activations_are_a_heat_map_of_shares_with_the_first_layer_on_top():
+    idle = {"relu": [0.0, 0.5, 1.0], "tanh": [math.nan, 0.25, 0.125]}
+    drawing = ActivationDisplay([0, 1, 2], idle).plot()
+    assert isinstance(drawing, go.Figure)
+    (heat,) = drawing.data
+    assert list(heat.x) == [0, 1, 2]
+    assert list(heat.y) == ["relu", "tanh"]
+    assert [list(row) for row in heat.z] == [[0.0, 0.5, 1.0], [None, 0.25, 0.125]]
+    assert (heat.zmin, heat.zmax) == (0, 1)
+    assert drawing.layout.yaxis.autorange == "reversed"
+
+
+def test_activations_without_steps_are_drawn_empty():
+    assert len(ActivationDisplay([], {"relu": []}).plot().data) == 1
+
+
+@pytest.mark.parametrize("display", [LayerGradientDisplay([0, 1], {}), ActivationDisplay([0, 1], {})], ids=repr)
+def test_a_heat_map_without_rows_is_drawn_empty(display):
+    assert len(display.plot().data) <= 1
+
+
+@pytest.mark.parametrize(
+    "display",
+    [
+        GradientNormDisplay({"a": [0, 1, 2]}, {"a": [math.nan, math.inf, 0.0]}),
+        LayerGradientDisplay([0, 1, 2], {"a": [math.nan, math.inf, 0.0]}),
+        ActivationDisplay([0, 1, 2], {"a": [math.nan, 1.0, 0.0]}),
+    ],
+    ids=lambda display: type(display).__name__,
+)
+def test_what_is_not_finite_can_still_be_drawn_and_written(display):
+    written = display.plot().to_json()
+    assert json.loads(written)["data"]
+
+
+def test_displays_of_a_run_hold_plain_lists():
+    display = ActivationDisplay([0], {"relu": [0.5]})
+    assert display.idle == {"relu": [0.5]}
+    assert display == ActivationDisplay([0], {"relu": [0.5]})

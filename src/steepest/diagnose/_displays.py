@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from steepest._figure import color, dash, figure, log_axis
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["GradientNormDisplay", "LayerGradientDisplay"]
+__all__ = ["ActivationDisplay", "GradientNormDisplay", "LayerGradientDisplay"]
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,55 @@ class LayerGradientDisplay:
 
     def plot(self) -> go.Figure:
         """Draw parameters (first on top) by steps, the colour logarithmic; zero or no gradient is blank."""
-        values: NDArray[np.float64] = np.array(list(self.norms.values()), dtype=float).reshape(len(self.norms), -1)
-        logs = np.log10(np.where(values > 0, values, np.nan))
-        drawing = figure("step", "", height=max(260, 60 + 18 * len(self.norms)))
-        drawing.add_heatmap(
-            x=list(self.steps),
-            y=list(self.norms),
-            z=[[None if np.isnan(value) else float(value) for value in row] for row in logs],
-            customdata=values.tolist(),
-            colorscale="Viridis",
-            colorbar={"title": {"text": "log10 of the norm", "side": "right"}, "thickness": 12},
-            hovertemplate="%{y}, step %{x}: %{customdata:.3g}<extra></extra>",
+        values: NDArray[np.float64] = np.array(list(self.norms.values()), dtype=float).reshape(
+            len(self.norms), len(self.steps)
         )
+        logs = np.log10(np.where((values > 0) & np.isfinite(values), values, np.nan))
+        drawing = figure("step", "", height=max(260, 60 + 18 * len(self.norms)))
+        drawing.add_trace(_heat_map(self.steps, list(self.norms), logs, values, "log10 of the norm"))
         return drawing.update_yaxes(autorange="reversed", showgrid=False, type="category")
+
+
+@dataclass(frozen=True)
+class ActivationDisplay:
+    """How healthy the activations of every layer are, against the step, as a heat map.
+
+    Attributes:
+        steps: The recorded steps.
+        idle: By layer, in the order of the forward pass: the share of units that were 0 for every example, or of
+            entries at the ends of a bounded activation, whichever is larger, at these steps.
+    """
+
+    steps: Sequence[int]
+    idle: Mapping[str, Sequence[float]]
+
+    def plot(self) -> go.Figure:
+        """Draw layers (first on top) by steps, the colour from 0 to 1; what was not seen is blank."""
+        values: NDArray[np.float64] = np.array(list(self.idle.values()), dtype=float).reshape(
+            len(self.idle), len(self.steps)
+        )
+        drawing = figure("step", "", height=max(260, 60 + 18 * len(self.idle)))
+        drawing.add_trace(_heat_map(self.steps, list(self.idle), values, values, "share idle", zmin=0, zmax=1))
+        return drawing.update_yaxes(autorange="reversed", showgrid=False, type="category")
+
+
+def _heat_map(
+    steps: Sequence[int],
+    rows: Sequence[str],
+    shown: NDArray[np.float64],
+    told: NDArray[np.float64],
+    title: str,
+    **options: Any,
+) -> go.Heatmap:
+    import plotly.graph_objects as go
+
+    return go.Heatmap(
+        x=list(steps),
+        y=list(rows),
+        z=[[None if np.isnan(value) else float(value) for value in row] for row in shown],
+        customdata=told.tolist(),
+        colorscale="Viridis",
+        colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
+        hovertemplate="%{y}, step %{x}: %{customdata:.3g}<extra></extra>",
+        **options,
+    )

@@ -1,96 +1,372 @@
-"""What is recorded while a model trains."""
+"""Watches a training run from inside the loop that the user already has."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
-import torch
+import numpy as np
 from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+from torch.utils.hooks import RemovableHandle
 
-from steepest.errors import InvalidArgument
+from steepest.diagnose._activations import ActivationRow, ActivationWatch
+from steepest.diagnose._diagnosis import Diagnosis
+from steepest.diagnose._guard import Guard
+from steepest.diagnose._parameters import ParameterRow, ParameterWatch
+from steepest.diagnose._records import Records, describe, watched_parameters
+from steepest.diagnose._rules import diagnose
+from steepest.diagnose._statistics import STATISTICS
+from steepest.diagnose._summary import SummaryDisplay
+from steepest.diagnose._targets import TargetWatch
+from steepest.diagnose._units import UnitWatch
+from steepest.errors import InvalidArgument, UnknownName
 
 __all__ = ["Monitor"]
 
+_FLUSH = 32
+
+Number = float | Tensor
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One step, still on its device."""
+
+    weights: ParameterRow
+    activations: ActivationRow
+    rates: list[Number]
+    stepped: bool
+
 
 class Monitor:
-    """Records the gradient norms of a run; a context manager around any training loop.
+    """Records what a training run does, changes nothing of it, and names the cause when it does not train.
 
-    The mean gradient norm of a step is (1/P) sum_p ||dL/dp||_2 over the P parameter tensors that have
-    a gradient, as the course defines it. Nothing leaves the device until `history` is read.
+    A context manager around any loop. Call `record(step, loss)` after `optimizer.step()` and before the gradients
+    are cleared. If the optimizer is given, its steps are seen without that call, and only the loss is missing.
+
+    Of every parameter it keeps the norms of gradient and weight (exact) and the ratio of update to weight (from a
+    sample of entries); of every layer, statistics of a sample of its activations; the mean gradient norm
+    (1/P) sum_p ||dL/dp||_2 over the P parameters that have a gradient. Nothing leaves the device more often than
+    every 32 records. After the block only these numbers are left.
+
+    A failure inside the monitor is a RuntimeWarning, after which it records no more; it never ends the training.
+    What `torch.compile` has compiled runs without hooks: then gradients, weights and losses are all there is.
 
     Args:
         model: The model that is trained.
-        every: Record each `every`-th step, >= 1.
+        optimizer: Its optimizer, or several: so that what they do not hold is noticed, and learning rates are known.
+        every: Record each `every`-th step, and the first; >= 1.
+        frozen: Parameters that do not train on purpose: names, names of modules, or patterns as in a shell.
 
     Raises:
-        InvalidArgument: If the model has no parameters, or `every` is below 1.
+        InvalidArgument: If the model has no parameters (or lazy ones), the optimizer holds none of them, `every` is
+            below 1, or the block is entered a second time.
+        UnknownName: If a name in `frozen` is no parameter's or module's.
 
+    >>> import torch
     >>> model = nn.Linear(2, 1)
-    >>> with Monitor(model) as monitor:
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with Monitor(model, optimizer) as monitor:
     ...     loss = model(torch.ones(1, 2)).sum()
     ...     loss.backward()
+    ...     optimizer.step()
     ...     monitor.record(0, loss)
     >>> monitor.history["gradient_norm"]["bias"]
     [1.0]
+    >>> monitor.diagnosis().cause
+    'healthy'
     """
 
-    def __init__(self, model: nn.Module, *, every: int = 1) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Iterable[Optimizer] | None = None,
+        every: int = 1,
+        *,
+        frozen: Iterable[str] = (),
+    ) -> None:
         if every < 1:
             raise InvalidArgument("every must be at least 1", got=every, remedy="Pass 1 to record each step.")
-        self._parameters = dict(model.named_parameters())
-        if not self._parameters:
-            raise InvalidArgument(
-                "a model to watch has parameters",
-                got=type(model).__name__,
-                remedy="Pass a module with layers.",
-            )
+        inner = cast("nn.Module", getattr(model, "_orig_mod", model))  # what torch.compile has wrapped
         self.every = every
+        self._optimizers = _unwrapped((optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer or ()))
+        groups = [group for o in self._optimizers for group in o.param_groups]
+        self._momentum = max((float(group.get("momentum", 0)) for group in groups), default=0.0)
+        self._parameters = describe(inner, self._optimizers, frozen)
+        self._named = watched_parameters(inner)
+        self._guard = Guard()
+        self._weights = ParameterWatch(self._named)
+        self._activations = ActivationWatch(model, inner, self._guard, self._on_forward)
+        self._targets = TargetWatch()
+        self._units = UnitWatch(inner)
+        self._state = "new"
+        self._handles: list[RemovableHandle] = []
         self._steps: list[int] = []
-        self._losses: list[Tensor] = []
-        self._norms: list[Tensor] = []
+        self._losses: list[Number] = []
+        self._given: list[bool] = []
+        self._rates: list[list[Number]] = []
+        self._stepped: list[bool] = []
+        self._start: Tensor | None = None
+        self._before: Tensor | None = None
+        self._begun = False
+        self._last_step = -1
+        self._unrecorded: tuple[int, _Seen | None] | None = None
+        self._result: Records | None = None
 
     def __enter__(self) -> Monitor:
+        if self._state != "new":
+            raise InvalidArgument("a monitor is entered once", got=self._state, remedy="Make a new Monitor.")
+        self._state = "open"
+        with self._guard:
+            self._before, self._start = self._weights.sample(), self._weights.weight_norms()
+            self._activations.arm()
+            if self._optimizers:
+                self._handles.append(self._optimizers[-1].register_step_post_hook(self._on_step))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of the model; what was recorded stays readable."""
-        self._parameters = dict.fromkeys(self._parameters)
+        self.close()
+
+    def close(self) -> None:
+        """Remove every hook and let go of the model; what was recorded stays readable. Leaving the block does it."""
+        if self._state == "closed":
+            return
+        for handle in self._handles:
+            handle.remove()
+        self._activations.disarm()
+        with self._guard:
+            self._keep_unrecorded()
+        self._result = self._read()
+        self._state = "closed"
+        with self._guard:
+            self._weights.release()
+        self._activations.release()
+        self._units.release()
+        self._targets = TargetWatch()
+        self._named, self._optimizers, self._handles = {}, (), []
+        self._losses, self._rates = [], []
+        self._unrecorded = self._before = self._start = None
 
     def due(self, step: int) -> bool:
-        """Return whether `record` will keep this step."""
-        return step % self.every == 0
+        """Return whether this step is recorded."""
+        return step % self.every == 0 or not self._steps
 
-    @torch.no_grad()
-    def record(self, step: int, loss: Tensor) -> None:
-        """Record a step, after its backward pass and before the gradients are cleared."""
-        if not self.due(step):
+    def record(
+        self,
+        step: int,
+        loss: Number | None = None,
+        *,
+        target: Tensor | None = None,
+        gradient: Mapping[str, Tensor] | Sequence[Tensor | None] | None = None,
+    ) -> None:
+        """Record a step: after `optimizer.step()`, before the gradients are cleared.
+
+        Args:
+            step: The number of the step.
+            loss: The loss of its batch, a scalar. That of a step that is not recorded (see `every`) completes the last
+                record, if that has none.
+            target: The batch's target, of any shape; with it, the loss of a constant predictor is known.
+            gradient: The gradients by parameter name, or in the parameters' order; by default `p.grad`.
+
+        Raises:
+            InvalidArgument: If the loss is no scalar, the gradients do not fit, or the block is not open.
+            UnknownName: If `gradient` names a parameter that the model does not have.
+        """
+        if self._state != "open":
+            raise InvalidArgument(
+                "steps are recorded inside the monitor's block",
+                got=f"a {self._state} monitor",
+                remedy="Put the training loop into `with Monitor(model) as monitor:`.",
+            )
+        if isinstance(loss, Tensor) and loss.numel() != 1:
+            raise InvalidArgument(
+                "a loss is a scalar", got=f"shape {tuple(loss.shape)}", remedy="Record loss.mean() or loss.sum()."
+            )
+        given = None if gradient is None else self._gradients(gradient)
+        if self._guard.failed:
             return
-        held = [(i, p.grad) for i, p in enumerate(self._parameters.values()) if p is not None and p.grad is not None]
-        norms = torch.full((len(self._parameters),), math.nan, device=loss.device)
-        if held:
-            indices, gradients = zip(*held, strict=True)
-            dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
-            norms[list(indices)] = torch.stack(torch._foreach_norm(dense)).float()
-        self._steps.append(step)
-        self._losses.append(loss.detach())
-        self._norms.append(norms)
+        with self._guard:
+            seen = self._unrecorded[1] if self._unrecorded else None
+            self._unrecorded = None
+            if self.due(step):
+                if seen is None:
+                    seen = self._see(given, stepped=not self._optimizers)
+                elif given is not None:
+                    seen = replace(seen, weights=replace(seen.weights, gradient=self._weights.gradient_norms(given)))
+                if target is not None:
+                    self._targets.capture(target)
+                    if self._targets.curious and loss is not None and seen.activations.output is not None:
+                        self._targets.recognise(seen.activations.output, target, _number(loss))
+                        self._activations.keep_output = self._targets.curious
+                self._keep(step, loss, seen)
+            elif loss is not None and self._given and not self._given[-1]:
+                self._losses[-1], self._given[-1] = _kept(loss), True
+            self._last_step = step
+            self._prepare(step + 1, seen)
+
+    def diagnosis(self) -> Diagnosis:
+        """Return the cause for which the run does not train, or that it is healthy; inside the block or after it."""
+        return diagnose(self._read(), self._guard.reason)
+
+    def summary(self) -> SummaryDisplay:
+        """Return the one picture of a run: loss, gradients, updates and activations, with the diagnosis above."""
+        return SummaryDisplay.of(self._read(), self.diagnosis())
 
     @property
     def history(self) -> dict[str, Any]:
         """What was recorded, as lists with one entry a recorded step.
 
-        `step`, `loss`, `mean_gradient_norm`, and `gradient_norm`: parameter name to list, nan where
-        the parameter had no gradient.
+        `step`, `loss` (nan where none was given), `learning_rate`, `mean_gradient_norm`; by parameter name
+        `gradient_norm` (nan where it had none), `weight_norm` (after the step), `update_ratio`; and `activations`: by
+        module name, by statistic.
         """
-        names = list(self._parameters)
-        norms = torch.stack(self._norms).cpu() if self._norms else torch.empty(0, len(names))
+        records = self._read()
+        names = [p.name for p in records.parameters]
+        rows = records.rows
         return {
-            "step": list(self._steps),
-            "loss": torch.stack(self._losses).tolist() if self._losses else [],
-            "mean_gradient_norm": norms.nanmean(dim=1).tolist(),
-            "gradient_norm": dict(zip(names, norms.T.tolist(), strict=True)),
+            "step": records.steps.tolist(),
+            "loss": records.loss.tolist(),
+            "learning_rate": records.lr.tolist(),
+            "mean_gradient_norm": records.mean_gradient_norm.tolist(),
+            "gradient_norm": dict(zip(names, rows.gradient.T.tolist(), strict=True)),
+            "weight_norm": dict(zip(names, rows.weight.T.tolist(), strict=True)),
+            "update_ratio": dict(zip(names, rows.update.T.tolist(), strict=True)),
+            "activations": {
+                name: dict(zip(STATISTICS, values.T.tolist(), strict=True))
+                for name, values in records.activations.items()
+            },
         }
+
+    def _on_forward(self) -> None:
+        """See the weights as they are when the first step begins, whatever was done to them since the block did."""
+        if not self._begun:
+            self._begun = True
+            self._before, self._start = self._weights.sample(), self._weights.weight_norms()
+            self._units.look(self._named, -1)
+
+    def _on_step(self, *_: Any) -> None:
+        """See a step of the optimizer; its number is the next one, unless `record` says otherwise."""
+        if self._guard.failed or self._state != "open":
+            return
+        with self._guard:
+            self._keep_unrecorded()
+            step = self._last_step + 1
+            seen = self._see(None, stepped=True) if self.due(step) else None
+            self._unrecorded = step, seen
+            self._prepare(step + 1, seen)
+
+    def _keep_unrecorded(self) -> None:
+        """Keep the optimizer's last step, if the user has not recorded it."""
+        if self._unrecorded is not None:
+            step, seen = self._unrecorded
+            if seen is not None:
+                self._keep(step, None, seen)
+            self._last_step, self._unrecorded = step, None
+
+    def _see(self, gradients: Sequence[Tensor | None] | None, *, stepped: bool) -> _Seen:
+        if gradients is None:
+            gradients = [p.grad for p in self._named.values()]
+        rates: list[Number] = [group["lr"] for o in self._optimizers for group in o.param_groups if "lr" in group]
+        return _Seen(
+            self._weights.measure(gradients, self._before),
+            self._activations.take(),
+            [rate.detach().clone() if isinstance(rate, Tensor) else rate for rate in rates],
+            stepped,
+        )
+
+    def _keep(self, step: int, loss: Number | None, seen: _Seen) -> None:
+        self._steps.append(step)
+        self._losses.append(math.nan if loss is None else _kept(loss))
+        self._given.append(loss is not None)
+        self._rates.append(seen.rates)
+        self._stepped.append(seen.stepped)
+        self._weights.keep(seen.weights)
+        self._activations.keep(seen.activations)
+        if len(self._steps).bit_count() == 1:  # after 1, 2, 4, 8, ... records
+            self._units.look(self._named, len(self._steps) - 1)
+        if len(self._steps) % _FLUSH == 0:
+            self._flush()
+
+    def _prepare(self, step: int, seen: _Seen | None) -> None:
+        """Make ready for this step, after what was seen of the one before it."""
+        self._activations.forget()
+        if self.due(step):
+            self._activations.arm()
+            self._before = seen.weights.after if seen is not None else self._weights.sample()
+        else:
+            self._activations.disarm()
+            self._before = None
+
+    def _flush(self) -> None:
+        self._losses = [_number(loss) for loss in self._losses]
+        self._rates = [[_number(rate) for rate in rates] for rates in self._rates]
+        self._weights.flush()
+        self._activations.flush()
+        self._targets.flush()
+        self._units.flush()
+
+    def _gradients(self, given: Mapping[str, Tensor] | Sequence[Tensor | None]) -> list[Tensor | None]:
+        if isinstance(given, Mapping):
+            for name in given:
+                if name not in self._named:
+                    raise UnknownName.among("parameter", name, self._named)
+            return [given.get(name) for name in self._named]
+        if len(given) != len(self._named):
+            raise InvalidArgument(
+                f"there is one gradient for each of the {len(self._named)} parameters",
+                got=f"{len(given)} gradients",
+                remedy="Pass a mapping by parameter name, or None where there is no gradient.",
+            )
+        return list(given)
+
+    def _read(self) -> Records:
+        """Return what was recorded; nothing, if it cannot be read."""
+        if self._result is not None:
+            return self._result
+        with self._guard:
+            return self._records()
+        return Records.of_nothing(self._parameters)
+
+    def _records(self) -> Records:
+        if self._state == "open" and self._steps:
+            self._units.look(self._named, len(self._steps) - 1, last=True)
+        self._flush()
+        start = np.full(len(self._parameters), np.nan) if self._start is None else np.array(self._start.tolist())
+        return Records(
+            parameters=self._parameters,
+            steps=np.array(self._steps, dtype=np.int64),
+            loss=np.array(self._losses, dtype=float),
+            given=np.array(self._given, dtype=bool),
+            lr=np.array([max(map(float, rates), default=math.nan) for rates in self._rates], dtype=float),
+            momentum=self._momentum,
+            stepped=np.array(self._stepped, dtype=bool),
+            start=start,
+            rows=self._weights.rows(),
+            activations=self._activations.rows(),
+            sites=dict(self._activations.sites),
+            output_gradient=self._activations.output_gradients(),
+            copies=self._units.looks(),
+            baselines=self._targets.baselines(),
+            first_nonfinite=self._activations.first_nonfinite,
+            strangers=tuple(self._activations.strangers or ()),
+        )
+
+
+def _number(value: Number) -> float:
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
+def _kept(loss: Number) -> Number:
+    return loss.detach().clone() if isinstance(loss, Tensor) else loss
+
+
+def _unwrapped(optimizers: tuple[Optimizer, ...]) -> tuple[Optimizer, ...]:
+    """Return the optimizers inside of wrappers (Accelerate's, Lightning's), which have no hooks of their own."""
+    inner = tuple(getattr(optimizer, "optimizer", optimizer) for optimizer in optimizers)
+    return tuple(i if isinstance(i, Optimizer) else o for i, o in zip(inner, optimizers, strict=True))

@@ -1,0 +1,92 @@
+"""What several rules look at."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.diagnose._records import Array, Records
+
+__all__ = [
+    "MOVED",
+    "confidence",
+    "constant_predictor",
+    "hidden",
+    "largest_update",
+    "late",
+    "listed",
+    "median",
+    "relative_gradients",
+    "start_of",
+]
+
+_BEYOND = 1e19  # the square of a larger number is infinite in float32
+MOVED = 0.01
+"""The relative displacement of the median weight from which on a run has gone somewhere."""
+
+
+def constant_predictor(records: Records, losses: Array) -> tuple[str, float] | None:
+    """Return the baseline (its name, its value) that losses are like: neither better than it nor far worse.
+
+    Their mean is not below it by more than three standard errors (at least 2% and at most 15%), and not more than a
+    quarter above: what steps that follow noise cost.
+    """
+    mean, error = float(losses.mean()), float(losses.std(ddof=1)) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
+    for name, value in records.baselines.items():
+        if value > 0 and value - min(max(3 * error, 0.02 * value), 0.15 * value) < mean < 1.25 * value:
+            return name, value
+    return None
+
+
+def confidence(margin: float) -> float:
+    """Return m / (1 + m) of the factor m by which a number is beyond its threshold: .5 at the threshold."""
+    return 1.0 if not np.isfinite(margin) else float(margin / (1 + margin))
+
+
+def listed(names: tuple[str, ...], most: int = 3) -> str:
+    """Return the first names in words."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def median(values: Array) -> float:
+    """Return the median of the numbers that are not nan; nan if there are none."""
+    held = values[~np.isnan(values)]
+    return float(np.median(held)) if len(held) else float("nan")
+
+
+def late(values: Array) -> float:
+    """Return the median over the last tenth of the records."""
+    return median(values[-max(1, len(values) // 10) :])
+
+
+def start_of(values: Array) -> float:
+    """Return the first number that is not nan."""
+    held = values[~np.isnan(values)]
+    return float(held[0]) if len(held) else float("nan")
+
+
+def hidden(records: Records) -> NDArray[np.bool_]:
+    """Return which parameters are weights of other layers than the output's."""
+    output = records.output_layer
+    return records.weights & np.array([p.module != output for p in records.parameters])
+
+
+def relative_gradients(records: Records, record: int) -> Array:
+    """Return ||g_p|| / max_q ||g_q|| of every parameter at a record."""
+    gradient = records.rows.gradient[record]
+    largest = np.nanmax(gradient, initial=0.0)
+    return gradient / largest if largest > 0 else np.zeros_like(gradient)
+
+
+def largest_update(records: Records) -> tuple[float, int]:
+    """Return the largest median over the weights of update over weight, and the record at which it was."""
+    rows = np.fmax(records.rows.update, records.rows.jump / max(1.0, _steps_between(records)))[:, records.weights]
+    typical = np.minimum(np.array([median(row) for row in rows]), _BEYOND)
+    if not len(typical) or np.isnan(typical).all():
+        return float("nan"), 0
+    return float(np.nanmax(typical)), int(np.nanargmax(typical))
+
+
+def _steps_between(records: Records) -> float:
+    return float(np.median(np.diff(records.steps))) if len(records.steps) > 1 else 1.0

@@ -1,0 +1,100 @@
+"""Steps that are too large or too small."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from steepest.diagnose._diagnosis import Diagnosis
+from steepest.diagnose._records import Array, Records
+from steepest.diagnose._rules._learning_rate import suggestion
+from steepest.diagnose._rules._measures import (
+    MOVED,
+    confidence,
+    constant_predictor,
+    largest_update,
+    late,
+    median,
+    start_of,
+)
+
+__all__ = ["learning_rate_too_high", "learning_rate_too_low"]
+
+_HUGE = 0.5
+_LARGE = 0.1
+_COHERENT = 0.5
+
+
+def learning_rate_too_high(records: Records) -> Diagnosis | None:
+    """Name steps that are as large as the weights, after which the run is worse off.
+
+    The median over the weights of ||update|| / ||weight|| reached .5 in a step: a step of that size leaves little of
+    what the weights were, and weights that did not start at zero stay below .2 in healthy runs. And it did harm: the
+    loss or a weight is not finite; the loss has not fallen by a quarter of what it was, or of what a constant
+    predictor has; or the output no longer depends on the example, for which .1 is enough, since nothing else kills a
+    network that was alive. What follows from such a step (NaN, dead units, a constant output) is its effect.
+    """
+    update, at = largest_update(records)
+    if not update >= _LARGE:
+        return None
+    loss = records.loss[records.given]
+    finite = bool(np.isfinite(loss).all() and np.isfinite(records.rows.weight).all())
+    first, last = start_of(loss), late(loss)
+    constant = [value for value in records.baselines.values() if value > 0]
+    bound = min([first, *(value for value in constant if value <= first)]) if constant else first
+    variation = records.statistic("output", "variation") if "output" in records.sites else np.array([1.0])
+    dead = start_of(variation) > 1e-3 and not late(np.nan_to_num(variation)) > 1e-3
+    worse = len(loss) == 0 or not finite or last > 0.75 * bound
+    if not (dead or (worse and update >= _HUGE)):
+        return None
+    harm = (
+        "then the loss or a weight is not finite"
+        if not finite
+        else "the output has become the same for every example"
+        if dead
+        else f"the loss went from {first:.3g} to {last:.3g}"
+    )
+    return Diagnosis(
+        "learning_rate_too_high",
+        confidence(update / _LARGE),
+        (f"step {records.steps[at]}: the median weight changed by {update:.2g} times its own norm", harm),
+        suggestion(records),
+        records.names(records.weights),
+    )
+
+
+def learning_rate_too_low(records: Records) -> Diagnosis | None:
+    """Name steps that all go one way and get nowhere.
+
+    After T >= 10 records the median weight has moved by less than 1% of its norm, the loss has kept more than half of
+    its value, and there is a way to go: the second half of the run went on where the first half went (cosine of the
+    two displacements above .5; a run at a minimum walks at random, 0), or the loss is still that of a constant
+    predictor. A rate that is still rising (warm-up) is not judged.
+    """
+    loss = records.loss[records.given]
+    if len(records.steps) < 10 or not np.isfinite(records.rows.weight).all():
+        return None
+    moved = median(records.rows.displacement[records.weights])
+    persistence = records.rows.persistence
+    if not moved < MOVED or _rising(records.lr) or (len(loss) and not late(loss) > 0.5 * start_of(loss)):
+        return None
+    untrained = len(loss) > 0 and constant_predictor(records, loss[-len(loss) // 3 :]) is not None
+    if not persistence > _COHERENT and not untrained:
+        return None
+    update = median(records.rows.update[:, records.weights].ravel())
+    return Diagnosis(
+        "learning_rate_too_low",
+        confidence(MOVED / max(moved, 1e-12)),
+        (
+            f"after step {records.steps[-1]} the median weight has moved by {moved:.2g} of its norm, "
+            f"{update:.1g} a step",
+            f"its steps go one way: cosine {persistence:.2f} between the first and the second half of the run",
+            *([f"the loss went from {start_of(loss):.3g} to {late(loss):.3g}"] if len(loss) else []),
+        ),
+        suggestion(records),
+        records.names(records.weights),
+    )
+
+
+def _rising(lr: Array) -> bool:
+    held = lr[np.isfinite(lr)]
+    return len(held) > 1 and held[-1] > 1.01 * held[len(held) // 2]

@@ -1,0 +1,83 @@
+"""Weights that cannot break their symmetry."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from steepest.diagnose._diagnosis import Diagnosis
+from steepest.diagnose._records import Records
+from steepest.diagnose._rules._measures import confidence, listed
+
+__all__ = ["symmetric_units", "zero_gradients"]
+
+_COPIES = 0.5
+
+
+def zero_gradients(records: Records) -> Diagnosis | None:
+    """Name weights that are all zero: then the gradient of every one of them is exactly zero.
+
+    With W = 0 everywhere the hidden activations are 0, so dL/dW_l = delta_l a_{l-1}' = 0, and delta_l = W' delta = 0
+    below the output: only the output's bias has a gradient. Facts: every weight is 0 before the first step, and at
+    the first record all gradients but at most one are exactly 0. A part of a network can be caught as well: two or
+    more weights that are 0 from first to last with a gradient that is 0 at every record (at least 3), each the reason
+    for the other. A branch of which only the last weight starts at zero gets a gradient and is healthy.
+    """
+    weights, gradient = records.weights, records.rows.gradient
+    if not weights.any():
+        return None
+    zero = (records.start == 0) & weights
+    whole = bool(zero[weights].all()) and int((np.nan_to_num(gradient[0]) != 0).sum()) <= 1
+    stuck = zero & (records.rows.weight == 0).all(axis=0) & (gradient == 0).all(axis=0)
+    if not whole and (stuck.sum() < 2 or len(records.steps) < 3):
+        return None
+    concerned = weights if whole else stuck
+    names = records.names(concerned)
+    moving = records.names(np.nan_to_num(gradient[0]) != 0)
+    fan = max(1, round(math.sqrt(records.parameters[int(np.argmax(concerned))].size)))
+    return Diagnosis(
+        "zero_gradients",
+        1.0,
+        (
+            f"{listed(names)}: all entries are 0 before the first step ({len(names)} weights)",
+            f"{int((gradient[0] == 0).sum())} of {gradient.shape[1]} gradients are exactly 0 at step {records.steps[0]}"
+            + (f"; only {listed(moving)} has one" if moving else ""),
+        ),
+        f"Start the weights at random, for example N(0, 2/fan_in), about {math.sqrt(2 / fan):.2g}: "
+        'steepest.init.initialize(model, "he").',
+        names,
+    )
+
+
+def symmetric_units(records: Records) -> Diagnosis | None:
+    """Name layers in which at least half of the units are copies of one another and stay so.
+
+    Units with equal incoming weights and biases compute the same; if their outgoing weights are equal too, they get
+    the same gradient and stay equal, so a layer of n copies is one unit, whatever its gradient norm. Counted are rows
+    of the weight (see `share_of_copies`), before the first step and at the last look: copies that differ in what they
+    feed part at the first step and are not counted. Threshold .5, from the definition.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for name, looks in records.copies.items():
+        if looks and looks[0][0] <= 0 and looks[-1][0] >= 0 and min(looks[0][1], looks[-1][1]) >= _COPIES:
+            found[name] = looks[0][1], looks[-1][1]
+    trainable = {p.name for p in records.parameters if p.trainable and not p.frozen}
+    found = {name: shares for name, shares in found.items() if name in trainable}
+    if not found:
+        return None
+    names = tuple(found)
+    gradients = {p.name: records.rows.gradient[:, i] for i, p in enumerate(records.parameters)}
+    share = max(last for _, last in found.values())
+    return Diagnosis(
+        "symmetric_units",
+        confidence(share / _COPIES + 1),
+        tuple(
+            f"{name}: {last:.0%} of the units equal another one at step {records.steps[-1]} ({first:.0%} before the "
+            f"first), with a gradient norm of {np.nanmedian(gradients[name]):.2g}"
+            for name, (first, last) in list(found.items())[:3]
+        ),
+        "Draw the weights of each unit by themselves, for example "
+        'steepest.init.initialize(model, "he"); a layer of copies is one unit.',
+        names,
+    )

@@ -1,0 +1,116 @@
+"""One picture of a run, in place of a plot for each tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from steepest._figure import color, figure, log_axis
+from steepest.diagnose._diagnosis import Diagnosis
+from steepest.diagnose._displays import ActivationDisplay, GradientNormDisplay, LayerGradientDisplay
+from steepest.diagnose._records import Records
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["SummaryDisplay"]
+
+
+@dataclass(frozen=True)
+class SummaryDisplay:
+    """Loss, gradients, updates and activations of a run in four panels, with the diagnosis above.
+
+    Attributes:
+        diagnosis: What is said of the run.
+        steps: The recorded steps.
+        loss: The loss at these steps, nan where none was given.
+        update: The median over the weights of update over weight.
+        gradients: The mean gradient norm.
+        layers: The gradient norm of every parameter.
+        activations: How many units do nothing.
+    """
+
+    diagnosis: Diagnosis
+    steps: Sequence[int]
+    loss: Sequence[float]
+    update: Sequence[float]
+    gradients: GradientNormDisplay
+    layers: LayerGradientDisplay
+    activations: ActivationDisplay
+
+    @classmethod
+    def of(cls, records: Records, diagnosis: Diagnosis) -> SummaryDisplay:
+        """Return the display of what a monitor has recorded."""
+        steps = records.steps.tolist()
+        updates = records.rows.update[:, records.weights]
+        idle: dict[str, list[float]] = {}
+        for name, site in records.sites.items():
+            if site.kind in ("activation", "input"):
+                shares = np.stack([records.statistic(name, "dead"), records.statistic(name, "saturated")])
+                idle[name] = np.fmax(*shares).tolist()
+        return cls(
+            diagnosis=diagnosis,
+            steps=steps,
+            loss=records.loss.tolist(),
+            update=[float(np.nanmedian(row)) if (~np.isnan(row)).any() else np.nan for row in updates],
+            gradients=GradientNormDisplay({"mean": steps}, {"mean": records.mean_gradient_norm.tolist()}),
+            layers=LayerGradientDisplay(
+                steps, {p.name: records.rows.gradient[:, i].tolist() for i, p in enumerate(records.parameters)}
+            ),
+            activations=ActivationDisplay(steps, idle),
+        )
+
+    def plot(self) -> go.Figure:
+        """Draw the four panels."""
+        from plotly.subplots import make_subplots
+
+        cause = self.diagnosis.cause.replace("_", " ")
+        rows = max(len(self.layers.norms), len(self.activations.idle), 10)
+        drawing = make_subplots(
+            rows=2,
+            cols=2,
+            subplot_titles=("loss", "mean gradient norm, and update over weight", "gradient norm", "idle units"),
+            horizontal_spacing=0.16,
+            vertical_spacing=0.14,
+        )
+        look: Any = figure("", "").layout
+        drawing.update_layout(look).update_layout(
+            height=520 + 14 * rows,
+            showlegend=True,
+            legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.06, "yanchor": "bottom"},
+            margin={"l": 8, "r": 8, "t": 110, "b": 8},
+            title={
+                "text": f"<b>{cause}</b><br><sup>{self.diagnosis.remedy}</sup>",
+                "x": 0,
+                "xref": "paper",
+            },
+        )
+        norms = self.gradients.norms["mean"]
+        for name, values, place, index in (
+            ("loss", self.loss, 1, 0),
+            ("mean gradient norm", norms, 2, 1),
+            ("update / weight", self.update, 2, 2),
+        ):
+            drawing.add_scatter(
+                x=list(self.steps),
+                y=[value if value > 0 or place == 1 else None for value in values],
+                name=name,
+                showlegend=place == 2,
+                line={"color": color(index)},
+                row=1,
+                col=place,
+            )
+        shown = [value for value in self.loss if np.isfinite(value)]
+        if shown and min(shown) > 0 and max(shown) > 100 * min(shown):
+            drawing.update_yaxes(log_axis(shown), row=1, col=1)
+        drawing.update_yaxes(log_axis([*norms, *self.update]), row=1, col=2)
+        for column, panel in ((1, self.layers), (2, self.activations)):
+            heat: Any = panel.plot().data[0]
+            heat.colorbar.update(len=0.42, y=0, yanchor="bottom", x=0.42 if column == 1 else 1.0)
+            drawing.add_trace(heat, row=2, col=column)
+            drawing.update_yaxes(autorange="reversed", showgrid=False, type="category", row=2, col=column)
+        drawing.update_xaxes(title={"text": "step"}, row=2)
+        return drawing.update_xaxes(look.xaxis, selector={"title.text": None})
