@@ -62,7 +62,10 @@ def _compare(
     ] = "sgd,momentum,adamw,sign,muon",
     inits: Annotated[
         str | None,
-        typer.Option(help="Names (zero, random, he, default), with commas.", show_default="the task's"),
+        typer.Option(
+            help="Names (zero, constant, random, he, xavier, orthogonal, lsuv, default), with commas.",
+            show_default="the task's",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Final runs of each alternative, at least 3.")] = 10,
     steps: Annotated[int | None, typer.Option(help="Training steps of a run.", show_default="the task's")] = None,

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
 
 from steepest._random import seeded
-from steepest.diagnose import Monitor
+from steepest.diagnose import Diagnosis, Monitor
 from steepest.errors import InvalidArgument, NonFiniteGradient, UnknownName
 from steepest.init import Initializer, initialize
 from steepest.tasks import Task
@@ -40,6 +40,7 @@ class History:
         gradient_steps: The steps at which gradients were recorded.
         mean_gradient_norm: Mean over the parameters of the L2 norm of each one's gradient.
         gradient_norm: The L2 norm of the gradient of each parameter, by name.
+        diagnosis: Why it did not train, or that it is healthy.
         diverged: Whether the loss or a gradient stopped being finite.
         seconds_per_step: Time of a training step without validation, the median over the stretches between validations.
         state_bytes: Bytes of the optimizer's tensors at the end.
@@ -52,6 +53,7 @@ class History:
     gradient_steps: list[int]
     mean_gradient_norm: list[float]
     gradient_norm: dict[str, list[float]] = field(repr=False)
+    diagnosis: Diagnosis
     diverged: bool
     seconds_per_step: float
     state_bytes: int
@@ -100,7 +102,8 @@ def train(
         if value < least:
             raise InvalidArgument(f"{name} must be at least {least}", got=value, remedy=f"Pass {name} >= {least}.")
     model = task.build(seed)
-    initialize(model, init, torch.Generator().manual_seed(seed))
+    *inputs, _ = next(task.batches(torch.Generator().manual_seed(seed)))
+    initialize(model, init, torch.Generator().manual_seed(seed), tuple(inputs))
     model.to(device).train()
     stepper = optimizer(model, lr)
     decay = LambdaLR(stepper, lambda step: factor(step / steps))
@@ -114,18 +117,18 @@ def train(
         metrics.append(metric)
         return math.isfinite(loss)
 
-    with seeded(seed, device), Monitor(model, every=every) as monitor:
+    with seeded(seed, device), Monitor(model, stepper, every, frozen=task.frozen) as monitor:
         finite = validate()
         start, since = _clock(device), 0
         for step, batch in zip(range(steps if finite else 0), batches, strict=False):
             stepper.zero_grad()
             loss = task.batch_loss(model, [tensor.to(device) for tensor in batch])
             loss.backward()
-            monitor.record(step, loss)
             try:
                 stepper.step()
             except (NonFiniteGradient, torch.linalg.LinAlgError):
                 finite = False
+            monitor.record(step, loss, target=batch[-1])
             decay.step()
             if not finite or (step + 1) % every == 0 or step + 1 == steps:
                 validated.append(step + 1)
@@ -146,6 +149,7 @@ def train(
         gradient_steps=history["step"],
         mean_gradient_norm=history["mean_gradient_norm"],
         gradient_norm=history["gradient_norm"],
+        diagnosis=monitor.diagnosis(),
         diverged=not finite,
         seconds_per_step=statistics.median(times) if times else math.nan,
         state_bytes=sum(

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from steepest.compare import Cell, Run
 from steepest.compare._store import LEASE_SECONDS, Store
+from steepest.diagnose import Diagnosis
 from steepest.errors import StorageError
 from steepest.train import History
 
@@ -32,6 +33,7 @@ def history(loss=0.5):
         gradient_steps=[0],
         mean_gradient_norm=[0.1 + 0.2],
         gradient_norm={"weight": [0.1 + 0.2]},
+        diagnosis=Diagnosis("dead_units", 0.9, ("act: 95% of the units",), "Set the bias to 0.", ("weight", "bias")),
         diverged=loss == float("inf"),
         seconds_per_step=0.001,
         state_bytes=8,

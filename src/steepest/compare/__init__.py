@@ -3,6 +3,7 @@
 from steepest.compare._candidates import CANDIDATES, Candidate
 from steepest.compare._compare import DEFAULT_OPTIMIZERS, compare
 from steepest.compare._comparison import Comparison, Standing
+from steepest.compare._diagnoses import CellDiagnosis
 from steepest.compare._displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
 from steepest.compare._files import as_json, require_writable, write_text
 from steepest.compare._plan import Budget, Cell, Plan, Run
@@ -18,6 +19,7 @@ __all__ = [
     "Budget",
     "Candidate",
     "Cell",
+    "CellDiagnosis",
     "Comparison",
     "Interval",
     "LearningRateDisplay",

@@ -54,7 +54,8 @@ def compare(
         task: A `Task`, the name of a built-in one, or `module:attribute`.
         optimizers: Names (sgd, momentum, adamw, l2, sign, muon), `module:Class`, torch optimizer classes, partials of
             them, or `Candidate`s.
-        inits: Names (zero, random, he, default) or schemes; None for the task's own.
+        inits: Names (zero, constant, random, he, xavier, orthogonal, lsuv, default) or schemes; None for the
+            task's own.
         seeds: Final runs of each cell, at least 3.
         budget: What each cell may spend.
         baseline: The optimizer whose median best validation loss is the target for the steps; None for adamw where

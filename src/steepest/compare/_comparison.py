@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from steepest.compare._diagnoses import CellDiagnosis, diagnose_cell
 from steepest.compare._displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
 from steepest.compare._plan import Cell, Plan, Run, learning_rate
 from steepest.compare._statistics import Interval, compare_pairs, mean_interval
@@ -223,6 +224,10 @@ class Comparison:
         """Return the gradient norm of every parameter in the first final run of a cell."""
         history = self.final_histories(cell)[0]
         return LayerGradientDisplay(history.gradient_steps, history.gradient_norm)
+
+    def diagnoses(self, init: str) -> list[CellDiagnosis]:
+        """Return, for each optimizer under an init, its gradients and why its final runs do not train."""
+        return [diagnose_cell(cell, self.final_histories(cell)) for cell in self.plan.cells if cell.init == init]
 
     def write(self, folder: str | Path, command: str = "") -> Path:
         """Write results.csv, timing.csv, results.json and report.html into a folder; return the report's path.

@@ -41,6 +41,11 @@ def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
         "baseline": dataclasses.asdict(comparison.baseline_cell),
         "ranking": [dataclasses.asdict(standing) for standing in comparison.table()],
         "pairs": [dataclasses.asdict(pair) for pair in verdict.pairs],
+        "diagnoses": [
+            dataclasses.asdict(each)
+            for init in dict.fromkeys(cell.init for cell in plan.cells)
+            for each in comparison.diagnoses(init)
+        ],
         "budget": {**dataclasses.asdict(plan.budget), "steps": comparison.steps},
         "seeds": {"tuning": plan.budget.tuning_seeds, "final": plan.seeds, "first final": FIRST_SEED},
         "command": command,

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from steepest.compare._plan import Cell, Run
+from steepest.diagnose import Diagnosis
 from steepest.errors import StorageError
 from steepest.train import History
 
@@ -86,7 +87,7 @@ class Store:
         for trial in self._trials(TrialState.COMPLETE):
             run = _run_of(trial)
             if run not in self._finished:
-                self._finished[run] = History(**json.loads(trial.user_attrs["history"]))
+                self._finished[run] = _history_of(trial)
         return dict(self._finished)
 
     def enqueue(self, runs: Collection[Run]) -> int:
@@ -189,6 +190,13 @@ def _open_study(url: str | None) -> optuna.Study:
                 raise
             time.sleep(patience)
     raise AssertionError("unreachable")
+
+
+def _history_of(trial: FrozenTrial) -> History:
+    found = json.loads(trial.user_attrs["history"])
+    said = found.pop("diagnosis")
+    evidence, parameters = tuple(said.pop("evidence")), tuple(said.pop("parameters"))
+    return History(**found, diagnosis=Diagnosis(**said, evidence=evidence, parameters=parameters))
 
 
 def _run_of(trial: FrozenTrial | optuna.Trial) -> Run:

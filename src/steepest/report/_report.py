@@ -67,6 +67,7 @@ def _init_figures(comparison: Comparison, init: str) -> dict[str, Any]:
     return {
         "name": init,
         "optimizer": shown.optimizer,
+        "diagnoses": comparison.diagnoses(init),
         "norms": _json(comparison.gradient_norms(init).plot()),
         "layers": _json(comparison.layer_gradients(shown).plot()),
     }

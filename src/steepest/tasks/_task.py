@@ -41,6 +41,7 @@ class Task:
         steps: Training steps of one run, unless the trial says otherwise.
         name: How reports call it.
         init: The name of the init that a trial uses unless told otherwise.
+        frozen: Parameters that do not train on purpose: names, names of modules, or patterns as in a shell.
 
     Raises:
         InvalidArgument: If a number is outside its range, or the data are no such tensors.
@@ -61,6 +62,7 @@ class Task:
     steps: int = 300
     name: str = "task"
     init: str = "he"
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("model", "loss"):
