@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.harness import Table
 
-SUBJECTS = ("imports", "train", "trial", "statistics", "optimizers", "polar")
+SUBJECTS = ("imports", "train", "trial", "statistics", "optimizers", "polar", "monitor", "diagnosis", "rates")
 RESULTS = Path(__file__).parent / "results"
 
 
