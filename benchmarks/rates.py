@@ -1,7 +1,7 @@
 """The learning rate that is suggested, against the best one of a sweep: steepest's remedy and torch-lr-finder.
 
 A diagnosis suggests a rate after a run with a wrong one; the range test is a run of its own, whose rate grows. Both are
-made with a seed that the sweep does not use, on the split on which the rules were not tuned.
+made with a seed that the sweep does not use, on the held-out split.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SPLIT = "held_out"
 SEED = 7
 WITHIN = 3.0
 WHOLE = True
-"""Whether to sweep all cases (eight minutes), or one per family and optimizer."""
+"""Whether to sweep all cases (five minutes), or one per family and optimizer."""
 
 WRONG = {1e3: "learning_rate_too_high", 1e2: "learning_rate_too_high", 1e-3: "learning_rate_too_low"}
 """How many times the best rate a run has, and what its diagnosis should be."""
@@ -73,8 +73,9 @@ def run() -> tuple[Table, Table]:
             title="The learning rate to try",
             method=f"{len(best)} cases (MLPs, convolutional networks, transformers; gradient descent without and with "
             "momentum, Adam, AdamW; 100 or 120 steps), each with the best rate of a sweep: 13 rates of ratio "
-            "sqrt(10), two seeds, least mean loss of the last tenth of the steps; the split that no rule was tuned on. "
-            f"steepest: a run of the same length with another seed, at so many times the best rate, and the rate in "
+            "sqrt(10), two seeds, least mean loss of the last tenth of the steps; the held-out split, whose data are "
+            "not those on which the suggestion was fitted to networks of the same kinds. "
+            "steepest: a run of the same length with another seed, at so many times the best rate, and the rate in "
             "the remedy of its diagnosis; none, where that names no learning rate. It rests on the run's first steps, "
             "so that different wrong rates of a case are no independent trials. torch-lr-finder: 100 "
             "iterations from 1e-7 to 10, smoothed by .05, its default suggestion and a common rule. Goal: within a "

@@ -54,7 +54,8 @@ class Monitor:
     every 32 records. After the block only these numbers are left.
 
     A failure inside the monitor is a RuntimeWarning, after which it records no more; it never ends the training.
-    What `torch.compile` has compiled runs without hooks: then gradients, weights and losses are all there is.
+    What `torch.compile` has compiled runs without hooks: then gradients, weights, losses and the output are all that
+    there is.
 
     Args:
         model: The model that is trained.

@@ -112,7 +112,12 @@ def constant_output(records: Records) -> Diagnosis | None:
     if not len(values) or late(values) >= _VARIATION or (len(values) > 1 and np.median(values) >= _VARIATION):
         return None
     first = _first_constant(records)
-    where = f"{first}: from here on it is the same for every example" if first else "the layers before it do vary"
+    if first:
+        where = f"{first}: from here on it is the same for every example"
+    elif len(records.sites) > 1:
+        where = "the layers before it do vary"
+    else:
+        where = "the layers before it were not seen"
     return Diagnosis(
         "constant_output",
         confidence(_VARIATION / max(late(values), 1e-9)),
