@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steepest._sharding import is_sharded
+
 __all__ = ["floating", "inside_transform", "strangers"]
 
 
@@ -23,7 +25,7 @@ def strangers(output: Tensor, inputs: Any, known: set[nn.Parameter]) -> list[tup
 
     The graph is followed back to the inputs; what they depend on is not the model's.
     """
-    if any(hasattr(p, "to_local") for p in known):  # a sharded model computes with parameters made for the moment
+    if any(map(is_sharded, known)):  # a sharded model computes with parameters made for the moment
         return []
     given = list(_tensors(inputs))
     ends = {tensor.grad_fn for tensor in given if tensor.grad_fn is not None}

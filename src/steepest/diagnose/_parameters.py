@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["ParameterRow", "ParameterRows", "ParameterWatch", "local"]
+from steepest._sharding import is_sharded, local, whole
+
+__all__ = ["ParameterRow", "ParameterRows", "ParameterWatch"]
 
 _SAMPLE = 1024
 _CHECKPOINTS = 16
@@ -77,12 +78,11 @@ class ParameterWatch:
         self._checkpoints: list[Tensor] = []
         self._spacing = 1
         self._seen = 0
-        self._travelled: tuple[Array, float] | None = None
 
     @torch.no_grad()
     def sample(self) -> Tensor:
         """Return the sampled entries of all parameters, copied, as one vector."""
-        tensors = [local(p) for p in self._parameters]
+        tensors = [local(p.detach()) for p in self._parameters]
         storages = [(tensor.data_ptr(), tensor.shape) for tensor in tensors]
         if storages != self._storages:
             self._views = [_view(tensor) for tensor in tensors]
@@ -150,7 +150,7 @@ class ParameterWatch:
         """Return all that was kept."""
         self.flush()
         rows = np.stack(self._rows) if self._rows else np.empty((0, 4, self._count))
-        displacement, persistence = self._travelled or self._travel()
+        displacement, persistence = self._travel()
         missing = rows[:, 0] < 0
         return ParameterRows(
             gradient=np.where(missing, np.nan, rows[:, 0]),
@@ -163,18 +163,16 @@ class ParameterWatch:
         )
 
     def release(self) -> None:
-        """Let go of every tensor; the numbers of what was flushed stay."""
+        """Let go of every tensor."""
         self._parameters, self._views, self._storages, self._checkpoints, self._pending = [], [], [], [], []
         self._first = self._last = self._owner = None
-        self._travelled = self._travelled or self._travel()
 
     def _norms(self, tensors: Sequence[Tensor]) -> Tensor:
         dense = [t.coalesce().values() if t.is_sparse else t for t in tensors]
         half = any(t.dtype in _HALF for t in dense)
-        norms: list[Any] = list(torch._foreach_norm(dense, 2, torch.float32) if half else torch._foreach_norm(dense))
-        if self._scattered or hasattr(norms[0], "full_tensor"):
-            # A sharded tensor's norm is the whole tensor's.
-            norms = [(n.full_tensor() if hasattr(n, "full_tensor") else n).to(self._device) for n in norms]
+        norms: list[Tensor] = list(torch._foreach_norm(dense, 2, torch.float32) if half else torch._foreach_norm(dense))
+        if self._scattered or is_sharded(norms[0]):
+            norms = [whole(norm).to(self._device) for norm in norms]
         return torch.stack(norms).float()
 
     def _relative(self, before: Sequence[Tensor | None], pending: Sequence[ParameterRow]) -> Tensor:
@@ -205,12 +203,6 @@ class ParameterWatch:
         halves = torch.stack([middle - first, last - middle])
         halves = halves / halves.norm(dim=1, keepdim=True)
         return np.array(displacement.tolist()), float(halves[0] @ halves[1])
-
-
-def local(parameter: Any) -> Tensor:
-    """Return what this process holds of a parameter."""
-    tensor = parameter.detach()
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def _view(tensor: Tensor) -> tuple[Tensor, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from steepest.diagnose._parameters import local
+from steepest._sharding import local
 
 __all__ = ["UnitWatch", "share_of_copies"]
 
@@ -91,8 +91,8 @@ def _views(model: nn.Module) -> list[tuple[str, Units]]:
         columns = isinstance(module, nn.modules.conv._ConvTransposeNd) or type(module).__name__ == "Conv1D"
         for name, parameter in module.named_parameters(recurse=False):
             full = f"{prefix}.{name}" if prefix else name
-            bias = full.replace("weight", "bias")
-            if full not in known or "weight" not in name or parameter.ndim < 2 or bias == full:
+            bias = full.removesuffix(name) + name.replace("weight", "bias")
+            if full not in known or "weight" not in name or parameter.ndim < 2:
                 continue
             found.append((full, _view(full, bias if bias in known else None, columns)))
     return found
@@ -100,9 +100,9 @@ def _views(model: nn.Module) -> list[tuple[str, Units]]:
 
 def _view(weight: str, bias: str | None, columns: bool) -> Units:
     def units(parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        rows = local(parameters[weight])
+        rows = local(parameters[weight].detach())
         rows = rows.transpose(0, 1) if columns else rows
-        extra = None if bias is None else local(parameters[bias])
+        extra = None if bias is None else local(parameters[bias].detach())
         return rows, None if extra is None or len(extra) != len(rows) else extra
 
     return units

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from steepest._sharding import is_sharded
 from steepest.errors import InvalidArgument
-from steepest.init._sharding import is_sharded
 
 __all__ = ["check_data", "check_model"]
 

@@ -11,12 +11,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from steepest._sharding import local, part_like, whole
 from steepest.init._activations import NONE, Activation
 from steepest.init._fill import Fill
 from steepest.init._kinds import EMBEDDINGS, RECURRENT, is_norm, is_transformers_conv1d, is_weight_layer
 from steepest.init._layer import Layer, as_stored, canonical_shape, fans_of
 from steepest.init._parametrized import assign, value_of
-from steepest.init._sharding import whole, write
 from steepest.init._table import InitRow
 
 if TYPE_CHECKING:
@@ -98,11 +98,17 @@ def fill_model(scheme: Initializer, model: nn.Module, generator: Generator, sett
         place = Place(path, module, last, parameter, owners)
         values, fill = filler.make(place)
         if values is not None:
-            write(parameter, values)
+            _write(parameter, values)
         others = ", ".join(other for other, _ in homes[id(parameter)] if other != name)
         fill = replace(fill, rule=f"{fill.rule}; shared with {others}") if others else fill
         starts.append(Start(name, parameter, module, fill, values is not None and _is_weight(place)))
     return starts
+
+
+def _write(parameter: Tensor, values: Tensor) -> None:
+    """Copy values, which every process holds whole, into a parameter or this process's part of it."""
+    mine = local(parameter)
+    mine.copy_(part_like(values.to(device=mine.device, dtype=mine.dtype), parameter))
 
 
 def _is_weight(place: Place) -> bool:

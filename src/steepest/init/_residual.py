@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from steepest._sharding import local
 from steepest.errors import InvalidArgument
 from steepest.init._filling import Start
 from steepest.init._graph import Graph, Op
 from steepest.init._kinds import closing_layers
-from steepest.init._sharding import local
 
 __all__ = ["branch_counts", "scale_branches"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from steepest._sharding import local
 from steepest.errors import InvalidArgument
 from steepest.norms import L2
 from steepest.optim._options import refuse_fixed
-from steepest.optim._sharding import local
 from steepest.optim._steepest_descent import SteepestDescent
 
 __all__ = ["EpochAdam", "inverse_square_root"]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steepest._sharding import local, over_all_processes
 from steepest.errors import InvalidArgument
-from steepest.optim._sharding import local, over_all_processes
 
 __all__ = ["are_finite", "check_dense", "nonfinite_parameters"]
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT
 
+from steepest._sharding import local, part_like, whole_like
 from steepest.errors import InvalidArgument, NonFiniteGradient
 from steepest.norms import Blockwise, Norm
 from steepest.optim._finite import are_finite, check_dense, nonfinite_parameters
 from steepest.optim._options import Mode, Nonfinite, check_group, check_names, check_nonfinite, refuse
-from steepest.optim._sharding import local, part_like, whole_like
 from steepest.optim._updates import directions, follow, move
 
 __all__ = ["SteepestDescent"]

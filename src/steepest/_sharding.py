@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-__all__ = ["is_sharded", "local", "over_all_processes", "part_like", "whole_like"]
+__all__ = ["is_sharded", "local", "over_all_processes", "part_like", "whole", "whole_like"]
 
 
 def is_sharded(x: Tensor) -> bool:
@@ -19,6 +19,11 @@ def is_sharded(x: Tensor) -> bool:
 def local(x: Tensor) -> Tensor:
     """Return the part that this process holds, which shares memory with x."""
     return cast("Any", x).to_local() if is_sharded(x) else x
+
+
+def whole(x: Tensor) -> Tensor:
+    """Return all of x: one gather where it is sharded."""
+    return cast("Any", x).full_tensor() if is_sharded(x) else x
 
 
 def whole_like(part: Tensor, parameter: Tensor) -> Tensor:
@@ -34,14 +39,14 @@ def whole_like(part: Tensor, parameter: Tensor) -> Tensor:
     return sharded.full_tensor()
 
 
-def part_like(whole: Tensor, parameter: Tensor) -> Tensor:
+def part_like(everything: Tensor, parameter: Tensor) -> Tensor:
     """Return this process's part of what every process holds whole: no communication."""
     if not is_sharded(parameter):
-        return whole
+        return everything
     from torch.distributed.tensor import DTensor, Replicate
 
     p = cast("Any", parameter)
-    everywhere = DTensor.from_local(whole, p.device_mesh, [Replicate()] * p.device_mesh.ndim, run_check=False)
+    everywhere = DTensor.from_local(everything, p.device_mesh, [Replicate()] * p.device_mesh.ndim, run_check=False)
     return everywhere.redistribute(p.device_mesh, p.placements).to_local()
 
 
