@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
+from torch.utils.data import Dataset
 
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.init import Normal
@@ -154,6 +155,38 @@ def test_a_model_with_dropout_is_trained_with_it_and_validated_without():
     validated, trained = (False, False), (True, True)
     expected = [(True, False), validated, trained, trained, validated, trained, trained, validated]
     assert modes == expected
+
+
+class Augmented(Dataset):
+    """Examples with noise from torch's global generator, new at each look."""
+
+    def __init__(self) -> None:
+        (self.x, self.y), self.looks = small().train, 0
+
+    def __len__(self) -> int:
+        return EXAMPLES
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        self.looks += 1
+        return self.x[i] + 0.1 * torch.randn(4), self.y[i]
+
+
+@pytest.mark.parametrize("init", ["he", "lsuv"])
+def test_data_that_draw_random_numbers_are_seeded_from_the_first_batch_on(init, rng_untouched):
+    with rng_untouched():
+        first = run(small(train=Augmented()), init=init, seed=3)
+    torch.rand(7)
+    again = run(small(train=Augmented()), init=init, seed=3)
+    assert first.train_loss == again.train_loss
+    assert first.valid_loss == again.valid_loss
+
+
+def test_every_batch_is_drawn_once_the_one_that_the_init_sees_too():
+    data = Augmented()
+    task = small(train=data, batch_size=10)
+    before = data.looks
+    run(task, steps=4)
+    assert data.looks - before == 4 * 10
 
 
 def test_it_is_the_plain_loop():

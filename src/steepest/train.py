@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import statistics
 import time
@@ -102,11 +104,6 @@ def train(
         if value < least:
             raise InvalidArgument(f"{name} must be at least {least}", got=value, remedy=f"Pass {name} >= {least}.")
     model = task.build(seed)
-    *inputs, _ = next(task.batches(torch.Generator().manual_seed(seed)))
-    initialize(model, init, torch.Generator().manual_seed(seed), tuple(inputs))
-    model.to(device).train()
-    stepper = optimizer(model, lr)
-    decay = LambdaLR(stepper, lambda step: factor(step / steps))
     batches = task.batches(torch.Generator().manual_seed(seed))
     every = math.ceil(steps / validations)
     validated, losses, metrics, times = [0], [], [], []
@@ -117,12 +114,20 @@ def train(
         metrics.append(metric)
         return math.isfinite(loss)
 
-    with seeded(seed, device), Monitor(model, stepper, every, frozen=task.frozen) as monitor:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(seeded(seed, device))
+        first = next(batches)  # the init may look at it, and training begins with it
+        initialize(model, init, torch.Generator().manual_seed(seed), tuple(first[:-1]))
+        model.to(device).train()
+        stepper = optimizer(model, lr)
+        decay = LambdaLR(stepper, lambda step: factor(step / steps))
+        monitor = stack.enter_context(Monitor(model, stepper, every, frozen=task.frozen))
         finite = validate()
         start, since = _clock(device), 0
-        for step, batch in zip(range(steps if finite else 0), batches, strict=False):
+        for step, drawn in zip(range(steps if finite else 0), itertools.chain([first], batches), strict=False):
+            batch = [tensor.to(device) for tensor in drawn]
             stepper.zero_grad()
-            loss = task.batch_loss(model, [tensor.to(device) for tensor in batch])
+            loss = task.batch_loss(model, batch)
             loss.backward()
             try:
                 stepper.step()

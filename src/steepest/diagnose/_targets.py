@@ -38,7 +38,7 @@ class TargetWatch:
 
     def recognise(self, output: Tensor, target: Tensor, loss: float) -> None:
         """Find out which loss it is, by computing each that is possible: on floating targets there are several."""
-        name = ""
+        name, target = "", target.to(output.device)
         if target.is_floating_point() and output.numel() == target.numel():
             output, target = output.detach().float().reshape(-1), target.detach().float().reshape(-1)
             for candidate, function in _LOSSES.items():
