@@ -911,3 +911,24 @@ def test_a_diagnosis_can_be_read():
         "dead_units (confidence 0.75)\n  - relu: 95% of the units are 0\n  What to do: Set the bias to 0."
     )
     assert str(Diagnosis("healthy", 0.5, ("10 records",), "")) == "healthy (confidence 0.50)\n  - 10 records"
+
+
+@pytest.mark.parametrize("name", ["composer", "patch_embed", "token_mixing", "post"])
+def test_weights_are_weights_whatever_the_modules_above_are_called(name):
+    model = nn.Module()
+    model.add_module(name, seeded(perceptron))
+    model.forward = getattr(model, name).forward
+    records = run(model, lr=1e4, kind=torch.optim.SGD)
+    assert records.weights.sum() == sum(p.ndim > 1 for p in model.parameters())
+    assert diagnose(records).cause == "learning_rate_too_high"
+
+
+def test_positions_and_tokens_that_stand_by_themselves_are_no_weights():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pos_embed, self.cls_token = nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.ones(2, 4))
+            self.mix = nn.Parameter(torch.ones(4, 4))
+
+    records = Monitor(Reader())
+    assert [p.name for p in records._parameters if p.is_weight] == ["mix"]

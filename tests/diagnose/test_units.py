@@ -166,6 +166,15 @@ def test_a_look_at_the_same_record_replaces_the_one_before():
     assert watch.looks() == {"weight": [(-1, 0.0), (0, 1.0)]}
 
 
+def test_the_bias_is_the_one_beside_the_weight_whatever_the_modules_above_are_called():
+    model = nn.Module()
+    model.weighted = nn.Linear(3, 4)
+    with torch.no_grad():
+        model.weighted.weight[:] = 1.0
+        model.weighted.bias[:] = torch.arange(4.0)
+    assert look(model) == {"weighted.weight": 0.0}
+
+
 def test_looking_uses_no_global_random_numbers_and_changes_no_weight(rng_untouched):
     model = nn.Linear(3, 2)
     before = model.weight.detach().clone()

@@ -186,7 +186,9 @@ def describe(model: nn.Module, optimizers: tuple[Optimizer, ...], frozen: Iterab
             name=name,
             module=name.rpartition(".")[0],
             size=p.numel(),
-            is_weight=sum(n > 1 for n in p.shape) > 1 and id(p) not in embeddings and not _NO_WEIGHT.search(name),
+            is_weight=sum(n > 1 for n in p.shape) > 1
+            and id(p) not in embeddings
+            and not _NO_WEIGHT.search(name.rpartition(".")[2]),
             trainable=p.requires_grad,
             optimised=id(p) in held if optimizers else None,
             frozen=any(_matches(name, pattern) for pattern in patterns),

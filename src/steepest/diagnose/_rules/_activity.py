@@ -28,7 +28,7 @@ def dead_units(records: Records, *, at_start: bool) -> Diagnosis | None:
         if site.kind not in ("activation", "input"):
             continue
         dead = records.statistic(name, "dead")
-        share = start_of(dead) if at_start else min(late(dead), 1.0)
+        share = start_of(dead) if at_start else late(dead)
         before = records.statistic(site.before, "positive") if site.before in records.sites else np.array([np.nan])
         alive = start_of(before) if at_start else late(before[~np.isnan(before)])
         if not share >= _DEAD or alive > _ALIVE:

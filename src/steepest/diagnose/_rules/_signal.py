@@ -43,14 +43,16 @@ def exploding_gradients(records: Records) -> Diagnosis | None:
         else f"Start the weights about {max(factor, 1.1):.2g} times smaller, for example "
         'steepest.init.initialize(model, "he"), or put norm layers between them.'
     )
+    evidence = [
+        f"{records.parameters[worst].name}: gradient norm {largest:.2g} at step {records.steps[0]}, before any step, "
+        f"{amplification:.2g} times the output's own ({reference:.2g})"
+    ]
+    if growth:
+        evidence.append(f"standard deviations on the way forward: {', '.join([*growth[:2], *growth[-2:]])}")
     return Diagnosis(
         "exploding_gradients",
         confidence(amplification / _AMPLIFICATION),
-        (
-            f"{records.parameters[worst].name}: gradient norm {largest:.2g} at step {records.steps[0]}, before any "
-            f"step, {amplification:.2g} times the output's own ({reference:.2g})",
-            f"standard deviations on the way forward: {', '.join([*growth[:2], *growth[-2:]])}" if growth else "",
-        )[: 2 if growth else 1],
+        tuple(evidence),
         remedy,
         records.names(gradient[0] > 0.1 * largest),
     )
