@@ -27,7 +27,6 @@ class MonitorCallback(TrainerCallback):
     def on_train_begin(self, *_: Any, model: nn.Module, optimizer: Any, **__: Any) -> None:
         """Begin. The monitor sees each step itself: in on_step_end the gradients are gone."""
         self.close()  # if the Trainer tries anew with smaller batches
-        optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate has wrapped it
         self.monitor = self.hooks.enter_context(Monitor(model, optimizer))
 
     def on_log(self, _: Any, state: Any, __: Any, logs: dict[str, float], **___: Any) -> None:

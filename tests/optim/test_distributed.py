@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import time
-
-import torch.multiprocessing as mp
 from tests.optim.two_processes import MAKERS, find
-
-
-def found_by_two_processes(folder) -> list[dict]:
-    """Run both, each for at most two minutes together, and kill what is left of them."""
-    context = mp.spawn(find, args=(folder,), nprocs=2, join=False)
-    end = time.monotonic() + 120
-    try:
-        while not context.join(timeout=max(0, end - time.monotonic())):
-            assert time.monotonic() < end, "two processes did not finish within 120 s"
-    finally:
-        for process in context.processes:
-            if process.is_alive():
-                os.kill(process.pid, signal.SIGKILL)
-            process.join()
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+from tests.processes import found_by_two
 
 
 def test_two_processes_step_as_one_agree_about_nans_and_communicate_no_more_than_needed(tmp_path):
-    found = found_by_two_processes(tmp_path)
+    found = found_by_two(find, tmp_path)
     wrong: list[str] = []
 
     def expect(case: str, holds) -> None:

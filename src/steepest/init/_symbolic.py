@@ -19,15 +19,20 @@ __all__ = ["trace_symbolically"]
 
 
 class Tracer(fx.Tracer):
-    """Goes into every module that is not a leaf and not of a type that cannot be traced; remembers what failed."""
+    """Goes into every module that is not a leaf and not of a type that cannot be traced; knows where it is."""
 
     proxy_buffer_attributes = True  # a mask is cut to a length that is a symbol
 
     def __init__(self, closed: set[type]) -> None:
         super().__init__()
         self.closed = closed
-        self.failed: nn.Module | None = None
+        self.inside: list[nn.Module] = []
         self.met: list[nn.Module] = []
+
+    @property
+    def failed(self) -> nn.Module | None:
+        """The innermost module that was gone into and not left, once the trace has ended with an error."""
+        return self.inside[-1] if self.inside else None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         """Return whether a module is one step."""
@@ -37,11 +42,10 @@ class Tracer(fx.Tracer):
         """Go into a module past its hooks, which are not made for symbols."""
         if type(m) in self.closed:
             self.met.append(m)
-        try:
-            return super().call_module(m, m.forward, args, kwargs)
-        except Exception:
-            self.failed = self.failed or m
-            raise
+        self.inside.append(m)
+        result = super().call_module(m, m.forward, args, kwargs)
+        self.inside.pop()
+        return result
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Let the conditions of `assert` hold; any other that depends on a tensor cannot be decided."""
