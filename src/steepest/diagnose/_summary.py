@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,24 +70,32 @@ class SummaryDisplay:
         from plotly.subplots import make_subplots
 
         cause = self.diagnosis.cause.replace("_", " ")
-        rows = max(len(self.layers.norms), len(self.activations.idle), 10)
+        remedy = textwrap.wrap(html.escape(self.diagnosis.remedy, quote=False), 110)
+        top = 128 + 18 * len(remedy)
+        # The heat maps have names at their left that may be long, so each has the whole width.
+        heights = [260, *(60 + 16 * max(4, len(panel)) for panel in (self.layers.norms, self.activations.idle))]
         drawing = make_subplots(
-            rows=2,
+            rows=3,
             cols=2,
+            specs=[[{}, {}], [{"colspan": 2}, None], [{"colspan": 2}, None]],
             subplot_titles=("loss", "mean gradient norm, and update over weight", "gradient norm", "idle units"),
-            horizontal_spacing=0.16,
-            vertical_spacing=0.14,
+            row_heights=heights,
+            horizontal_spacing=0.1,
+            vertical_spacing=60 / sum(heights),
         )
         look: Any = figure("", "").layout
         drawing.update_layout(look).update_layout(
-            height=520 + 14 * rows,
+            height=sum(heights) + top,
             showlegend=True,
-            legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.06, "yanchor": "bottom"},
-            margin={"l": 8, "r": 8, "t": 110, "b": 8},
+            legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1 + 22 / sum(heights), "yanchor": "bottom"},
+            margin={"l": 8, "r": 8, "t": top, "b": 8},
             title={
-                "text": f"<b>{cause}</b><br><sup>{self.diagnosis.remedy}</sup>",
+                "text": f"<b>{cause}</b><br><sup>{'<br>'.join(remedy)}</sup>",
                 "x": 0,
                 "xref": "paper",
+                "y": 1,
+                "yanchor": "top",
+                "pad": {"t": 36},
             },
         )
         norms = self.gradients.norms["mean"]
@@ -107,10 +117,11 @@ class SummaryDisplay:
         if shown and min(shown) > 0 and max(shown) > 100 * min(shown):
             drawing.update_yaxes(log_axis(shown), row=1, col=1)
         drawing.update_yaxes(log_axis([*norms, *self.update]), row=1, col=2)
-        for column, panel in ((1, self.layers), (2, self.activations)):
-            heat: Any = panel.plot().data[0]
-            heat.colorbar.update(len=0.42, y=0, yanchor="bottom", x=0.42 if column == 1 else 1.0)
-            drawing.add_trace(heat, row=2, col=column)
-            drawing.update_yaxes(autorange="reversed", showgrid=False, type="category", row=2, col=column)
-        drawing.update_xaxes(title={"text": "step"}, row=2)
+        for row, panel in ((2, self.layers), (3, self.activations)):
+            drawing.add_trace(panel.plot().data[0], row=row, col=1)
+            low, high = next(drawing.select_yaxes(row=row, col=1)).domain
+            heat: Any = drawing.data[-1]
+            heat.colorbar.update(len=high - low, y=low, yanchor="bottom")
+            drawing.update_yaxes(autorange="reversed", showgrid=False, type="category", row=row, col=1)
+        drawing.update_xaxes(title={"text": "step"}, row=3)
         return drawing.update_xaxes(look.xaxis, selector={"title.text": None})

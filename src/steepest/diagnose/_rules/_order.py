@@ -54,7 +54,8 @@ def diagnose(records: Records, failure: str = "") -> Diagnosis:
     count = len(records.steps)
     if not count:
         evidence = f"the monitor has failed: {failure}" if failure else "no step was recorded"
-        return Diagnosis("undetermined", 0.0, (evidence,), "Call record(step, loss) after each step.")
+        remedy = "Report the failure; the training is as it was." if failure else "Call record(step, loss) each step."
+        return Diagnosis("undetermined", 0.0, (evidence,), remedy)
     if records.rows.missing.all():
         evidence = f"no parameter had a gradient at any of {count} records"
         remedy = "Record after backward() and before zero_grad(), or give the optimizer: Monitor(model, optimizer)."
