@@ -31,3 +31,8 @@ def test_a_band_is_part_of_its_series_and_runs_there_and_back():
     assert (trace.legendgroup, trace.fillcolor) == ("adamw", translucent("#0072B2", 0.18))
     assert list(trace.x) == [1, 2, 2, 1]
     assert list(trace.y) == [0.3, 0.4, 0.2, 0.1]
+
+
+def test_over_many_decades_a_logarithmic_axis_has_a_dozen_ticks_at_most():
+    ticks = log_axis([1e-30, 1.0])["tickvals"]
+    assert 3 <= sum(1e-30 <= tick <= 1 for tick in ticks) <= 12

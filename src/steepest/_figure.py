@@ -68,7 +68,9 @@ def log_axis(values: Iterable[float]) -> dict[str, Any]:
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     for digits in ((1,), (1, 2, 5), range(1, 10)):
         ticks = [digit * 10.0**k for k in decades for digit in digits]
-        if sum(low <= tick <= high for tick in ticks) >= 3:
+        shown = sum(low <= tick <= high for tick in ticks)
+        if shown >= 3:
+            ticks = ticks[:: math.ceil(shown / 12)] if len(digits) == 1 else ticks
             return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     return {"type": "linear"}
 
