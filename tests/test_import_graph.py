@@ -17,16 +17,17 @@ ALLOWED = {
     "diagnose": set(),
     "tasks": set(),
     "optim": {"norms"},
+    "landing": {"norms"},
     "train": {"diagnose", "init", "tasks"},
     "compare": {"train", "norms", "optim", "init", "tasks", "diagnose"},
     "report": {"compare"},
-    "cli": {"compare", "tasks"},
+    "cli": {"compare", "landing", "tasks"},
     "__main__": {"cli"},
     "__init__": set(),
     **{key: set() for key in FOUNDATION},
 }
-# A result can write its own page: the one import that goes up, made only when it is called.
-UPWARDS = {("compare", "report")}
+# A result can write its own page, and a room can be run as its command: imports that go up, made only when called.
+UPWARDS = {("compare", "report"), ("landing", "cli")}
 
 
 def room_of(path):
@@ -64,7 +65,7 @@ def test_every_room_has_its_place_in_the_graph():
     assert {room_of(path) for path in ROOT.rglob("*.py")} == set(ALLOWED)
 
 
-@pytest.mark.parametrize("door", ["steepest", "steepest.optim", "steepest.train"])
+@pytest.mark.parametrize("door", ["steepest", "steepest.optim", "steepest.landing", "steepest.train"])
 def test_importing_the_library_loads_nothing_that_only_a_trial_needs(door):
     code = f"import sys, torch; before = set(sys.modules); import {door}; print(*(set(sys.modules) - before))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

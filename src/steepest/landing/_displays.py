@@ -1,0 +1,234 @@
+"""Where runs go and end, to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest._figure import DASHES, color, dash, figure, log_axis
+from steepest.errors import InvalidArgument
+from steepest.landing._landing import Landing
+from steepest.landing._simulate import Simulation
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["LossDisplay", "SensitivityDisplay", "TrajectoryDisplay"]
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class TrajectoryDisplay:
+    """Paths and landing points in two coordinates of theta, with the solutions there.
+
+    Attributes:
+        paths: By rule: the two coordinates at the recorded steps.
+        points: By rule: those of the predicted landing, where there is one.
+        solutions: By rule, or "solutions" for all of them: two points of the line of solutions in these coordinates. It
+            is the projection of all solutions where that is a line, else those that share the landing's other
+            coordinates.
+        coordinates: Which two.
+    """
+
+    paths: Mapping[str, Points]
+    points: Mapping[str, tuple[float, float]]
+    solutions: Mapping[str, Points]
+    coordinates: tuple[int, int] = (0, 1)
+
+    @classmethod
+    def of(
+        cls, runs: Mapping[str, tuple[Landing, Simulation]], coordinates: tuple[int, int] = (0, 1)
+    ) -> TrajectoryDisplay:
+        """Return the display of the first run of each simulation and of its landing.
+
+        Args:
+            runs: By rule, all on the same A and b.
+            coordinates: Two different coordinates.
+
+        Raises:
+            InvalidArgument: For coordinates that theta does not have, or no rule at all.
+        """
+        if not runs:
+            raise InvalidArgument("there is a run to show", got=runs, remedy="Pass {name: (landing, simulation)}.")
+        problem = next(iter(runs.values()))[0].problem
+        i, j = coordinates
+        if i == j or not (0 <= i < problem.columns and 0 <= j < problem.columns):
+            raise InvalidArgument(
+                f"coordinates are two different ones of 0 to {problem.columns - 1}",
+                got=coordinates,
+                remedy="Choose two features.",
+            )
+        chosen = [i, j]
+        paths: dict[str, Points] = {}
+        points: dict[str, tuple[float, float]] = {}
+        for name, (landing, simulation) in runs.items():
+            ends = simulation.trajectory[:, 0, chosen].cpu().numpy()
+            paths[name] = [(float(x), float(y)) for x, y in ends]
+            if landing.point is not None:
+                points[name] = (float(landing.point[i]), float(landing.point[j]))
+        A = problem.A.numpy()
+        box = np.array([point for path in [*paths.values(), list(points.values())] for point in path])
+        box = box[np.isfinite(box).all(axis=1)]
+        solutions = _solutions(A, chosen, points, box) if problem.loss == "squared" else {}
+        return cls(paths, points, solutions, coordinates)
+
+    def plot(self) -> go.Figure:
+        """Draw paths as lines, landings as crosses, solutions dotted."""
+        i, j = self.coordinates
+        drawing = figure(f"theta[{i}]", f"theta[{j}]")
+        for name, line in self.solutions.items():
+            index = list(self.paths).index(name) if name in self.paths else None
+            drawing.add_scatter(
+                x=[x for x, _ in line],
+                y=[y for _, y in line],
+                name="solutions" if index is None else f"solutions through {name}",
+                legendgroup=name,
+                showlegend=index is None,
+                mode="lines",
+                line={"color": "#808080" if index is None else color(index), "width": 1, "dash": "dot"},
+                hoverinfo="skip",
+            )
+        for k, (name, path) in enumerate(self.paths.items()):
+            drawing.add_scatter(
+                x=[x for x, _ in path],
+                y=[y for _, y in path],
+                name=name,
+                legendgroup=name,
+                mode="lines",
+                line={"color": color(k), "dash": DASHES[k % len(DASHES)], "width": 2},
+                hovertemplate=f"{name}: %{{x:.4g}}, %{{y:.4g}}<extra></extra>",
+            )
+            if name in self.points:
+                x, y = self.points[name]
+                drawing.add_scatter(
+                    x=[x],
+                    y=[y],
+                    name=f"{name}, predicted",
+                    legendgroup=name,
+                    mode="markers",
+                    marker={"color": color(k), "symbol": "x", "size": 10},
+                    hovertemplate=f"{name}, predicted: %{{x:.6g}}, %{{y:.6g}}<extra></extra>",
+                )
+        return drawing
+
+
+@dataclass(frozen=True)
+class LossDisplay:
+    """The loss against the step, with the oscillation in which a run is predicted to end.
+
+    Attributes:
+        steps: By run: the recorded steps.
+        losses: By run: the loss at these steps.
+        cycles: By run: the two losses of the predicted cycle, half the squares of `two_cycle`'s residuals.
+    """
+
+    steps: Mapping[str, Sequence[int]]
+    losses: Mapping[str, Sequence[float]]
+    cycles: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def of(
+        cls, runs: Mapping[str, Simulation], residuals: Mapping[str, tuple[float, float]] | None = None
+    ) -> LossDisplay:
+        """Return the display of the first run of each simulation.
+
+        Args:
+            runs: By name.
+            residuals: By name: what `two_cycle` predicts.
+        """
+        cycles = {name: (a * a / 2, b * b / 2) for name, (a, b) in (residuals or {}).items()}
+        return cls(
+            {name: run.steps.tolist() for name, run in runs.items()},
+            {name: run.losses[:, 0].tolist() for name, run in runs.items()},
+            cycles,
+        )
+
+    def plot(self) -> go.Figure:
+        """Draw the losses on a logarithmic scale, without zeros, and the cycles dotted."""
+        drawing = figure("step", "loss")
+        every = [v for values in (*self.losses.values(), *self.cycles.values()) for v in values if math.isfinite(v)]
+        floor = 1e-16 * max(every, default=0.0)  # below it is rounding
+        shown = [v for v in every if v > floor]
+        drawing.update_yaxes(log_axis(shown), exponentformat="power")
+        for k, (name, losses) in enumerate(self.losses.items()):
+            drawing.add_scatter(
+                x=list(self.steps[name]),
+                y=[v if v > floor else None for v in losses],
+                name=name,
+                legendgroup=name,
+                mode="lines",
+                line={"color": color(k), "dash": dash(k), "width": 2},
+                hovertemplate=f"{name}, step %{{x}}: %{{y:.4g}}<extra></extra>",
+            )
+            for level in self.cycles.get(name, ()):
+                if level > floor:
+                    drawing.add_hline(
+                        y=level,
+                        line={"color": color(k), "width": 1, "dash": "dot"},
+                        annotation={"text": "predicted", "font": {"color": color(k), "size": 11}},
+                    )
+        return drawing
+
+
+@dataclass(frozen=True)
+class SensitivityDisplay:
+    """How much each coordinate of a landing moves predictions, as bars.
+
+    Attributes:
+        values: By series, a rule or a kind of data: one value for each coordinate.
+        names: Of the coordinates; by default their indices.
+    """
+
+    values: Mapping[str, Sequence[float]]
+    names: Sequence[str] | None = None
+
+    def plot(self) -> go.Figure:
+        """Draw a group of bars for each coordinate."""
+        drawing = figure("coordinate", "|theta_j| x scale", barmode="group")
+        for k, (name, values) in enumerate(self.values.items()):
+            drawing.add_bar(
+                x=list(self.names or [str(j) for j in range(len(values))]),
+                y=list(values),
+                name=name,
+                marker={"color": color(k)},
+                hovertemplate=f"{name}, %{{x}}: %{{y:.4g}}<extra></extra>",
+            )
+        return drawing.update_xaxes(type="category")
+
+
+def _solutions(
+    A: NDArray[np.float64],
+    chosen: list[int],
+    points: Mapping[str, tuple[float, float]],
+    box: NDArray[np.float64],
+) -> dict[str, Points]:
+    """Return the lines of solutions in two coordinates, as long as what is drawn."""
+    if not points:
+        return {}
+    _, values, right = np.linalg.svd(A)
+    rank = int((values > max(A.shape) * np.finfo(float).eps * values[0]).sum())
+    _, sizes, directions = np.linalg.svd(right[rank:][:, chosen])
+    spanned = int((sizes > 1e-10).sum())
+    if spanned == 1:
+        through = {"solutions": (next(iter(points.values())), directions[0])}
+    else:
+        # All of the plane is met by some solution: show those that differ from a landing in these coordinates only.
+        _, sizes, directions = np.linalg.svd(A[:, chosen])
+        if spanned == 0 or int((sizes > 1e-10 * sizes[0]).sum()) != 1:
+            return {}
+        through = {name: (point, directions[-1]) for name, point in points.items()}
+    reach = 1.2 * float(np.ptp(box, axis=0).max()) or 1.0
+    center = (box.min(axis=0) + box.max(axis=0)) / 2
+    lines: dict[str, Points] = {}
+    for name, (point, direction) in through.items():
+        # As far to both sides of the point that is nearest to the middle of the picture.
+        middle = np.asarray(point) + direction * float((center - np.asarray(point)) @ direction)
+        ends = [middle + sign * reach * direction / 2 for sign in (-1, 1)]
+        lines[name] = [(float(x), float(y)) for x, y in ends]
+    return lines

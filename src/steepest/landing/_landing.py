@@ -1,0 +1,276 @@
+"""Predictions of where a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from steepest.errors import InvalidArgument
+from steepest.landing._claim import Certificate, Claim, Unknown
+from steepest.landing._problem import ArrayLike, Problem, vector
+from steepest.landing._rule import Rule
+from steepest.landing._sensitivity import sensitivity
+from steepest.landing._spread import Spread, spread
+from steepest.landing._torch_optimizer import RuleLike, as_rule
+
+if TYPE_CHECKING:
+    from steepest.landing._schedules import Schedules
+
+__all__ = ["Landing", "certify", "predict", "predict_batch"]
+
+_TOLERANCE = 1e-6
+_EXACT = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Landing:
+    """Where a rule ends on a problem, if that is known.
+
+    Attributes:
+        point: The limit, n numbers; None where theta grows for ever, or the limit is not determined.
+        direction: The limit of theta / ||theta||_2 on separable data; else None.
+        determined: Whether the limit is known to be a function of A, b, theta0 and the rule alone, for all steps of
+            which `reason` speaks.
+        reason: The theorem with its source, or why nothing is claimed.
+        certificate: The check of the point or the direction; failed where there is none.
+        rule: The rule.
+        problem: The problem as it was understood.
+    """
+
+    point: Tensor | None
+    direction: Tensor | None
+    determined: bool
+    reason: str
+    certificate: Certificate
+    rule: Rule = field(repr=False)
+    problem: Problem = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return the answer and its reason."""
+        if self.point is not None:
+            return f"lands at {_listed(self.point)}. {self.reason}"
+        if self.direction is not None:
+            return f"grows in the direction {_listed(self.direction)}. {self.reason}"
+        return f"not determined. {self.reason}"
+
+    def __bool__(self) -> bool:
+        """Return `determined`."""
+        return self.determined
+
+    def spread(
+        self,
+        schedules: Schedules | None = None,
+        steps: int = 2000,
+        seeds: int = 4,
+    ) -> Spread:
+        """Run the rule with many step sizes and orders, and say how far the ends lie apart.
+
+        Args:
+            schedules: Step sizes or schedules; by default six sizes around the rule's own scale, vanishing for rules
+                whose steps do not shrink with the gradient.
+            steps: Of each run.
+            seeds: Orders of the rows, for a rule with a batch size.
+
+        Raises:
+            InvalidArgument: For a bad schedule, number of steps or seeds.
+        """
+        return spread(self.rule, self.problem, schedules, steps, seeds)
+
+    def sensitivity(self, scales: ArrayLike | None = None) -> Tensor:
+        """Return how much each coordinate of the landing moves a prediction: see `sensitivity`.
+
+        Args:
+            scales: Of the features; by default the root mean squares of A's columns.
+
+        Raises:
+            InvalidArgument: If there is no point or direction.
+        """
+        where = self.point if self.point is not None else self.direction
+        if where is None:
+            raise InvalidArgument(
+                "there is a point or a direction to look at", got="not determined", remedy="Look at .spread().points."
+            )
+        own = self.problem.A.square().mean(dim=0).sqrt()
+        return self.problem.back(sensitivity(where, own if scales is None else scales))
+
+
+def predict(
+    rule: RuleLike,
+    A: ArrayLike,
+    b: ArrayLike,
+    theta0: ArrayLike | None = None,
+    loss: str = "squared",
+) -> Landing:
+    """Predict where a rule ends on a linear model, and prove it, or say that nothing determines it.
+
+    The losses, over the rows a_i of A, are (1/2) sum (<a_i, theta> - b_i)^2 ("squared"), sum log(1 + exp(-b_i <a_i,
+    theta>)) ("logistic") and sum exp(-b_i <a_i, theta>) ("exponential").
+
+    Args:
+        rule: A rule of this room, or a torch optimizer: a class, a functools.partial of one, or a live instance.
+        A: m x n, an equation or an example a row; anything that numpy or torch takes. Computed in float64.
+        b: m targets, or labels -1 and 1.
+        theta0: n starting values; by default zeros, the minimum of a mirror descent's potential, or a live optimizer's
+            parameters.
+        loss: One of the three.
+
+    Returns:
+        The landing. `determined` is True only by a theorem that `reason` names and with a certificate that passes.
+
+    Raises:
+        InvalidArgument: For shapes that do not fit, numbers that are not finite, labels other than -1 and 1, a theta0
+            outside of a potential's domain, what is no rule.
+        UnknownName: For another loss.
+
+    >>> from steepest.landing import GradientDescent, SignDescent
+    >>> landing = predict(GradientDescent(), [[1.0, 0.1, 0.01]], [1.0])
+    >>> landing.determined, landing.point.mul(1.0101)
+    (True, tensor([1.0000, 0.1000, 0.0100], dtype=torch.float64))
+    >>> predict(SignDescent(), [[1.0, 0.1, 0.01], [0.0, 1.0, 2.0]], [1.0, 1.0]).determined
+    False
+    >>> predict(GradientDescent(), [[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0], loss="logistic").direction
+    tensor([0.4472, 0.8944], dtype=torch.float64)
+    """
+    known = as_rule(rule)
+    return _landing(known, Problem.checked(A, b, theta0, loss, known.start))
+
+
+def predict_batch(
+    rule: RuleLike | list[RuleLike],
+    A: Sequence[ArrayLike] | Tensor,
+    b: Sequence[ArrayLike] | Tensor,
+    theta0: Sequence[ArrayLike] | Tensor | None = None,
+    loss: str = "squared",
+) -> list[Landing]:
+    """Predict for many problems, of any sizes: `predict` of each.
+
+    Args:
+        rule: As for `predict`; or a list of k, one for each problem.
+        A: k matrices, stacked or in a list.
+        b: k vectors.
+        theta0: k vectors; by default as for `predict`.
+        loss: One of the three.
+
+    Raises:
+        InvalidArgument: As `predict`, or if the numbers of A, b and theta0 differ.
+    """
+    for name, many in (("A", A), ("b", b), ("theta0", theta0)):
+        if many is not None and not hasattr(many, "__len__"):
+            raise InvalidArgument(f"{name} is a stack or a list", got=many, remedy="Use predict for one problem.")
+    if not len(A) == len(b) or (theta0 is not None and len(theta0) != len(A)):
+        raise InvalidArgument(
+            "there are as many b, and theta0, as A",
+            got=f"{len(A)} A, {len(b)} b" + ("" if theta0 is None else f", {len(theta0)} theta0"),
+            remedy="Stack the problems along the first dimension.",
+        )
+    rules = [as_rule(each) for each in rule] if isinstance(rule, list) else [as_rule(rule)] * len(A)
+    if len(rules) != len(A):
+        raise InvalidArgument(
+            "there are as many rules as A", got=f"{len(rules)} rules, {len(A)} A", remedy="Or pass one."
+        )
+    starts = [None] * len(A) if theta0 is None else theta0
+    return [
+        _landing(known, Problem.checked(matrix, target, start, loss, known.start))
+        for known, matrix, target, start in zip(rules, A, b, starts, strict=True)
+    ]
+
+
+def certify(
+    rule: RuleLike,
+    A: ArrayLike,
+    b: ArrayLike,
+    theta: ArrayLike,
+    theta0: ArrayLike | None = None,
+    loss: str = "squared",
+    tolerance: float = _TOLERANCE,
+) -> Certificate:
+    """Check whether a run ended at the kind of point that is predicted for its rule.
+
+    Args:
+        rule: As for `predict`.
+        A: m x n.
+        b: m targets or labels.
+        theta: Where the run ended, n numbers.
+        theta0: Where it started; by default as for `predict`, but a live optimizer does not know.
+        loss: One of the three.
+        tolerance: Of the residual and the distances, relative to how far the rule had to go. Runs in float32 need about
+            1e-5, directions of margins, which come near as 1 / log t, 1e-2.
+
+    Returns:
+        The certificate, failed where no kind of point is predicted.
+
+    Raises:
+        InvalidArgument: As `predict`, or for a live optimizer without theta0, or a tolerance not between 0 and 1.
+
+    >>> from steepest.landing import GradientDescent
+    >>> certify(GradientDescent(), [[1.0, 1.0]], [2.0], theta=[1.0, 1.0]).passed
+    True
+    >>> far = certify(GradientDescent(), [[1.0, 1.0]], [2.0], theta=[2.0, 0.0])  # solves, but is not the nearest
+    >>> far.passed, far.residual, round(far.distance, 6)
+    (False, 0.0, 1.414214)
+    """
+    known = as_rule(rule)
+    if theta0 is None and isinstance(rule, Optimizer):
+        raise InvalidArgument(
+            "a run is certified from where it started, and a live optimizer holds where it ended",
+            got="no theta0",
+            remedy="Pass theta0.",
+        )
+    problem = Problem.checked(A, b, theta0, loss, known.start)
+    end = vector("theta", theta, problem.columns, "one number for each column of A")
+    if not (isinstance(cast("object", tolerance), (int, float)) and 0 < tolerance < 1):
+        raise InvalidArgument("a tolerance is above 0 and below 1", got=tolerance, remedy="Try 1e-6.")
+    return _claim(known, problem).certify(end, tolerance)
+
+
+def _landing(rule: Rule, problem: Problem) -> Landing:
+    claim = _claim(rule, problem)
+    end = _end(claim)
+    certificate = claim.certify(problem.theta0 if end is None else end, _EXACT)
+    reason = claim.reason
+    still = [j for j in problem.idle if _stays(claim, problem, j)]
+    if still:
+        reason += f" Columns of zeros, {_few(still)}: there theta stays where it started."
+    return Landing(
+        point=None if claim.point is None else problem.back(claim.point),
+        direction=None if claim.direction is None else problem.back(claim.direction),
+        determined=claim.determined,
+        reason=reason,
+        certificate=certificate,
+        rule=rule,
+        problem=problem,
+    )
+
+
+def _claim(rule: Rule, problem: Problem) -> Claim:
+    """Return what is known, if its own point or direction passes."""
+    try:
+        claim = rule.claim(problem)
+    except ArithmeticError as error:
+        return Unknown(f"What is known needs a linear program that could not be solved: {error}")
+    end = _end(claim)
+    if end is not None and not claim.certify(end, _EXACT).passed:
+        return Unknown(f"A limit is known, but could not be computed to {_EXACT:g}: {claim.reason}")
+    return claim
+
+
+def _end(claim: Claim) -> Tensor | None:
+    return claim.point if claim.point is not None else claim.direction
+
+
+def _stays(claim: Claim, problem: Problem, j: int) -> bool:
+    if claim.point is not None:
+        return bool(claim.point[j] == problem.theta0[j])
+    return claim.direction is not None and bool(claim.direction[j] == 0)
+
+
+def _few(indices: list[int]) -> str:
+    return ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
+
+
+def _listed(x: Tensor) -> str:
+    return "[" + ", ".join(f"{float(entry):.6g}" for entry in x[:8]) + (", ...]" if len(x) > 8 else "]")

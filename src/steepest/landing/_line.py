@@ -1,0 +1,70 @@
+"""What is known of rules that are no linear map of gradients, on squared losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from steepest.landing._affine import along, preconditioned
+from steepest.landing._claim import Claim, Unknown
+from steepest.landing._factors import lengths
+from steepest.landing._problem import Problem
+
+__all__ = ["line_claim", "single_equation", "unique_solution"]
+
+
+def single_equation(problem: Problem) -> Tensor | None:
+    """Return a where all rows of A are multiples of it (the largest row), else None."""
+    rows = problem.A
+    a = rows[int(lengths(rows).where(rows.any(dim=1), 0).argmax())]
+    if not bool(a.any()):
+        return None
+    unit = a / a.abs().max()
+    multiples = (rows @ unit / (unit @ unit))[:, None]
+    same = (rows - multiples * unit).abs() <= 4 * torch.finfo(torch.float64).eps * (multiples * unit).abs()
+    return a if bool(same.all()) else None
+
+
+def line_claim(problem: Problem, direction: Callable[[Tensor], Tensor], reason: str, several: str) -> Claim:
+    """Return the limit on one equation, where every step is a multiple of d(a), or why there is none.
+
+    Args:
+        problem: With the squared loss.
+        direction: a -> the direction of all steps on the equation <a, theta> = b.
+        reason: Why that is the limit.
+        several: What is to be said of several equations.
+    """
+    a = single_equation(problem)
+    if a is None:
+        return unique_solution(problem) or Unknown(several, (problem.A, problem.b))
+    nearest = preconditioned(problem, problem.b, None)
+    if isinstance(nearest, Unknown):
+        return nearest
+    if not nearest.exact:
+        return Unknown(
+            "The equations contradict each other, and this rule's steps do not shrink as their gradients cancel: "
+            "where it ends depends on the steps.",
+            (problem.A, nearest.target),
+        )
+    claim = along(problem, direction(a)[:, None])
+    if claim is None:
+        return Unknown("No step along the rule's direction solves the equation.", (problem.A, problem.b))
+    return claim.because(reason)
+
+
+def unique_solution(problem: Problem) -> Claim | None:
+    """Return the solution of equations that have exactly one, which full-batch steepest descent has to find."""
+    if problem.rows < problem.columns:
+        return None
+    nearest = preconditioned(problem, problem.b, None)
+    if isinstance(nearest, Unknown) or not nearest.exact:
+        return None
+    claim = along(problem, torch.eye(problem.columns, dtype=torch.float64))
+    if claim is None:
+        return None
+    return claim.because(
+        "The equations have exactly one solution. The loss falls at every step that is small against its gradient, so "
+        "steps that vanish and have an infinite sum end there (docs/landing.md, 9)."
+    )

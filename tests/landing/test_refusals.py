@@ -1,0 +1,174 @@
+"""Bad input: a clear error, or a landing that says what holds instead."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from steepest.errors import InvalidArgument, SteepestError
+from steepest.landing import (
+    Entropy,
+    EpochAdam,
+    GradientDescent,
+    Hypentropy,
+    MirrorDescent,
+    NormSteepest,
+    PNorm,
+    Preconditioned,
+    SignDescent,
+    certify,
+    predict,
+    predict_batch,
+    sensitivity,
+    simulate,
+    two_cycle,
+)
+from steepest.norms import L1, Blockwise, Spectral
+
+A, B = [[1.0, 0.1, 0.01]], [1.0]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: predict(GradientDescent(), [1.0, 2.0], [1.0]), "A is a matrix"),
+        (lambda: predict(GradientDescent(), np.zeros((0, 3)), []), "A is a matrix"),
+        (lambda: predict(GradientDescent(), np.zeros((2, 2, 2)), [1.0]), "predict_batch"),
+        (lambda: predict(GradientDescent(), A, [1.0, 2.0]), "b is a vector of 1"),
+        (lambda: predict(GradientDescent(), A, B, theta0=[0.0]), "theta0 is a vector of 3"),
+        (lambda: predict(GradientDescent(), [[math.nan, 1.0]], B), "A is finite"),
+        (lambda: predict(GradientDescent(), A, [math.inf]), "b is finite"),
+        (lambda: predict(GradientDescent(), [["a"]], B), "A holds numbers"),
+        (lambda: predict(GradientDescent(), torch.tensor([[1j]]), B), "A is real"),
+        (lambda: predict(GradientDescent(), np.array([[1j]]), B), "A is real"),
+        (lambda: predict(GradientDescent(), [[None]], B), "A is finite"),
+        (lambda: predict(GradientDescent(), A, [0.0], loss="logistic"), "labels of the logistic loss are -1 and 1"),
+        (lambda: predict(GradientDescent(), A, B, loss="squares"), "Did you mean squared"),
+        (lambda: predict(GradientDescent, A, B), "Call it"),
+        (lambda: predict("adam", A, B), "a rule is one of steepest.landing"),
+        (lambda: predict(torch.nn.Linear, A, B), "a rule is one of steepest.landing"),
+        (lambda: predict(lambda p: torch.optim.SGD(p, lr=0.1), A, B), "functools.partial"),
+        (lambda: predict(torch.optim.SGD([torch.zeros(2, requires_grad=True)]), A, B), "holds 3 numbers"),
+        (lambda: predict(functools.partial(torch.optim.SGD, lr=-1.0), A, B), "Invalid learning rate"),
+        (lambda: predict(MirrorDescent(Entropy()), A, B, theta0=[0.0, 1.0, 1.0]), "Start above 0"),
+        (lambda: predict(MirrorDescent(Entropy()), A, B, theta0=[-1.0, 1.0, 1.0]), "is differentiable"),
+        (lambda: predict(Preconditioned([1.0, 2.0]), A, B), "diagonal is a vector of 3"),
+        (lambda: predict(Preconditioned(torch.eye(2)), A, B), "D is 3 x 3"),
+        (lambda: predict(NormSteepest(Spectral(), shape=(2, 2)), A, B), "shape has 3 entries"),
+        (lambda: Preconditioned([1.0, -2.0]), "never negative"),
+        (lambda: Preconditioned([[1.0, 2.0], [2.0, 1.0]]), "positive definite"),
+        (lambda: Preconditioned([[1.0, 2.0, 3.0]]), "positive definite"),
+        (lambda: Preconditioned([math.nan]), "preconditioner is finite"),
+        (lambda: Preconditioned("d"), "preconditioner holds numbers"),
+        (lambda: Preconditioned(3.0), "vector or a square matrix"),
+        (lambda: GradientDescent(momentum=1.0), r"momentum is in \[0, 1\)"),
+        (lambda: GradientDescent(momentum=math.nan), "momentum is in"),
+        (lambda: GradientDescent(batch_size=0), "batch_size is a whole number"),
+        (lambda: SignDescent(batch_size=1.5), "batch_size is a whole number"),
+        (lambda: SignDescent(batch_size=True), "batch_size is a whole number"),
+        (lambda: EpochAdam(schedule=0.01), "a schedule is a callable"),
+        (lambda: EpochAdam(eps=-1.0), "eps is a finite number"),
+        (lambda: MirrorDescent("entropy"), "the potential is a Potential"),
+        (lambda: MirrorDescent(Entropy), "the potential is a Potential"),
+        (lambda: MirrorDescent(Entropy(), momentum_on="both"), "primal or the dual"),
+        (lambda: PNorm(1.0), "above 1"),
+        (lambda: PNorm(math.inf), "above 1"),
+        (lambda: Hypentropy(0.0), "above 0"),
+        (lambda: NormSteepest("l2"), "steepest.norms.Norm"),
+        (lambda: NormSteepest(Spectral(), mode="clipped"), "two modes"),
+        (lambda: simulate(GradientDescent(), A, B, -0.1, 5), "finite steps >= 0"),
+        (lambda: simulate(GradientDescent(), A, B, lambda _t: math.nan, 5), r"schedule\(0\) = nan"),
+        (lambda: simulate(GradientDescent(), A, B, [], 5), "a schedule is a callable"),
+        (lambda: simulate(GradientDescent(), A, B, "fast", 5), "a schedule is a callable"),
+        (lambda: simulate(GradientDescent(), A, B, None, 5), "a schedule is a callable"),
+        (lambda: simulate(GradientDescent(), A, B, 0.1, 5, seeds="a"), "seeds are a count"),
+        (lambda: simulate(GradientDescent(), A, B, 0.1, 5, seeds=[1.5]), "seeds are a count"),
+        (lambda: simulate(GradientDescent(), A, B, 0.1, 5, seeds=[-1]), "seeds are a count"),
+        (lambda: predict(GradientDescent(), A, B).spread(steps=0), "steps is a whole number"),
+        (lambda: predict(GradientDescent(), A, B).spread(seeds=0), "seeds are a count"),
+        (lambda: predict(GradientDescent(), A, B).spread(schedules=[]), "a schedule is a callable"),
+        (lambda: GradientDescent(momentum="0.9"), "momentum is in"),
+        (lambda: EpochAdam(eps="a"), "eps is a finite number"),
+        (lambda: PNorm("3"), "above 1"),
+        (lambda: Hypentropy("a"), "above 0"),
+        (lambda: two_cycle([[1, 2], [3, 4]], 0.01), "coefficients of one equation"),
+        (lambda: two_cycle([1, 2], 0.01, b=[1, 2]), "b is a vector of 1"),
+        (lambda: predict_batch(GradientDescent(), 3, 4), "a stack or a list"),
+        (lambda: predict_batch([GradientDescent()], [A, A], [B, B]), "as many rules"),
+        (lambda: certify(torch.optim.SGD([torch.zeros(3, requires_grad=True)]), A, B, [0.0] * 3), "Pass theta0"),
+        (lambda: simulate(GradientDescent(), A, B, 0.1, 0), "steps is a whole number"),
+        (lambda: simulate(GradientDescent(), A, B, 0.1, 2.5), "steps is a whole number"),
+        (lambda: certify(GradientDescent(), A, B, [1.0]), "theta is a vector of 3"),
+        (lambda: certify(GradientDescent(), A, B, [0.0] * 3, tolerance=0.0), "tolerance is above 0"),
+        (lambda: predict_batch(GradientDescent(), [A, A], [B]), "as many b"),
+        (lambda: sensitivity(torch.ones(2), [1.0]), "scales is a vector of 2"),
+        (lambda: sensitivity(torch.ones(2), [1.0, -1.0]), "never negative"),
+        (lambda: predict(torch.optim.Adam, A, B).sensitivity(), "a point or a direction"),
+        (lambda: two_cycle([0.0, 0.0], 0.1), "not 0"),
+        (lambda: two_cycle([1.0], 0.0), "above 0"),
+        (lambda: two_cycle([1.0], math.inf), "lr is finite"),
+        (lambda: two_cycle([1.0], "fast"), "lr holds numbers"),
+        (lambda: two_cycle([1.0], 1e-320), "at most 1e12"),
+        (lambda: two_cycle([1.0, 0.1], 1e-14), "at most 1e12"),
+        (lambda: simulate(GradientDescent(), A, B, lambda _t: None, 5), "returns a number"),
+        (lambda: simulate(GradientDescent(), A, B, [0.1].__getitem__, 5), "none at 1"),
+        (lambda: predict(EpochAdam(schedule=lambda _t: "x"), A, B), "returns a number"),
+        (lambda: certify(GradientDescent(), A, B, [0.0] * 3, tolerance=math.inf), "tolerance is above 0 and below 1"),
+        (lambda: certify(GradientDescent(), A, B, [0.0] * 3, tolerance="a"), "tolerance is above 0 and below 1"),
+        (lambda: NormSteepest(Blockwise({"w": L1()})), "of one tensor"),
+        (lambda: NormSteepest(Spectral(), shape=4), "tuple of sizes"),
+        (lambda: NormSteepest(Spectral(), shape=(-1, -3)), "tuple of sizes"),
+        (lambda: predict(GradientDescent(), [[10**400, 1]], B), "A holds numbers"),
+        (lambda: predict(GradientDescent(), torch.empty(1, 3, device="meta"), B), "meta tensor"),
+    ],
+)
+def test_what_is_wrong_is_said(call, says):
+    with pytest.raises(InvalidArgument, match=says) as caught:
+        call()
+    assert isinstance(caught.value, SteepestError)
+
+
+def test_an_optimizer_that_needs_more_than_parameters_says_what_to_do():
+    class Needy(torch.optim.SGD):
+        def __init__(self, params, horizon):
+            super().__init__(params, lr=1 / horizon)
+
+    with pytest.raises(InvalidArgument, match=r"functools\.partial"):
+        predict(Needy, A, B)
+    landing = predict(functools.partial(Needy, horizon=5), A, B)
+    assert not landing.determined, "a subclass may step as it likes"
+
+
+def test_contradicting_equations_have_a_least_squares_limit_for_gradient_descent_and_none_for_signs():
+    rows, target = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [0.0, 1.0, 3.0]
+    landing = predict(GradientDescent(), rows, target)
+    assert landing.point.tolist() == pytest.approx([0.5, 3.0])
+    assert "contradict each other" in landing.reason
+    for rule in (SignDescent(), SignDescent(batch_size=1), EpochAdam()):
+        assert not predict(rule, rows, target).determined
+
+
+def test_data_that_cannot_be_separated_have_a_finite_minimiser_and_no_margin():
+    landing = predict(
+        GradientDescent(), [[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]], [1, -1, 1, -1], loss="logistic"
+    )
+    assert landing.direction is None
+    assert landing.point.tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert "not separable" in landing.reason
+
+
+def test_a_rank_deficient_matrix_is_fine_where_the_equations_agree():
+    landing = predict(GradientDescent(), [[1.0, 1.0], [2.0, 2.0]], [1.0, 2.0])
+    assert landing.determined
+    assert landing.point.tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_largest_margin_that_several_directions_attain_is_no_direction():
+    landing = predict(SignDescent(), [[1.0, 0.0]], [1], loss="exponential")
+    assert not landing.determined
+    assert landing.direction is None
+    assert "several directions attain it" in landing.reason
