@@ -12,7 +12,18 @@ import torch
 
 from benchmarks.harness import Table
 
-SUBJECTS = ("imports", "train", "trial", "statistics", "optimizers", "polar", "monitor", "diagnosis", "rates")
+SUBJECTS = (
+    "imports",
+    "train",
+    "trial",
+    "statistics",
+    "optimizers",
+    "polar",
+    "monitor",
+    "diagnosis",
+    "rates",
+    "landing",
+)
 RESULTS = Path(__file__).parent / "results"
 
 
