@@ -224,13 +224,11 @@ def certify(
     end = vector("theta", theta, problem.columns, "one number for each column of A")
     if not (isinstance(cast("object", tolerance), (int, float)) and 0 < tolerance < 1):
         raise InvalidArgument("a tolerance is above 0 and below 1", got=tolerance, remedy="Try 1e-6.")
-    return _claim(known, problem).certify(end, tolerance)
+    return _claim(known, problem)[0].certify(end, tolerance)
 
 
 def _landing(rule: Rule, problem: Problem) -> Landing:
-    claim = _claim(rule, problem)
-    end = _end(claim)
-    certificate = claim.certify(problem.theta0 if end is None else end, _EXACT)
+    claim, certificate = _claim(rule, problem)
     reason = claim.reason
     still = [j for j in problem.idle if _stays(claim, problem, j)]
     if still:
@@ -246,20 +244,17 @@ def _landing(rule: Rule, problem: Problem) -> Landing:
     )
 
 
-def _claim(rule: Rule, problem: Problem) -> Claim:
-    """Return what is known, if its own point or direction passes."""
+def _claim(rule: Rule, problem: Problem) -> tuple[Claim, Certificate]:
+    """Return what is known, if its own point or direction passes, and the certificate of that or of theta0."""
     try:
         claim = rule.claim(problem)
     except ArithmeticError as error:
-        return Unknown(f"What is known needs a linear program that could not be solved: {error}")
-    end = _end(claim)
-    if end is not None and not claim.certify(end, _EXACT).passed:
-        return Unknown(f"A limit is known, but could not be computed to {_EXACT:g}: {claim.reason}")
-    return claim
-
-
-def _end(claim: Claim) -> Tensor | None:
-    return claim.point if claim.point is not None else claim.direction
+        claim = Unknown(f"What is known needs a linear program that could not be solved: {error}")
+    end = claim.point if claim.point is not None else claim.direction
+    certificate = claim.certify(problem.theta0 if end is None else end, _EXACT)
+    if claim.determined and not certificate.passed:
+        claim = Unknown(f"A limit is known, but could not be computed to {_EXACT:g}: {claim.reason}")
+    return claim, certificate
 
 
 def _stays(claim: Claim, problem: Problem, j: int) -> bool:

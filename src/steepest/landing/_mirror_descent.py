@@ -97,16 +97,17 @@ class MirrorDescent(Rule):
         return self.momentum > 0 and self.momentum_on == "primal" and not quadratic
 
     def _projection(self, problem: Problem, b: Tensor) -> Claim:
-        nearest = preconditioned(problem, b, None)
-        if isinstance(nearest, Unknown):
-            return nearest
-        if not nearest.exact:
-            return Unknown(
-                "The equations contradict each other; the projection is known for equations that have a solution.",
-                (problem.A, nearest.target),
-            )
         size = lengths(problem.A)
         rows = factors(problem.A / size[:, None], problem.precision)
+        if not rows.clear or rows.rank < problem.rows:
+            nearest = preconditioned(problem, b, None)
+            if isinstance(nearest, Unknown):
+                return nearest
+            if not nearest.exact:
+                return Unknown(
+                    "The equations contradict each other; the projection is known for equations that have a solution.",
+                    (problem.A, nearest.target),
+                )
         theta = project(self.potential, problem.theta0, rows, b / size)
         if theta is None:
             return Unknown("The Bregman projection is the limit, but could not be computed to 1e-9.", (problem.A, b))
