@@ -21,6 +21,9 @@ __all__ = ["GradientDescent", "Preconditioned", "RescaledFeatures"]
 class _LinearDescent(Rule):
     """theta <- theta - eta D v, v the (accumulated) gradient: abstract in D alone."""
 
+    momentum: float
+    nesterov: bool
+
     @abstractmethod
     def root(self, problem: Problem) -> Root:
         """Return W, D = W W'."""
@@ -30,21 +33,19 @@ class _LinearDescent(Rule):
     def name(self) -> str:
         """How a sentence calls the rule."""
 
-    @abstractmethod
-    def momenta(self) -> tuple[float, bool]:
-        """Return momentum and whether it is Nesterov's."""
+    def __post_init__(self) -> None:
+        check_momentum(self.momentum)
+        check_batch_size(self.batch_size)
 
     def claim(self, problem: Problem) -> Claim:
         """Return theta0 + D A' (A D A')^+ (b - A theta0), or the largest margin, or the finite minimiser."""
-        momentum, nesterov = self.momenta()
-        rule = LinearRule(
-            self.root(problem), nesterov and momentum > 0, not self.sees_all(problem), normalised=False, name=self.name
-        )
+        nesterov, minibatches = self.nesterov and self.momentum > 0, not self.sees_all(problem)
+        rule = LinearRule(self.root(problem), nesterov, minibatches, normalised=False, name=self.name)
         return linear_claim(problem, rule)
 
     def step(self, problem: Problem, runs: int) -> Step:
         """Return torch's SGD step, D times its update."""
-        root, (momentum, nesterov) = self.root(problem), self.momenta()
+        root, momentum, nesterov = self.root(problem), self.momentum, self.nesterov
         buffer = torch.zeros(runs, problem.columns, dtype=torch.float64) if momentum else None
 
         def step(theta: Tensor, gradient: Gradient, size: Tensor, _t: int) -> Tensor:
@@ -60,9 +61,8 @@ class _LinearDescent(Rule):
 
     def scale(self, problem: Problem) -> float:
         """Return 1 / the largest eigenvalue of D A'A (a quarter of it for the logistic loss)."""
-        momentum, _ = self.momenta()
         steepest = inverse_square(moved_by(self.root(problem), problem.A))
-        return (1 - momentum) * (4 if problem.loss == "logistic" else 1) * steepest
+        return (1 - self.momentum) * (4 if problem.loss == "logistic" else 1) * steepest
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,6 @@ class GradientDescent(_LinearDescent):
     nesterov: bool = False
     batch_size: int | None = None
 
-    def __post_init__(self) -> None:
-        check_momentum(self.momentum)
-        check_batch_size(self.batch_size)
-
     @property
     def name(self) -> str:
         """Gradient descent, or with which momentum."""
@@ -105,10 +101,6 @@ class GradientDescent(_LinearDescent):
     def root(self, problem: Problem) -> Root:  # noqa: ARG002
         """Return None, the identity."""
         return None
-
-    def momenta(self) -> tuple[float, bool]:
-        """Return momentum and nesterov."""
-        return self.momentum, self.nesterov
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +131,7 @@ class Preconditioned(_LinearDescent):
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_momentum(self.momentum)
-        check_batch_size(self.batch_size)
+        super().__post_init__()
         given = numbers_of("a preconditioner", self.diagonal).clone()
         if given.ndim not in (1, 2):
             raise InvalidArgument(
@@ -175,10 +166,6 @@ class Preconditioned(_LinearDescent):
             return torch.linalg.cholesky(self.diagonal)
         return vector("diagonal", self.diagonal, problem.columns, "one number for each column of A").sqrt()
 
-    def momenta(self) -> tuple[float, bool]:
-        """Return momentum and nesterov."""
-        return self.momentum, self.nesterov
-
 
 @dataclass(frozen=True)
 class RescaledFeatures(_LinearDescent):
@@ -204,10 +191,6 @@ class RescaledFeatures(_LinearDescent):
     nesterov: bool = False
     batch_size: int | None = None
 
-    def __post_init__(self) -> None:
-        check_momentum(self.momentum)
-        check_batch_size(self.batch_size)
-
     @property
     def name(self) -> str:
         """Gradient descent in rescaled features."""
@@ -219,10 +202,6 @@ class RescaledFeatures(_LinearDescent):
         largest = torch.where(largest > 0, largest, 1)
         s = (problem.A / largest).square().mean(dim=0).sqrt()
         return 1 / torch.where(s > 0, s * largest, 1)
-
-    def momenta(self) -> tuple[float, bool]:
-        """Return momentum and nesterov."""
-        return self.momentum, self.nesterov
 
 
 def _positive_definite(D: Tensor) -> bool:
