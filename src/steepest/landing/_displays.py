@@ -168,11 +168,7 @@ class LossDisplay:
             )
             for level in self.cycles.get(name, ()):
                 if level > floor:
-                    drawing.add_hline(
-                        y=level,
-                        line={"color": color(k), "width": 1, "dash": "dot"},
-                        annotation={"text": "predicted", "font": {"color": color(k), "size": 11}},
-                    )
+                    drawing.add_hline(y=level, line={"color": color(k), "width": 1, "dash": "dot"})
         return drawing
 
 
