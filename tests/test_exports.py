@@ -98,7 +98,7 @@ def test_every_public_method_is_explained(name):
 
 
 def test_the_rooms_and_their_public_doors_are_known():
-    rooms = ["norms", "optim", "init", "diagnose", "landing", "tasks", "train", "compare", "report"]
+    rooms = ["norms", "optim", "init", "diagnose", "landing", "linearize", "tasks", "train", "compare", "report"]
     assert {"steepest", "steepest.errors", *(f"steepest.{room}" for room in rooms)} <= set(PUBLIC)
 
 

@@ -26,7 +26,7 @@ def mine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "code", [block["code"] for block in BLOCK.finditer(README) if block["language"] == "python"], ids=range(5)
+    "code", [block["code"] for block in BLOCK.finditer(README) if block["language"] == "python"], ids=range(6)
 )
 def test_python_blocks_run(mine, code):
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
@@ -71,7 +71,7 @@ def test_the_code_map_names_what_is_there():
     for path in (ROOT / "src/steepest").iterdir():
         if path.name not in ("__init__.py", "__main__.py", "_version.py", "py.typed", "__pycache__"):
             assert path.name in text, path
-    for room in ("compare", "landing", "norms", "optim"):
+    for room in ("compare", "landing", "linearize", "norms", "optim"):
         for path in (ROOT / "src/steepest" / room).glob("_[a-z]*.py"):
             assert path.name in text, path
 

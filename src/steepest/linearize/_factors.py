@@ -1,0 +1,262 @@
+"""A block of the Jacobian, one example's gradient a row, kept as a product."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Factor", "Lookup", "Outer", "Rows"]
+
+
+class Factor(abc.ABC):
+    """The rows (example, output) of the Jacobian with respect to one weight of `size` entries.
+
+    A subclass owes four things: the rows themselves, products with vectors from both sides, and the largest number of
+    bytes that the rows of an example take.
+    """
+
+    size: int
+
+    @abc.abstractmethod
+    def rows(self) -> Tensor:
+        """Return the rows, [n, C, size]."""
+
+    @abc.abstractmethod
+    def matvec(self, v: Tensor) -> Tensor:
+        """Return J v, [n, C, m], for v of shape [size, m]."""
+
+    @abc.abstractmethod
+    def rmatvec(self, u: Tensor) -> Tensor:
+        """Return J' u, [size, m], for u of shape [n, C, m]."""
+
+    def fill(self, out: Tensor) -> None:
+        """Write the rows into a tensor of shape [n, C, size]."""
+        out.copy_(self.rows())
+
+    def to(self, dtype: torch.dtype) -> Factor:
+        """Return the factor in another precision."""
+        changes = {
+            f.name: value.to(dtype)
+            for f in dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+            if isinstance(value := getattr(self, f.name), Tensor) and value.is_floating_point()
+        }
+        return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    @property
+    def bytes(self) -> int:
+        """What the factor occupies."""
+        held = [getattr(self, f.name) for f in dataclasses.fields(self)]  # pyright: ignore[reportArgumentType]
+        return sum(t.numel() * t.element_size() for t in held if isinstance(t, Tensor))
+
+
+@dataclass(frozen=True)
+class Rows(Factor):
+    """The rows as they are.
+
+    Attributes:
+        block: [n, C, size].
+    """
+
+    block: Tensor
+
+    @property
+    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How many entries the weight has."""
+        return self.block.shape[2]
+
+    def rows(self) -> Tensor:
+        """Return the rows, [n, C, size]."""
+        return self.block
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """Return J v, [n, C, m]."""
+        return self.block @ v
+
+    def rmatvec(self, u: Tensor) -> Tensor:
+        """Return J' u, [size, m]."""
+        return self.block.flatten(0, 1).T @ u.flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Outer(Factor):
+    """A weight that multiplies its input: sum over positions t of left_t (outer) right_t, in groups.
+
+    J[i, c, (g, o, m)] = sum_t left[i, c, t, (g, o)] right[i, t, (g, m)]; a bias has no right side, which stands for 1.
+
+    Attributes:
+        left: Cotangents of the operation's output, [n, C, T, g o].
+        right: Its inputs, [n, T, g m], or None.
+        groups: g.
+    """
+
+    left: Tensor
+    right: Tensor | None
+    groups: int = 1
+
+    @property
+    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How many entries the weight has."""
+        return self.left.shape[3] * (1 if self.right is None else self.right.shape[2] // self.groups)
+
+    @property
+    def positions(self) -> int:
+        """T."""
+        return self.left.shape[2]
+
+    def rows(self) -> Tensor:
+        """Return the rows, [n, C, size]."""
+        n, outputs, positions, height = self.left.shape
+        if positions == 1 and self.right is None:
+            return self.left.squeeze(2)
+        if positions == 1 and self.groups == 1 and self.right is not None:
+            return (self.left.reshape(n, outputs, height, 1) * self.right.reshape(n, 1, 1, -1)).flatten(2)
+        out = self.left.new_empty(n, outputs, self.size)
+        self.fill(out)
+        return out
+
+    def fill(self, out: Tensor) -> None:
+        """Write the rows into a tensor of shape [n, C, size]."""
+        n, outputs, positions, _ = self.left.shape
+        if self.right is None:
+            if positions == 1:
+                out.copy_(self.left.squeeze(2))
+            else:
+                torch.sum(self.left, 2, out=out)
+        elif positions == 1 and self.groups == 1:
+            width, height = self.right.shape[2], self.left.shape[3]
+            shaped = out.unflatten(2, (height, width))
+            torch.mul(self.left.reshape(n, outputs, height, 1), self.right.reshape(n, 1, 1, width), out=shaped)
+        else:
+            out.copy_(self._block(slice(None)).reshape(n, outputs, -1))
+
+    def block(self, some: slice) -> Tensor:
+        """Return the rows for some of the weight's rows in each group, [n, C, columns]."""
+        return self._block(some).flatten(2)
+
+    def _block(self, some: slice) -> Tensor:
+        """Return [n, C, g, o', m]."""
+        n, outputs, positions, _ = self.left.shape
+        left = self.left.reshape(n, outputs, positions, self.groups, -1)[..., some]
+        if self.right is None:
+            return left.sum(2).reshape(n, outputs, self.groups, -1, 1)
+        right = self.right.reshape(n, positions, self.groups, -1)
+        if self.groups == 1:
+            # [n, C o', T] @ [n, T, m]
+            flat = left[:, :, :, 0].transpose(2, 3).reshape(n, -1, positions)
+            return torch.bmm(flat, right[:, :, 0]).reshape(n, outputs, 1, -1, right.shape[-1])
+        return torch.einsum("nctgo,ntgm->ncgom", left, right)
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """Return J v, [n, C, m]."""
+        n, outputs, positions, width = self.left.shape
+        if self.right is None:
+            return self.left.sum(2) @ v
+        g, columns = self.groups, v.shape[1]
+        right = self.right.reshape(n * positions, g, -1)
+        result = self.left.new_empty(n, outputs, columns)
+        for k in range(columns):
+            weight = v[:, k].reshape(g, width // g, -1)
+            moved = (
+                right[:, 0] @ weight[0].T if g == 1 else torch.einsum("pgm,gom->pgo", right, weight).flatten(1)
+            ).reshape(n, 1, positions, width)
+            if outputs == 1 or positions * width > 64:
+                # [n, C, T o] @ [n, T o, 1]
+                result[:, :, k] = torch.bmm(self.left.reshape(n, outputs, -1), moved.reshape(n, -1, 1)).squeeze(2)
+            else:
+                result[:, :, k] = (self.left * moved).sum((2, 3))
+        return result
+
+    def rmatvec(self, u: Tensor) -> Tensor:
+        """Return J' u, [size, m]."""
+        n, outputs, positions, width = self.left.shape
+        if self.right is None:
+            return self.left.sum(2).flatten(0, 1).T @ u.flatten(0, 1)
+        g = self.groups
+        right = self.right.reshape(n * positions, -1)
+        result = self.left.new_empty(u.shape[2], self.size)
+        for k in range(u.shape[2]):
+            if outputs == 1:
+                mixed = (self.left[:, 0] * u[:, 0, k, None, None]).reshape(n * positions, width)
+            else:
+                flat = self.left.reshape(n, outputs, -1)
+                mixed = torch.bmm(u[:, None, :, k], flat).reshape(n * positions, width)
+            if g == 1:
+                torch.mm(mixed.T, right, out=result[k].view(width, -1))
+            else:
+                parts = torch.einsum("pgo,pgm->gom", mixed.unflatten(1, (g, -1)), right.unflatten(1, (g, -1)))
+                result[k] = parts.flatten()
+        return result.T
+
+    @classmethod
+    def sum(cls, uses: Sequence[Outer]) -> Outer:
+        """Return the factor of a weight that was used several times: its positions are all of theirs."""
+        right = None
+        if any(use.right is not None for use in uses):
+            right = torch.cat([use.right for use in uses if use.right is not None], 1)
+        return cls(torch.cat([use.left for use in uses], 2), right, uses[0].groups)
+
+
+@dataclass(frozen=True)
+class Lookup(Factor):
+    """A table of which each position reads a row.
+
+    J[i, c, (v, d)] = sum over t with index[i, t] = v of cotangent[i, c, t, d].
+
+    Attributes:
+        index: [n, T].
+        cotangent: [n, C, T, d].
+        length: Rows of the table.
+    """
+
+    index: Tensor
+    cotangent: Tensor
+    length: int
+
+    @property
+    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How many entries the table has."""
+        return self.length * self.cotangent.shape[3]
+
+    def rows(self) -> Tensor:
+        """Return the rows, [n, C, size]."""
+        n, outputs, _, width = self.cotangent.shape
+        out = self.cotangent.new_zeros(n, outputs, self.length, width)
+        where = self.index[:, None, :, None].expand_as(self.cotangent)
+        return out.scatter_add_(2, where, self.cotangent).flatten(2)
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """Return J v, [n, C, m]."""
+        read = v.reshape(self.length, -1, v.shape[1])[self.index]  # [n, T, d, m]
+        return torch.einsum("nctd,ntdm->ncm", self.cotangent, read)
+
+    def rmatvec(self, u: Tensor) -> Tensor:
+        """Return J' u, [size, m]."""
+        mixed = torch.einsum("nctd,ncm->ntdm", self.cotangent, u)
+        out = mixed.new_zeros(self.length, *mixed.shape[2:])
+        return out.index_add_(0, self.index.flatten(), mixed.flatten(0, 1)).flatten(0, 1)
+
+    def of_output(self, c: int) -> Lookup:
+        """Return the rows of one output."""
+        return dataclasses.replace(self, cotangent=self.cotangent[:, c : c + 1])
+
+    @classmethod
+    def sum(cls, uses: Sequence[Lookup]) -> Lookup:
+        """Return the factor of a table that was read several times."""
+        return cls(
+            torch.cat([use.index for use in uses], 1), torch.cat([use.cotangent for use in uses], 2), uses[0].length
+        )
+
+
+def product_cost(factor: Outer, other: Outer) -> tuple[int, int]:
+    """Return the multiplications of a Gram matrix by positions and by rows, for each pair of rows."""
+    width = factor.left.shape[3] + (0 if factor.right is None else factor.right.shape[2])
+    by_positions = factor.positions * other.positions * width
+    share = factor.left.shape[0] * factor.left.shape[1]
+    by_rows = factor.size + math.ceil(factor.size * (factor.positions + other.positions) / max(share, 1))
+    return by_positions, by_rows

@@ -1,0 +1,200 @@
+"""Products of Jacobians, J1 J2', layer by layer, without the Jacobians."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from steepest.linearize._factorize import Factored, Placed
+from steepest.linearize._factors import Factor, Lookup, Outer, product_cost
+
+__all__ = ["add_gram"]
+
+_TILE = 1 << 20
+"""Entries of a tile of the kernel, a few megabytes: it stays in the cache while all layers are added to it."""
+
+
+def add_gram(
+    out: Tensor, one: Factored, other: Factored, sizes: Mapping[str, int], trace: bool, work_bytes: int
+) -> None:
+    """Write J1 J2' into `out`, or add the sum over outputs of its diagonal blocks.
+
+    Args:
+        out: [n1 C, n2 C], or [n1, n2] for the trace.
+        one: J1.
+        other: J2, of the same parameters, or the same object.
+        sizes: Entries of each parameter.
+        trace: Whether only the sum over outputs is asked for.
+        work_bytes: What temporary blocks may occupy.
+    """
+    plain: dict[tuple[int, int], tuple[Outer, Outer, list[Tensor]]] = {}
+    rest: list[tuple[Sequence[Placed], Sequence[Placed], int]] = []
+    for name, placed in one.blocks.items():
+        against = other.blocks[name]
+        if not placed or not against:
+            continue
+        pair = _single(placed), _single(against)
+        if _is_product(pair[0]) and _is_product(pair[1]):
+            a, b = pair
+            assert isinstance(a, Outer)
+            assert isinstance(b, Outer)
+            # The weight and the bias of a layer have one tensor of cotangents and two inner products of inputs.
+            found = plain.setdefault((id(a.left), id(b.left)), (a, b, []))
+            found[2].append(_inputs_product(a, b, out.dtype))
+        else:
+            rest.append((placed, against, sizes[name]))
+    layers = [(a.left[:, :, 0], b.left[:, :, 0], sum(inputs[1:], inputs[0])) for a, b, inputs in plain.values()]
+    if trace:
+        out.zero_()
+        for left, right, inputs in layers:
+            out.addcmul_(left.flatten(1).to(out.dtype) @ right.flatten(1).to(out.dtype).T, inputs)
+    else:
+        _tiles(out, layers, one is other)
+    for placed, against, size in rest:
+        _add_rows(out, placed, against, size, trace, work_bytes)
+
+
+def _single(placed: Sequence[Placed]) -> Factor | None:
+    """Return the factor of a weight that is one product; where its entries stand does not matter if none repeats."""
+    return placed[0][0] if len(placed) == 1 and placed[0][1] is None else None
+
+
+def _is_product(factor: Factor | None) -> bool:
+    return isinstance(factor, Outer) and factor.positions == 1 and factor.groups == 1
+
+
+def _inputs_product(a: Outer, b: Outer, dtype: torch.dtype) -> Tensor:
+    if a.right is None or b.right is None:
+        return torch.ones((), dtype=dtype, device=a.left.device)
+    return a.right[:, 0].to(dtype) @ b.right[:, 0].to(dtype).T
+
+
+def _tiles(out: Tensor, layers: Sequence[tuple[Tensor, Tensor, Tensor]], symmetric: bool) -> None:
+    """Write sum over layers of (left right') * inputs, the inputs' product repeated over the outputs."""
+    if not layers:
+        out.zero_()
+        return
+    n1, outputs = layers[0][0].shape[:2]
+    n2 = layers[0][1].shape[0]
+    dtype = out.dtype
+    inputs = [torch.broadcast_to(product, (n1, n2)) for _, _, product in layers]
+    step = max(1, int(_TILE**0.5) // outputs)
+    for i in range(0, n1, step):
+        rows = slice(i, min(i + step, n1))
+        for j in range(0, rows.stop if symmetric else n2, step):
+            columns = slice(j, min(j + step, n2))
+            tile = out[rows.start * outputs : rows.stop * outputs, columns.start * outputs : columns.stop * outputs]
+            total: Tensor | None = None
+            for (left, right, _), product in zip(layers, inputs, strict=True):
+                cotangents = left[rows].flatten(0, 1).to(dtype) @ right[columns].flatten(0, 1).to(dtype).T
+                weights = product[rows, columns]
+                if outputs > 1:
+                    weights = weights.repeat_interleave(outputs, 1)
+                shaped = cotangents.view(rows.stop - i, outputs, -1)
+                if total is None:
+                    total = shaped.mul_(weights[:, None])
+                else:
+                    total.addcmul_(shaped, weights[:, None])
+            assert total is not None
+            found = total.flatten(0, 1)
+            tile.copy_(found)
+            if symmetric and j < i:
+                out[columns.start * outputs : columns.stop * outputs, rows.start * outputs : rows.stop * outputs] = (
+                    found.T
+                )
+
+
+def _add_rows(
+    out: Tensor, placed: Sequence[Placed], against: Sequence[Placed], size: int, trace: bool, work_bytes: int
+) -> None:
+    """Add the product of one parameter's rows: by positions where that is less work, else block by block."""
+    a, b = _single(placed), _single(against)
+    if isinstance(a, Outer) and isinstance(b, Outer):
+        by_positions, by_rows = product_cost(a, b)
+        if by_positions < by_rows and a.right is not None and b.right is not None and a.groups == 1 and not trace:
+            _add_by_positions(out, a, b, work_bytes)
+            return
+        for some in _weight_blocks(a, b, work_bytes):
+            _add_product(out, a.block(some), None if a is b else b.block(some), trace)
+    elif isinstance(a, Lookup) and isinstance(b, Lookup) and not _is_short(a, b, out, work_bytes):
+        if trace:
+            for c in range(a.cotangent.shape[1]):
+                _add_lookups(out, a.of_output(c), b.of_output(c), work_bytes)
+        else:
+            _add_lookups(out, a, b, work_bytes)
+    else:
+        _add_product(out, dense_rows(placed, size), None if placed is against else dense_rows(against, size), trace)
+
+
+def _add_product(out: Tensor, first: Tensor, second: Tensor | None, trace: bool) -> None:
+    """Add the product of rows [n, C, columns]; without the second, with themselves."""
+    one = first.flatten(1) if trace else first.flatten(0, 1)
+    one = one.to(out.dtype)
+    if second is None:
+        out.addmm_(one, one.T)
+    else:
+        out.addmm_(one, (second.flatten(1) if trace else second.flatten(0, 1)).to(out.dtype).T)
+
+
+def dense_rows(placed: Sequence[Placed], size: int) -> Tensor:
+    """Return the rows [n, C, size] of one parameter."""
+    if len(placed) == 1 and placed[0][1] is None:
+        return placed[0][0].rows()
+    first = placed[0][0].rows()
+    total = first.new_zeros(*first.shape[:2], size)
+    for factor, index in placed:
+        rows = factor.rows()
+        if index is None:
+            total += rows
+        else:
+            total.index_add_(2, index, rows)
+    return total
+
+
+def _is_short(a: Lookup, b: Lookup, out: Tensor, work_bytes: int) -> bool:
+    """Return whether all rows of a table are less work than all pairs of positions, and fit."""
+    held = (a.cotangent[:, :, 0, 0].numel() + b.cotangent[:, :, 0, 0].numel()) * a.size * out.element_size()
+    return a.length <= a.index.shape[1] * b.index.shape[1] and held <= work_bytes
+
+
+def _weight_blocks(a: Outer, b: Outer, work_bytes: int) -> list[slice]:
+    """Return slices of the weight's rows whose blocks of both sides fit into the budget."""
+    height = a.left.shape[3]
+    per_row = (a.left.shape[0] * a.left.shape[1] + b.left.shape[0] * b.left.shape[1]) * (a.size // height) * 16
+    step = max(1, work_bytes // max(per_row, 1))
+    return [slice(start, start + step) for start in range(0, height, step)]
+
+
+def _add_by_positions(out: Tensor, a: Outer, b: Outer, work_bytes: int) -> None:
+    """Add sum over t, s of <left_t, left_s> <right_t, right_s>."""
+    assert a.right is not None
+    assert b.right is not None
+    n1, outputs, t, width = a.left.shape
+    n2, s = b.left.shape[0], b.left.shape[2]
+    dtype = out.dtype
+    view = out.view(n1, outputs, n2, outputs)
+    left2, right2 = b.left.to(dtype).reshape(-1, width), b.right.to(dtype).reshape(n2 * s, -1)
+    step = max(1, work_bytes // (3 * t * n2 * s * outputs * outputs * out.element_size()))
+    for i in range(0, n1, step):
+        left1, right1 = a.left[i : i + step].to(dtype), a.right[i : i + step].to(dtype)
+        some = len(left1)
+        cotangents = (left1.reshape(-1, width) @ left2.T).view(some, outputs, t, n2, outputs, s)
+        inputs = (right1.reshape(some * t, -1) @ right2.T).view(some, 1, t, n2, 1, s)
+        view[i : i + step] += (cotangents * inputs).sum((2, 5))
+
+
+def _add_lookups(out: Tensor, a: Lookup, b: Lookup, work_bytes: int) -> None:
+    """Add sum over t, s of <cotangent_t, cotangent_s> where both read the same row."""
+    n1, outputs, t, width = a.cotangent.shape
+    n2, s = b.cotangent.shape[0], b.cotangent.shape[2]
+    dtype = out.dtype
+    view = out.view(n1, outputs, n2, outputs)
+    second = b.cotangent.to(dtype).reshape(-1, width)
+    step = max(1, work_bytes // (3 * t * n2 * s * outputs * outputs * out.element_size()))
+    for i in range(0, n1, step):
+        first = a.cotangent[i : i + step].to(dtype)
+        products = (first.reshape(-1, width) @ second.T).view(len(first), outputs, t, n2, outputs, s)
+        same = a.index[i : i + step, None, :, None, None, None] == b.index[None, None, None, :, None, :]
+        view[i : i + step] += (products * same).sum((2, 5))

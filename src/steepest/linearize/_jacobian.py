@@ -1,0 +1,200 @@
+"""A Jacobian in chunks of examples: what fits into the budget is kept, what does not is made again when needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steepest.errors import InvalidArgument, SteepestError
+from steepest.linearize._check import is_coupled, is_divisible, probe
+from steepest.linearize._factorize import Factored, Structure, factorize, factorize_plainly
+from steepest.linearize._gram import add_gram, dense_rows
+from steepest.linearize._outputs import Inputs, Network, take
+
+__all__ = ["Jacobian", "readable"]
+
+_SAMPLE = 16
+"""Examples on which the structure is found and the first check is made."""
+
+
+_SMALL = 1 << 17
+"""Entries of a matrix that is made of its blocks at once; a larger one is filled in place."""
+
+
+class Jacobian:
+    """Factors of a network's Jacobian at any inputs."""
+
+    def __init__(self, network: Network, inputs: Inputs, max_bytes: int, check: bool) -> None:
+        self.network, self.inputs, self.max_bytes, self.check = network, inputs, max_bytes, check
+        self._kept: list[tuple[slice, Factored]] | None = None
+        self.structure: Structure | None = None
+        sample = take(inputs, slice(0, _SAMPLE))
+        network.coupled = network.coupled or is_coupled(network, sample)
+        found = self._factorize(inputs if network.coupled else sample)
+        # Autograd's graph holds about as much as the factors, and their making another part.
+        self._per_example = max(1, 3 * found.bytes // len(found.values))
+        if len(found.values) < len(inputs[0]) and self._step(len(inputs[0])) >= len(inputs[0]):
+            found = self._factorize(inputs)
+        assert self.structure is not None
+        self.kinds = {name: self.structure.kind(name) for name in network.parameters}
+        self.outputs = found.values.shape[1]
+        self.dtype = found.values.dtype
+        self._first = found if len(found.values) == len(inputs[0]) else None
+
+    def _step(self, n: int) -> int:
+        """Return how many examples at a time fit into a quarter of the budget."""
+        return n if self.network.coupled else max(1, min(n, self.max_bytes // 4 // self._per_example))
+
+    def _factorize(self, inputs: Inputs) -> Factored:
+        try:
+            found, structure = factorize(self.network, inputs, self.structure)
+        except SteepestError:
+            raise
+        except Exception:  # a graph that our rules, or autograd itself, cannot follow
+            found, structure = factorize_plainly(self.network, inputs)
+        if self.check:  # every time: what other examples do inside of a model cannot be known from these
+            found, structure = probe(self.network, inputs, found, structure)
+        self.structure = structure
+        return found
+
+    def chunks(self, inputs: Inputs | None = None) -> Iterator[tuple[slice, Factored]]:
+        """Yield slices of the examples with their factors."""
+        own = inputs is None
+        examples = self.inputs if inputs is None else inputs
+        n = len(examples[0])
+        if own and self._kept is not None:
+            yield from self._kept
+            return
+        step = self._step(n)
+        if step < n and not is_divisible(self.network, examples, step):
+            step = n
+        if own and self._first is not None:
+            self._kept = [(slice(0, n), self._first)]
+            yield from self._kept
+            return
+        keep: list[tuple[slice, Factored]] | None = [] if own and step >= n else None
+        for start in range(0, n, step):
+            some = slice(start, min(start + step, n))
+            found = self._factorize(examples if step >= n else take(examples, some))
+            if keep is not None:
+                keep.append((some, found))
+            yield some, found
+        if keep is not None:
+            self._kept = keep
+
+    def values(self, inputs: Inputs | None) -> Tensor:
+        """Return the outputs, [n, C]."""
+        if inputs is None:
+            return torch.cat([found.values for _, found in self.chunks()])
+        with self.network.quiet(), torch.no_grad():
+            step = len(inputs[0]) if self.network.coupled else 1024
+            self.network.reseed()
+            return torch.cat([self.network(take(inputs, slice(i, i + step))) for i in range(0, len(inputs[0]), step)])
+
+    def rows(self, inputs: Inputs | None, names: Sequence[str]) -> Tensor:
+        """Return the columns of some parameters, [n, C, columns]."""
+        n = len((self.inputs if inputs is None else inputs)[0])
+        sizes = [self.network.parameters[name].numel() for name in names]
+        shape = (n, self.outputs, sum(sizes))
+        self.require(_bytes(shape, self.dtype), f"a feature matrix of {n * self.outputs} x {sum(sizes)}")
+        if math.prod(shape) < _SMALL:
+            parts = [torch.cat([self._block(found, name) for name in names], 2) for _, found in self.chunks(inputs)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+        out = _empty(shape, self.dtype, self.device)
+        for some, found in self.chunks(inputs):
+            part = out if len(found.values) == n else out[some]
+            for name, block in zip(names, part.split(sizes, 2), strict=True):
+                placed = found.blocks[name]
+                if not placed:
+                    block.zero_()
+                elif len(placed) == 1 and placed[0][1] is None:
+                    placed[0][0].fill(block)
+                else:
+                    block.copy_(dense_rows(placed, block.shape[2]))
+        return out
+
+    def _block(self, found: Factored, name: str) -> Tensor:
+        """Return one parameter's columns."""
+        placed, size = found.blocks[name], self.network.parameters[name].numel()
+        return dense_rows(placed, size) if placed else found.values.new_zeros(*found.values.shape, size)
+
+    def gram(self, one: Inputs | None, other: Inputs | None, dtype: torch.dtype, trace: bool = False) -> Tensor:
+        """Return J1 J2', or its trace over outputs; without other inputs J1 J1'."""
+        first = self.inputs if one is None else one
+        symmetric = other is None or other is one
+        second = first if symmetric else other
+        assert second is not None
+        across = 1 if trace else self.outputs
+        shape = len(first[0]) * across, len(second[0]) * across
+        self.require(_bytes(shape, dtype), f"a kernel of {shape[0]} x {shape[1]}")
+        out = _empty(shape, dtype, self.device)
+        sizes = {name: p.numel() for name, p in self.network.parameters.items()}
+        work = max(1 << 24, min(self.max_bytes // 8, 1 << 28))
+        for some, a in self.chunks(one):
+            rows = slice(some.start * across, some.stop * across)
+            if symmetric and a.values.shape[0] == len(first[0]):
+                add_gram(out, a, a, sizes, trace, work)
+                break
+            for others, b in self.chunks(one if symmetric else other):
+                if symmetric and others.start > some.start:
+                    break
+                columns = slice(others.start * across, others.stop * across)
+                block = torch.empty(
+                    rows.stop - rows.start, columns.stop - columns.start, dtype=dtype, device=out.device
+                )
+                add_gram(block, a, a if symmetric and others == some else b, sizes, trace, work)
+                out[rows, columns] = block
+                if symmetric:
+                    out[columns, rows] = block.T
+        return out
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.network.device
+
+    def require(self, needed: int, what: str) -> None:
+        """Refuse what does not fit into the budget.
+
+        Raises:
+            InvalidArgument: With the smallest budget that would do.
+        """
+        if needed > self.max_bytes:
+            raise InvalidArgument(
+                f"{what} must fit into max_bytes = {readable(self.max_bytes)}",
+                got=readable(needed),
+                remedy=f"Pass max_bytes={needed} or more, or ask for less.",
+            )
+
+
+def readable(count: float) -> str:
+    """Return a number of bytes as people read it.
+
+    >>> readable(3_987_600_000)
+    '3.71 GiB'
+    """
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} GiB"
+
+
+def _bytes(shape: Sequence[int], dtype: torch.dtype) -> int:
+    return math.prod(shape) * dtype.itemsize
+
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return memory for a large matrix: numpy asks the system for huge pages, which are filled in half of the time."""
+    kind: Any = _NUMPY.get(dtype)
+    if device.type == "cpu" and kind is not None and _bytes(shape, dtype) > 1 << 22:
+        return torch.from_numpy(np.empty(shape, kind))
+    return torch.empty(*shape, dtype=dtype, device=device)

@@ -1,0 +1,395 @@
+"""The door of this room: a network's features at a point of its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from steepest.errors import InvalidArgument, UnknownName
+from steepest.linearize._jacobian import Jacobian
+from steepest.linearize._labels import Labels
+from steepest.linearize._outputs import Choice, Inputs, Network, as_inputs, quietly
+from steepest.linearize._spectrum import SVD, columns_of, decompose, product, transposed_product
+from steepest.linearize._trajectory import Alignment, Trajectory, decay, learned_at
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+__all__ = ["Adjoint", "Linearization"]
+
+X = Tensor | Sequence[Tensor]
+
+
+class Linearization:
+    """The Jacobian J of a model's outputs with respect to its trainable parameters, never built unless asked for.
+
+    Row i C + c of the N = n C rows is the gradient of output c of example i, model(x)[i, c] on the whole batch; the P
+    columns are the trainable parameters in the order of named_parameters(), each flattened. f(x; theta0 + delta) is
+    f(x; theta0) + J delta to first order, so the columns are the features of the linearised model.
+
+    It is that of a copy of the model and of x, made here: training the model further changes nothing.
+
+    Per layer, J is a product of the layer's input and the cotangent of its output, and is kept as one; kernels, spectra
+    and products are contracted layer by layer. What has no rule takes a general path, vectorised or by backward passes;
+    `paths` says which parameter took which. A random probe compares with plain autograd.
+
+    Args:
+        model: In the mode in which it is meant, usually after eval().
+        x: The examples: a tensor whose first dimension counts them, or a tuple of such tensors.
+        outputs: All (None), some by their number in the flattened output, or a function of the model's output.
+        max_bytes: What a result with its working memory may occupy, about, beyond the model.
+        seed: For a model that draws random numbers: one fixed draw.
+        check: Whether to compare with plain autograd.
+
+    Raises:
+        InvalidArgument: If the model or x cannot be linearised, with the reason.
+        LinearizationMismatch: If a rule and autograd disagree.
+
+    >>> model = nn.Linear(2, 1)
+    >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    >>> Linearization(model, x).features()
+    tensor([[1., 2., 1.],
+            [3., 4., 1.],
+            [5., 6., 1.]])
+
+    Source: Jacot et al., "Neural tangent kernel: convergence and generalization in neural networks" (2018); Novak et
+    al., "Fast finite width neural tangent kernel" (2022).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: X,
+        outputs: Choice = None,
+        *,
+        max_bytes: int = 1 << 32,
+        seed: int | None = None,
+        check: bool = True,
+    ) -> None:
+        if not 1 <= max_bytes < math.inf:
+            raise InvalidArgument("max_bytes is positive and finite", got=max_bytes, remedy="Pass a number of bytes.")
+        network = Network(model, outputs, seed)
+        with network.quiet():
+            self._jacobian = Jacobian(network, tuple(t.clone() for t in as_inputs(x)), int(max_bytes), check)
+        self._spectrum: SVD | None = None
+        self.labels = Labels(network.parameters)
+
+    @property
+    def examples(self) -> int:
+        """How many examples there are, n."""
+        return len(self._jacobian.inputs[0])
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs an example has, C."""
+        return self._jacobian.outputs
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n C, P)."""
+        return self.examples * self.outputs, columns_of(self._jacobian)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the outputs, in which features are made."""
+        return self._jacobian.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._jacobian.device
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """By parameter: where its columns come from.
+
+        Rules ("linear", "convolution", ..., joined by "+" where it is used in several ways), the general path ("vmap",
+        "backward"), or "zero" where the outputs do not depend on it.
+        """
+        return dict(self._jacobian.kinds)
+
+    def __repr__(self) -> str:
+        general = [name for name, path in self.paths.items() if path in ("vmap", "backward")]
+        zero = [name for name, path in self.paths.items() if path == "zero"]
+        rows, columns = self.shape
+        return (
+            f"Linearization({rows} x {columns}, {self.examples} examples x {self.outputs} outputs"
+            + (f"; general path: {', '.join(general)}" if general else "")
+            + (f"; zero columns: {', '.join(zero)}" if zero else "")
+            + ")"
+        )
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the copy's trainable parameters by name, detached, in the order of the columns."""
+        return {name: p.detach() for name, p in self._jacobian.network.parameters.items()}
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Return the examples."""
+        return self._jacobian.inputs
+
+    @quietly
+    def predictions(self, x: X | None = None) -> Tensor:
+        """Return the model's outputs, [n, C], at these or other inputs."""
+        return self._jacobian.values(self._inputs(x))
+
+    @quietly
+    def features(self, x: X | None = None, parameters: str | Sequence[str] | None = None) -> Tensor:
+        """Return the feature matrix [n C, P], at these or other inputs, or the columns of some parameters.
+
+        Raises:
+            UnknownName: If there is no such trainable parameter.
+            InvalidArgument: If it does not fit into the budget.
+        """
+        known = self._jacobian.network.parameters
+        names = list(known) if parameters is None else [parameters] if isinstance(parameters, str) else list(parameters)
+        for name in names:
+            if name not in known:
+                raise UnknownName.among("trainable parameter", name, known)
+        if not names:
+            return self.predictions(x).new_empty(len((self._inputs(x) or self.inputs())[0]) * self.outputs, 0)
+        return self._jacobian.rows(self._inputs(x), names).flatten(0, 1)
+
+    @quietly
+    def kernel(
+        self, x1: X | None = None, x2: X | None = None, *, trace: bool = False, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """Return the empirical neural tangent kernel J(x1) J(x2)', [n1 C, n2 C], or [n1, n2] summed over outputs.
+
+        Args:
+            x1: Inputs of the rows; None for the examples of this linearization.
+            x2: Inputs of the columns; None for x1.
+            trace: Whether to return sum over c of K[(i, c), (j, c)] only.
+            dtype: In which precision to contract; None for the model's.
+
+        Raises:
+            InvalidArgument: If it does not fit into the budget.
+        """
+        kind = self.dtype if dtype is None else dtype
+        if not kind.is_floating_point:
+            raise InvalidArgument("a kernel has real numbers", got=dtype, remedy="Pass torch.float32 or torch.float64.")
+        return self._jacobian.gram(self._inputs(x1), self._inputs(x2), kind, trace)
+
+    @quietly
+    def svd(self, k: int | None = None) -> SVD:
+        """Return the k largest singular triplets of J, all by default.
+
+        Raises:
+            InvalidArgument: If k exceeds min(N, P), or no plan fits into the budget.
+        """
+        most = min(self.shape)
+        wanted = most if k is None else k
+        if not 1 <= wanted <= most:
+            raise InvalidArgument(
+                f"a {self.shape[0]} x {self.shape[1]} Jacobian has {most} singular values",
+                got=k,
+                remedy=f"Ask for k from 1 to {most}.",
+            )
+        if self._spectrum is None or len(self._spectrum.singular_values) < wanted:
+            self._spectrum = decompose(self._jacobian, wanted)
+        return self._spectrum.first(wanted)
+
+    @quietly
+    def principal_features(self, x: X | None = None, k: int | None = None) -> Tensor:
+        """Return the first k principal features J(x) V, [n' C, k], float64, at any inputs.
+
+        At the examples themselves they are U S. They come from the kernel, J(x) J' U / S, without a vector of length P,
+        unless the plan has made V anyway.
+
+        Raises:
+            InvalidArgument: If k exceeds the numerical rank.
+        """
+        svd = self.svd(k)
+        if k is None:
+            svd = svd.first(max(svd.rank, 1))
+        svd.require(len(svd.singular_values))
+        inputs = self._inputs(x)
+        if inputs is None:
+            return svd.left * svd.singular_values
+        right = svd.right_exact()
+        if right is not None:
+            return self._jacobian.rows(inputs, list(self._jacobian.network.parameters)).flatten(0, 1).double() @ right
+        return self._jacobian.gram(inputs, self._jacobian.inputs, torch.float64) @ (svd.left / svd.singular_values)
+
+    @quietly
+    def matvec(self, v: Tensor) -> Tensor:
+        """Return J v, [N], for v [P]; or [N, m] for [P, m]."""
+        columns = self._columns(v, self.shape[1], "P")
+        found = product(self._jacobian, columns)
+        return found[:, 0] if v.ndim == 1 else found
+
+    @quietly
+    def rmatvec(self, u: Tensor) -> Tensor:
+        """Return J' u, [P], for u [N]; or [P, m] for [N, m]."""
+        columns = self._columns(u, self.shape[0], "N")
+        found = transposed_product(self._jacobian, columns)
+        return found[:, 0] if u.ndim == 1 else found
+
+    def __matmul__(self, v: Tensor) -> Tensor:
+        return self.matvec(v)
+
+    def adjoint(self) -> Adjoint:
+        """Return J', which multiplies with @ as well."""
+        return Adjoint(self)
+
+    def to_scipy(self) -> LinearOperator:
+        """Return J as a scipy LinearOperator, whose arrays live on the CPU."""
+        from scipy.sparse.linalg import LinearOperator
+
+        def tensor(x: Any) -> Tensor:
+            return torch.as_tensor(x, dtype=self.dtype, device=self.device)
+
+        full = self.dtype in (torch.float32, torch.float64, torch.float16)
+        shown = self.dtype if full else torch.float32  # numpy has no bfloat16
+
+        def array(x: Tensor) -> Any:
+            return x.to(shown).cpu().numpy()
+
+        operator: Any = LinearOperator
+        return operator(
+            self.shape,
+            matvec=lambda v: array(self.matvec(tensor(v).flatten())),
+            rmatvec=lambda u: array(self.rmatvec(tensor(u).flatten())),
+            matmat=lambda v: array(self.matvec(tensor(v))),
+            rmatmat=lambda u: array(self.rmatvec(tensor(u))),
+            dtype=str(shown).removeprefix("torch."),
+        )
+
+    @quietly
+    def trajectory(
+        self,
+        t: Tensor | Sequence[float],
+        lr: float | None = None,
+        *,
+        y: Tensor,
+        x: X | None = None,
+        k: int | None = None,
+        reduction: str = "mean",
+    ) -> Trajectory:
+        """Return what gradient flow (lr None) or gradient descent does to the linearised model.
+
+        The loss is that of torch.nn.functional.mse_loss, so lr is what torch.optim.SGD would be given.
+
+        Args:
+            t: Times, or steps.
+            lr: The learning rate of gradient descent, > 0.
+            y: The targets at the examples, n C numbers of any shape.
+            x: Where to predict; None for the examples.
+            k: In how many directions, the largest; None for all above the threshold.
+            reduction: "mean" or "sum".
+
+        Raises:
+            InvalidArgument: If an argument is outside its range.
+        """
+        if reduction not in ("mean", "sum"):
+            raise InvalidArgument("reduction is mean or sum, as in mse_loss", got=reduction, remedy="Pass one of both.")
+        times = torch.as_tensor(t, dtype=torch.float64, device=self.device).flatten()
+        if not len(times) or not bool((times >= 0).all()) or not bool(times.isfinite().all()):
+            raise InvalidArgument("times are finite and >= 0", got=t, remedy="Pass a list of times or steps.")
+        if lr is not None and (not lr > 0 or not math.isfinite(lr) or not bool((times == times.round()).all())):
+            raise InvalidArgument(
+                "gradient descent has whole steps and a learning rate > 0",
+                got=(lr, t),
+                remedy="Leave lr out for gradient flow.",
+            )
+        targets = self._targets(y)
+        svd = self.svd(k)
+        svd = svd.first(max(1, min(svd.rank, len(svd.singular_values)))) if k is None else svd
+        svd.require(len(svd.singular_values))
+        start = self.predictions().double().flatten()
+        inner = svd.left.T @ (start - targets)
+        rates = (2 / len(targets) if reduction == "mean" else 2) * svd.singular_values**2
+        left_over = decay(times, rates, lr)
+        inputs = self._inputs(x)
+        changes = (left_over - 1) * inner
+        if inputs is None:
+            predictions = start + changes @ svd.left.T
+        else:
+            features = self.principal_features(x, len(svd.singular_values))
+            predictions = self.predictions(x).double().flatten() + (changes / svd.singular_values) @ features.T
+        return Trajectory(
+            times=times,
+            predictions=predictions.unflatten(1, (-1, self.outputs)),
+            residuals=left_over * inner,
+            singular_values=svd.singular_values,
+            learned_at=learned_at(rates, lr),
+            unlearnable=float((start - targets - svd.left @ inner).norm()),
+            largest_lr=2 / float(rates[0]) if float(rates[0]) > 0 else math.inf,
+        )
+
+    def alignment(self, y: Tensor) -> Alignment:
+        """Return how much of the target y, n C numbers, lies in which principal directions, up to the rank."""
+        targets = self._targets(y)
+        size = float(targets.square().sum())
+        if size == 0:
+            raise InvalidArgument("a target to align with is not zero", got="all zeros", remedy="Pass the labels.")
+        svd = self.svd()
+        svd = svd.first(max(svd.rank, 1))  # beyond the rank, left vectors are arbitrary
+        shares = (svd.left.T @ targets).square() / size
+        squares = svd.singular_values**2
+        norm = float(squares.norm())
+        return Alignment(float(squares @ shares) / norm if norm else 0.0, shares, svd.singular_values)
+
+    def effective_rank(self, ridge: float) -> float:
+        """Return the degrees of freedom of ridge regression on the features, sum of s_k^2 / (s_k^2 + ridge).
+
+        Args:
+            ridge: > 0, in the units of the kernel.
+        """
+        if not ridge > 0:
+            raise InvalidArgument("ridge is positive", got=ridge, remedy="Pass for example 1e-3 times the largest s^2.")
+        squares = self.svd().singular_values ** 2
+        return float((squares / (squares + ridge)).sum())
+
+    def _inputs(self, x: X | None) -> Inputs | None:
+        if x is None:
+            return None
+        inputs = as_inputs(x)
+        own = self._jacobian.inputs
+        if len(inputs) != len(own):
+            raise InvalidArgument(
+                f"the model takes {len(own)} inputs", got=len(inputs), remedy="Several inputs go in as a tuple."
+            )
+        return inputs
+
+    def _targets(self, y: Tensor) -> Tensor:
+        targets = torch.as_tensor(y, device=self.device).detach().double().flatten()
+        if len(targets) != self.shape[0] or not bool(targets.isfinite().all()):
+            raise InvalidArgument(
+                f"y has a finite number for each of the {self.examples} x {self.outputs} outputs",
+                got=f"{len(targets)} numbers",
+                remedy="Classes go in as one-hot vectors.",
+            )
+        return targets
+
+    def _columns(self, v: Tensor, length: int, name: str) -> Tensor:
+        if not isinstance(v, Tensor) or v.is_complex() or v.ndim not in (1, 2) or len(v) != length:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgument(
+                f"a vector is a real tensor of length {name} = {length}, or [length, m]",
+                got=f"{v.dtype} {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__,  # pyright: ignore[reportUnnecessaryIsInstance]
+                remedy="Convert it with torch.as_tensor.",
+            )
+        return (v[:, None] if v.ndim == 1 else v).detach().to(device=self.device, dtype=self.dtype)
+
+
+class Adjoint:
+    """J', as curvlinops calls it."""
+
+    def __init__(self, linearization: Linearization) -> None:
+        self._linearization = linearization
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, n C)."""
+        rows, columns = self._linearization.shape
+        return columns, rows
+
+    def __matmul__(self, u: Tensor) -> Tensor:
+        return self._linearization.rmatvec(u)
+
+    def adjoint(self) -> Linearization:
+        """Return J."""
+        return self._linearization

@@ -1,0 +1,248 @@
+"""What counts as the outputs of a model, and a copy of the model that yields them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import numbers
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from steepest._random import seeded
+from steepest.errors import InvalidArgument, SteepestError
+
+__all__ = ["Inputs", "Network", "as_inputs", "quietly", "take"]
+
+Inputs = tuple[Tensor, ...]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Network:
+    """A private copy of a model, called for a tensor [n, C].
+
+    Attributes:
+        model: The copy.
+        parameters: Its trainable parameters by name, in the order of the columns.
+        device: Where they are.
+        coupled: Whether an example's outputs depend on the others of its batch, so that a batch must not be divided.
+        seed: What random numbers start from in each call; None for a model that draws none.
+    """
+
+    def __init__(self, model: nn.Module, outputs: Any, seed: int | None) -> None:
+        if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgument("a model is a torch.nn.Module", got=type(model).__name__, remedy="Pass the module.")
+        _refuse_modes(model, seed)
+        try:
+            with torch.inference_mode(False):
+                self.model = copy.deepcopy(getattr(model, "_orig_mod", model))
+        except Exception as error:  # a module may hold anything
+            raise SteepestError(
+                "a linearization is of a copy of the model, which must be copyable",
+                got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                remedy="copy.deepcopy(model) must work.",
+            ) from error
+        self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise InvalidArgument(
+                "a linearization needs parameters that require gradients",
+                got=type(model).__name__,
+                remedy="Set requires_grad_() on what shall be a feature.",
+            )
+        odd = [name for name, p in self.parameters.items() if p.is_complex() or p.is_sparse]
+        if odd:
+            raise InvalidArgument("parameters are real and dense", got=odd[0], remedy="Freeze it, or use real numbers.")
+        self.device = next(iter(self.parameters.values())).device
+        self._outputs = outputs
+        self._originals = [p for p in model.parameters() if p.requires_grad]
+        self.seed = seed
+        self.coupled = seed is not None  # one draw is that of a whole batch
+
+    def __call__(self, inputs: Inputs, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the outputs, [n, C]; with other parameters where they are given."""
+        if parameters is None:
+            return self.flat(self.run(inputs), len(inputs[0]))
+        return self.flat(torch.func.functional_call(self.model, dict(parameters), inputs), len(inputs[0]))
+
+    def run(self, inputs: Inputs) -> Any:
+        """Return what the model returns.
+
+        Raises:
+            InvalidArgument: If it does not take such inputs.
+        """
+        try:
+            return self.model(*(t.clone() for t in inputs))  # it may write into them
+        except Exception as error:  # a model's own code may raise anything
+            lines = str(error).strip().splitlines()
+            raise InvalidArgument(
+                "the model must take x, of shapes " + ", ".join(str(tuple(t.shape)) for t in inputs),
+                got=f"{type(error).__name__}: {lines[0] if lines else ''}",
+                remedy="The first dimension counts the examples; several inputs go in as a tuple.",
+            ) from error
+
+    def flat(self, found: Any, n: int) -> Tensor:
+        """Return what the model returned as [n, C], or those outputs that are asked for."""
+        if callable(self._outputs):
+            found = self._outputs(found)
+        parts = _parts(found, n)
+        if not sum(part.shape[1] for part in parts):
+            raise InvalidArgument("a model has outputs", got="none", remedy="Return at least one number an example.")
+        if self._outputs is None or callable(self._outputs):
+            return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        chosen = [self._outputs] if isinstance(self._outputs, (int, float)) else list(self._outputs)
+        owners = [(k, c) for k, part in enumerate(parts) for c in range(part.shape[1])]
+        whole = all(isinstance(c, numbers.Integral) and c is not True and c is not False for c in chosen)
+        if not chosen or not whole or any(not 0 <= int(c) < len(owners) for c in chosen):
+            raise InvalidArgument(
+                f"outputs are numbers from 0 to {len(owners) - 1}", got=self._outputs, remedy="Count them from 0."
+            )
+        if len(parts) == 1:
+            return parts[0][:, [int(c) for c in chosen]]
+        # Only of the tensors that are asked for, so that what belongs to others is not connected.
+        return torch.stack([parts[k][:, c] for k, c in (owners[int(c)] for c in chosen)], 1)
+
+    def require_copy(self, values: Tensor) -> None:
+        """Refuse a model whose code holds on to the original: a closure, or a hook, that no copy can follow.
+
+        Raises:
+            InvalidArgument: If the outputs depend on a parameter of the user's own model.
+        """
+        if values.requires_grad and self._originals:
+            found: Any = torch.autograd.grad(values.sum(), self._originals, retain_graph=True, allow_unused=True)
+            if any(gradient is not None for gradient in found):
+                raise InvalidArgument(
+                    "a copy of the model must use its own parameters",
+                    got="outputs of the copy that depend on the original's",
+                    remedy="Some function, hook or attribute refers to the original: let it use self.",
+                )
+        self._originals = []  # once is enough, and they are the user's
+
+    def reseed(self) -> None:
+        """Start the random numbers again, for another pass within the same `quiet`."""
+        if self.seed is not None:
+            torch.manual_seed(self.seed)
+
+    @contextlib.contextmanager
+    def quiet(self) -> Generator[None, None, None]:
+        """Evaluate in full precision with gradients, whatever stands around the call, from the seed if there is one."""
+        with contextlib.ExitStack() as stack:
+            if torch.is_inference_mode_enabled():
+                stack.enter_context(torch.inference_mode(False))
+            if not torch.is_grad_enabled():
+                stack.enter_context(torch.enable_grad())
+            if torch.is_autocast_enabled(self.device.type):
+                stack.enter_context(torch.autocast(self.device.type, enabled=False))
+            if self.seed is not None:
+                stack.enter_context(seeded(self.seed, str(self.device)))
+            yield
+
+
+def quietly(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a method of what holds a Jacobian run as if nothing stood around the call (autocast, inference mode)."""
+
+    @functools.wraps(method)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        holder: Any = args[0]
+        with holder._jacobian.network.quiet():
+            return method(*args, **kwargs)
+
+    return run
+
+
+def as_inputs(x: Any) -> Inputs:
+    """Return the inputs as a tuple of tensors with one first dimension, cut off from any graph.
+
+    Raises:
+        InvalidArgument: If they are something else.
+    """
+    inputs = (x,) if isinstance(x, Tensor) else x
+    if (
+        not isinstance(inputs, Sequence)
+        or not inputs
+        or not all(isinstance(t, Tensor) and t.ndim for t in inputs)
+        or len({len(t) for t in inputs}) != 1
+        or not len(inputs[0])
+    ):
+        shown = (
+            [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in inputs]
+            if isinstance(inputs, Sequence)
+            else type(x).__name__
+        )
+        raise InvalidArgument(
+            "x is a tensor whose first dimension counts the examples, or a tuple of such tensors",
+            got=shown,
+            remedy="At least one example; several inputs go in as a tuple.",
+        )
+    if any(t.is_inference() for t in inputs):
+        with torch.inference_mode(False):
+            return tuple(t.clone() for t in inputs)
+    return tuple(t.detach() for t in inputs)
+
+
+def take(inputs: Inputs, some: slice | Tensor) -> Inputs:
+    """Return some of the examples."""
+    return tuple(t[some] for t in inputs)
+
+
+def _parts(found: Any, n: int) -> list[Tensor]:
+    """Return the tensors of an output, [n, outputs] each."""
+    if isinstance(found, Mapping):
+        found = tuple(found.values())
+    if isinstance(found, (tuple, list)):
+        if not found or not all(isinstance(t, Tensor) for t in found):
+            raise _no_tensor([type(t).__name__ for t in found])
+        return [_flat(t, n) for t in found]
+    return [_flat(found, n)]
+
+
+def _flat(found: Any, n: int) -> Tensor:
+    if not isinstance(found, Tensor):
+        raise _no_tensor(type(found).__name__)
+    if found.ndim == 0 or len(found) != n:
+        raise InvalidArgument(
+            f"an output's first dimension counts the {n} examples",
+            got=f"shape {tuple(found.shape)}",
+            remedy="Pass outputs=function, which makes such a tensor of what the model returns.",
+        )
+    if not found.is_floating_point():
+        raise InvalidArgument(
+            "an output is differentiable: real numbers", got=found.dtype, remedy="Return logits, not classes."
+        )
+    return found.reshape(n, -1)
+
+
+def _no_tensor(got: object) -> InvalidArgument:
+    return InvalidArgument(
+        "a model returns a tensor, or several in a tuple, list or dict",
+        got=got,
+        remedy="Pass outputs=function, which makes a tensor of what it returns.",
+    )
+
+
+def _refuse_modes(model: nn.Module, seed: int | None) -> None:
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        if not module.training:
+            continue
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise InvalidArgument(
+                "a BatchNorm in training mode couples the examples of a batch, so that no row is a function of its x",
+                got=f"{name or 'the model'}: {kind}",
+                remedy="Call model.eval().",
+            )
+        p = getattr(module, "p" if isinstance(module, nn.modules.dropout._DropoutNd) else "dropout", 0)
+        drops = isinstance(module, (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.RNNBase))
+        if seed is None and drops and isinstance(p, float) and p > 0:
+            raise InvalidArgument(
+                "dropout is on: the model is a random one",
+                got=f"{name or 'the model'}: {kind}",
+                remedy="Call model.eval(), or pass a seed for one fixed draw.",
+            )
+
+
+Choice = None | int | Sequence[int] | Callable[[Any], Tensor]
+"""Which outputs: all, some by their number, or what a function makes of the model's output."""

@@ -1,0 +1,32 @@
+"""Products of a parameter's block of the Jacobian with vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from steepest.linearize._factorize import Placed
+
+__all__ = ["matvec", "rmatvec"]
+
+
+def matvec(placed: Sequence[Placed], v: Tensor) -> Tensor | None:
+    """Return J v, [n, C, m], for v of shape [size, m]; None where the block is zero."""
+    total: Tensor | None = None
+    for factor, index in placed:
+        part = factor.matvec(v if index is None else v[index])
+        total = part if total is None else total + part
+    return total
+
+
+def rmatvec(placed: Sequence[Placed], u: Tensor, size: int) -> Tensor | None:
+    """Return J' u, [size, m], for u of shape [n, C, m]; None where the block is zero."""
+    total: Tensor | None = None
+    for factor, index in placed:
+        part = factor.rmatvec(u)
+        if index is not None:
+            part = torch.zeros(size, part.shape[1], dtype=part.dtype, device=part.device).index_add_(0, index, part)
+        total = part if total is None else total + part
+    return total

@@ -1,0 +1,175 @@
+"""One forward pass in which every operation that a rule knows leaves what its weights' gradients are made of."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from steepest.linearize._factors import Factor
+from steepest.linearize._layout import Layout
+
+__all__ = ["Call", "Key", "Recorder", "Rule", "Slot", "Use", "alias"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A trainable parameter, or a view of one, as an operation's argument.
+
+    Attributes:
+        name: The parameter.
+        index: Where each entry of the argument is in the flat parameter; None where it is the whole, in order.
+    """
+
+    name: str
+    index: Tensor | None = None
+
+
+Key = tuple[str, tuple[str, ...], int]
+"""A call: its rule's name, its parameters, and which of those with the same ones it is."""
+
+Build = Callable[[Tensor, Layout, int], Factor]
+"""build(cotangents, layout, n) -> the factor of one argument. The cotangents are [n, C, T, m], or [C, *lead] as they
+are where the call's `shared` says which axes may be those of the examples."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """One weight of a call."""
+
+    slot: Slot
+    build: Build
+
+
+@dataclass
+class Call:
+    """An operation with weights.
+
+    Attributes:
+        edge: Where autograd delivers the cotangent of the output (or of what stands for the weight).
+        lead: How many leading dimensions of the cotangent are positions, once `arrange` was applied.
+        arrange: Moves the features of a cotangent [C, ...] to its end; None where they are there.
+        shared: The axes that may be that of the examples; None for all.
+        uses: Its weights.
+    """
+
+    edge: GradientEdge
+    lead: int
+    uses: list[Use]
+    arrange: Callable[[Tensor], Tensor] | None = None
+    shared: frozenset[int] | None = None
+
+
+Rule = Callable[["Recorder", Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""rule(recorder, function, args, kwargs) -> the operation's result, or NotImplemented to leave it to autograd."""
+
+
+class Recorder(TorchFunctionMode):
+    """Intercepts torch's functions: where a rule knows one, the weights are cut out of autograd's graph.
+
+    What a rule has not taken stays in the graph and is found there, so that no use of a parameter is lost.
+
+    Args:
+        parameters: The trainable parameters by name.
+        rules: By function.
+        skip: The calls that are to be left to autograd.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], rules: Mapping[Any, Rule], skip: frozenset[Key]) -> None:
+        super().__init__()
+        self.parameters = parameters
+        self._names = {id(parameter): name for name, parameter in parameters.items()}
+        self._gathered: dict[int, tuple[Tensor, Slot]] = {}
+        self._rules = rules
+        self._skip = skip
+        self._seen: collections.Counter[tuple[str, tuple[str, ...]]] = collections.Counter()
+        self.calls: dict[Key, Call] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        rule = self._rules.get(func)
+        if rule is not None:
+            result = rule(self, func, args, kwargs or {})
+            if result is not NotImplemented:
+                return result
+        elif func in _COMPOSED:
+            with self:
+                return _without_check(func)(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def slot(self, x: Any) -> Slot | None:
+        """Return which parameter x is, or is a view of; None for anything else."""
+        if not isinstance(x, Tensor):
+            return None
+        name = self._names.get(id(x))
+        if name is not None:
+            return Slot(name)
+        if id(x) in self._gathered:
+            return self._gathered[id(x)][1]
+        base = x._base
+        name = None if base is None else self._names.get(id(base))
+        if name is None or base is None or x.is_complex() != base.is_complex() or not base.is_contiguous():
+            return None
+        places = torch.arange(base.numel(), device=base.device)
+        return Slot(name, places.as_strided(x.shape, x.stride(), x.storage_offset() - base.storage_offset()).flatten())
+
+    def gathered(self, result: Tensor, slot: Slot) -> None:
+        """Remember that a result consists of entries of a parameter."""
+        self._gathered[id(result)] = result, slot
+
+    def begins(self, kind: str, *slots: Slot | None) -> Key | None:
+        """Return the key of a call that a rule could take, or None where it is to be left to autograd."""
+        names = tuple(slot.name for slot in slots if slot is not None)
+        self._seen[kind, names] += 1
+        key = kind, names, self._seen[kind, names]
+        return None if key in self._skip else key
+
+    def ends(
+        self,
+        key: Key,
+        output: Tensor,
+        lead: int,
+        uses: list[Use],
+        arrange: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Keep a call; what is done to its output in place later changes nothing."""
+        edge = get_gradient_edge(output) if output.grad_fn is None else GradientEdge(output.grad_fn, output.output_nr)
+        self.calls[key] = Call(edge, lead, uses, arrange)
+
+
+def alias(x: Tensor) -> Tensor:
+    """Return a leaf with the same memory: the operation needs a gradient, the parameter gets none."""
+    return x.detach().requires_grad_()
+
+
+_COMPOSED = frozenset(
+    (F.multi_head_attention_forward, F.embedding, F.layer_norm, F.rms_norm, F.group_norm, F.batch_norm)
+)
+"""Python functions that call what rules know."""
+
+
+@functools.cache
+def _without_check(function: Any) -> Any:
+    """Return a function of torch.nn.functional without its first act, which is to ask us."""
+    namespace = dict(function.__globals__)
+    for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
+        namespace[name] = _never
+    inner = types.FunctionType(
+        function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__
+    )
+    inner.__kwdefaults__ = function.__kwdefaults__
+    return inner
+
+
+def _never(*_: Any) -> bool:
+    return False

@@ -1,0 +1,113 @@
+"""Convolutions: linear maps of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steepest.linearize._factors import Factor, Outer
+from steepest.linearize._layout import Layout
+from steepest.linearize._record import Recorder, Rule, Use, alias
+from steepest.linearize._rules._linear import bias_of, positions_last
+
+__all__ = ["CONVOLUTION"]
+
+
+def _rule(dimensions: int) -> Rule:
+    def convolution(
+        recorder: Recorder, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return _take(recorder, function, dimensions, *args, **kwargs)
+
+    return convolution
+
+
+def _take(
+    recorder: Recorder,
+    function: Callable[..., Any],
+    dimensions: int,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    weight_slot, bias_slot = recorder.slot(weight), recorder.slot(bias)
+    if (weight_slot is None and bias_slot is None) or input.ndim != dimensions + 2:
+        return NotImplemented
+    key = recorder.begins("convolution", weight_slot, bias_slot)
+    if key is None:
+        return NotImplemented
+    strides, dilations = (_each(value, dimensions) for value in (stride, dilation))
+    kernel = tuple(weight.shape[2:])
+    pads = _pads(padding, kernel, dilations)
+    uses: list[Use] = []
+    if weight_slot is not None:
+        weight = alias(weight)
+        x = input.detach()
+
+        def build(left: Tensor, layout: Layout, n: int) -> Factor:
+            patches = _patches(x, kernel, strides, pads, dilations, sizes)
+            return Outer(left, positions_last(patches, layout, n), groups)
+
+        uses.append(Use(weight_slot, build))
+    if bias_slot is not None:
+        bias = alias(bias)
+        uses.append(bias_of(bias_slot))
+    output = function(input, weight, bias, stride, padding, dilation, groups)
+    sizes = output.shape[2:]
+    recorder.ends(key, output, dimensions + 1, uses, lambda d: d.movedim(2, -1))
+    return output
+
+
+def _each(value: int | Sequence[int], dimensions: int) -> tuple[int, ...]:
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * dimensions if len(values) == 1 else values
+
+
+def _pads(padding: Any, kernel: tuple[int, ...], dilations: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return how much is put before and after each dimension; "same" puts the odd one after."""
+    if padding == "valid":
+        return [(0, 0)] * len(kernel)
+    if padding == "same":
+        totals = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
+    return [(p, p) for p in _each(padding, len(kernel))]
+
+
+def _patches(
+    x: Tensor,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: list[tuple[int, int]],
+    dilations: tuple[int, ...],
+    sizes: Sequence[int],
+) -> Tensor:
+    """Return what each output position sees, [B, *positions, channels x kernel]: groups of channels lie together."""
+    x = F.pad(x, [p for pair in reversed(pads) for p in pair])
+    b, channels, *steps = x.stride()
+    patches = x.as_strided(
+        (x.shape[0], *sizes, x.shape[1], *kernel),
+        (
+            b,
+            *(s * step for s, step in zip(strides, steps, strict=True)),
+            channels,
+            *(d * step for d, step in zip(dilations, steps, strict=True)),
+        ),
+    )
+    return patches.flatten(1 + len(sizes))
+
+
+CONVOLUTION: dict[Any, Rule] = {
+    function: _rule(d)
+    for d, functions in enumerate(
+        ((F.conv1d, torch.conv1d), (F.conv2d, torch.conv2d), (F.conv3d, torch.conv3d)), start=1
+    )
+    for function in functions
+}

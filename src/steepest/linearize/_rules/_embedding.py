@@ -1,0 +1,58 @@
+"""Embeddings: the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steepest.linearize._factors import Factor, Lookup
+from steepest.linearize._layout import Layout
+from steepest.linearize._record import Recorder, Rule, Slot, Use, alias
+from steepest.linearize._rules._linear import positions_last
+
+__all__ = ["EMBEDDING"]
+
+
+def _embedding(recorder: Recorder, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    return _take(recorder, *args, **kwargs)
+
+
+def _take(
+    recorder: Recorder,
+    weight: Any,
+    indices: Any,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Any:
+    slot = recorder.slot(weight)
+    if slot is None or scale_grad_by_freq:  # gradients scaled by frequencies are those of no function
+        return NotImplemented
+    key = recorder.begins("embedding", slot)
+    if key is None:
+        if padding_idx >= 0 or slot.index is not None:
+            return NotImplemented
+        # No example has an index of its own (positions, for one): the result is a part of the table.
+        result = torch.embedding(weight, indices)
+        width = weight.shape[1]
+        places = indices[..., None] * width + torch.arange(width, device=indices.device)
+        recorder.gathered(result, Slot(slot.name, places.flatten()))
+        return result
+    del sparse
+    output = torch.embedding(alias(weight), indices, padding_idx)
+    length = weight.shape[0]
+
+    def build(cotangents: Tensor, layout: Layout, n: int) -> Factor:
+        index = positions_last(indices[..., None], layout, n).squeeze(2)
+        if padding_idx >= 0:
+            cotangents = cotangents * (index != padding_idx)[:, None, :, None]
+        return Lookup(index, cotangents, length)
+
+    recorder.ends(key, output, indices.ndim, [Use(slot, build)])
+    return output
+
+
+EMBEDDING: dict[Any, Rule] = {torch.embedding: _embedding}

@@ -1,0 +1,221 @@
+"""The singular value decomposition of a Jacobian."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from steepest.errors import InvalidArgument
+from steepest.linearize._jacobian import Jacobian
+from steepest.linearize._lanczos import largest_eigenpairs
+from steepest.linearize._outputs import quietly
+from steepest.linearize._plan import Plan, choose
+from steepest.linearize._products import matvec, rmatvec
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+__all__ = ["SVD", "decompose"]
+
+
+_ACCURACY = 1e-13
+"""What block Lanczos leaves over, relative to the largest eigenvalue: a few roundings more than float64 has."""
+
+
+@dataclass(frozen=True, eq=False)
+class SVD:
+    """The k largest singular triplets of a Jacobian J = U diag(s) V', N x P.
+
+    Attributes:
+        singular_values: s [k], float64, descending. Those below the threshold are rounding errors.
+        left: U [N, k], float64, row i C + c for (example, output).
+        residuals: ||J v - s u||_2 of each triplet [k], where v = J' u / s: a singular value of J lies within that of s.
+        rank: The numerical rank of J: how many singular values exceed the threshold.
+        threshold: The largest singular value times the plan's resolution.
+        complete: Whether enough of them were found to know the rank; else J has at least this.
+        plan: How they were found.
+    """
+
+    singular_values: Tensor
+    left: Tensor
+    residuals: Tensor
+    rank: int
+    threshold: float
+    complete: bool
+    plan: Plan
+    _jacobian: Jacobian = field(repr=False)
+    _right: Tensor | None = field(repr=False, default=None)
+
+    @quietly
+    def right(self) -> Tensor:
+        """Return V [P, k] in the model's precision, V = J' U / s.
+
+        Raises:
+            InvalidArgument: If it does not fit into the budget, or k exceeds the rank.
+        """
+        self.require(len(self.singular_values))
+        columns = columns_of(self._jacobian)
+        needed = columns * len(self.singular_values) * self._jacobian.dtype.itemsize
+        self._jacobian.require(needed, f"right vectors of {columns} x {len(self.singular_values)}")
+        if self._right is not None:
+            return self._right.to(self._jacobian.dtype)
+        return transposed_product(self._jacobian, self.left / self.singular_values)
+
+    @property
+    def right_operator(self) -> LinearOperator:
+        """V [P, k] as a scipy operator, which is never materialised."""
+        from scipy.sparse.linalg import LinearOperator
+
+        self.require(len(self.singular_values))
+        scaled = self.left / self.singular_values
+
+        def times(c: Any) -> Any:
+            return transposed_product(self._jacobian, (scaled @ _column(c))[:, None])[:, 0].double().cpu().numpy()
+
+        def transposed_times(v: Any) -> Any:
+            vector = _column(v).to(self._jacobian.dtype)
+            return (scaled.T @ product(self._jacobian, vector[:, None]).double()[:, 0]).cpu().numpy()
+
+        def _column(x: Any) -> Tensor:
+            return torch.as_tensor(x, device=self.left.device).double().flatten()
+
+        shape = columns_of(self._jacobian), len(self.singular_values)
+        operator: Any = LinearOperator
+        return operator(shape, matvec=times, rmatvec=transposed_times, dtype="float64")
+
+    def require(self, k: int) -> None:
+        """Refuse directions that are rounding errors.
+
+        Raises:
+            InvalidArgument: If k exceeds the rank.
+        """
+        if k > self.rank:
+            raise InvalidArgument(
+                f"only {self.rank} singular values exceed the threshold {self.threshold:.3g}, "
+                "and what belongs to the others is rounding errors",
+                got=k,
+                remedy=f"Ask for k <= {self.rank}.",
+            )
+
+    def first(self, k: int) -> SVD:
+        """Return the k largest triplets of these.
+
+        Raises:
+            InvalidArgument: If there are fewer.
+        """
+        if not 1 <= k <= len(self.singular_values):
+            raise InvalidArgument(
+                f"k lies between 1 and the {len(self.singular_values)} singular values", got=k, remedy="Choose another."
+            )
+        return SVD(
+            self.singular_values[:k],
+            self.left[:, :k],
+            self.residuals[:k],
+            self.rank,
+            self.threshold,
+            self.complete,
+            self.plan,
+            self._jacobian,
+            None if self._right is None else self._right[:, :k],
+        )
+
+    def right_exact(self) -> Tensor | None:
+        """Return V in float64 where the plan has made it."""
+        return self._right
+
+
+def columns_of(jacobian: Jacobian) -> int:
+    """Return P."""
+    return sum(p.numel() for p in jacobian.network.parameters.values())
+
+
+def decompose(jacobian: Jacobian, k: int) -> SVD:
+    """Return the k largest singular triplets, or all where the plan finds all."""
+    rows = len(jacobian.inputs[0]) * jacobian.outputs
+    plan = choose(rows, columns_of(jacobian), k, jacobian.dtype, jacobian.max_bytes)
+    right = None
+    if plan.method == "dense":
+        matrix = _finite(jacobian.rows(None, list(jacobian.network.parameters)).flatten(0, 1).double())
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        right = right.T
+        residuals = (matrix @ right - left * values).norm(dim=0)
+    else:
+        left, values, residuals = _by_kernel(jacobian, plan, rows, k)
+    largest = float(values[0])
+    threshold = largest * plan.resolution
+    rank = int((values > threshold).sum())
+    complete = len(values) == min(rows, columns_of(jacobian)) or len(values) == rows or rank < len(values)
+    return SVD(values, left, residuals, rank, threshold, complete, plan, jacobian, right)
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Refuse gradients that are not finite: a matrix that holds any has no singular values."""
+    if not bool(x.isfinite().all()):
+        raise InvalidArgument(
+            "gradients are finite, at every example",
+            got="NaN or infinity",
+            remedy="Look for it in features() and in x.",
+        )
+    return x
+
+
+def _by_kernel(jacobian: Jacobian, plan: Plan, rows: int, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    if plan.method == "lanczos":
+
+        def apply(x: Tensor) -> Tensor:
+            return _finite(product(jacobian, transposed_product(jacobian, x, torch.float64)))
+
+        squares, left = largest_eigenpairs(apply, rows, k, jacobian.device, _ACCURACY)
+        images = apply(left)
+    else:
+        kernel = _finite(jacobian.gram(None, None, torch.float64))
+        if plan.method == "gram":
+            squares, left = torch.linalg.eigh(kernel)
+            count = min(rows, columns_of(jacobian))
+            squares, left = squares.flip(0)[:count], left.flip(1)[:, :count]
+        else:
+            squares, left = largest_eigenpairs(lambda x: kernel @ x, rows, k, jacobian.device, _ACCURACY)
+        images = kernel @ left
+    values = squares.clamp_min(0).sqrt()
+    # Below the threshold v = J' u / s says nothing, and s is rounding errors.
+    smallest = max(float(values[0]) * plan.resolution, 1e-300)
+    residuals = (images - left * squares).norm(dim=0) / values.clamp_min(smallest)
+    return left, values, residuals
+
+
+def product(jacobian: Jacobian, v: Tensor) -> Tensor:
+    """Return J v, [N, m], for v [P, m], in v's precision."""
+    parts: list[Tensor] = []
+    for _, found in jacobian.chunks():
+        n, outputs = found.values.shape
+        total = torch.zeros(n, outputs, v.shape[1], dtype=v.dtype, device=v.device)
+        start = 0
+        for name, p in jacobian.network.parameters.items():
+            placed = [(factor.to(v.dtype), index) for factor, index in found.blocks[name]]
+            part = matvec(placed, v[start : start + p.numel()])
+            if part is not None:
+                total += part
+            start += p.numel()
+        parts.append(total.flatten(0, 1))
+    return torch.cat(parts)
+
+
+def transposed_product(jacobian: Jacobian, u: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return J' u, [P, m], for u [N, m], in the model's precision or another; its memory is that of [m, P]."""
+    kind = jacobian.dtype if dtype is None else dtype
+    total = torch.zeros(u.shape[1], columns_of(jacobian), dtype=kind, device=u.device)
+    u = u.to(kind)
+    for some, found in jacobian.chunks():
+        n, outputs = found.values.shape
+        own = u[some.start * outputs : some.stop * outputs].unflatten(0, (n, outputs))
+        start = 0
+        for name, p in jacobian.network.parameters.items():
+            placed = [(factor.to(kind), index) for factor, index in found.blocks[name]]
+            part = rmatvec(placed, own, p.numel())
+            if part is not None:
+                total[:, start : start + p.numel()] += part.T
+            start += p.numel()
+    return total.T
