@@ -23,6 +23,7 @@ SUBJECTS = (
     "diagnosis",
     "rates",
     "landing",
+    "linearize",
 )
 RESULTS = Path(__file__).parent / "results"
 
