@@ -422,3 +422,55 @@ def test_an_unknown_schedule_or_init_is_refused_with_the_known_ones():
 def test_a_number_outside_its_range_is_refused(option, value):
     with pytest.raises(InvalidArgument, match=rf"{option}.* \(got {value}\)"):
         run(**{option: value})
+
+
+def test_an_observer_sees_the_start_and_each_validation_in_evaluation_mode():
+    seen: list[tuple[int, bool, Tensor]] = []
+
+    def observe(step: int, model: nn.Module) -> None:
+        seen.append((step, model.training, model[0].weight.detach().clone()))
+
+    history = run(steps=9, validations=3, observe=observe)
+    assert [step for step, _, _ in seen] == history.steps == [0, 3, 6, 9]
+    assert {training for _, training, _ in seen} == {False}
+    recorder, _ = recorded(sgd, steps=9)
+    assert torch.equal(seen[0][2], recorder.start[0])
+    assert not torch.equal(seen[0][2], seen[3][2])
+
+
+def test_an_observer_changes_nothing_whatever_random_numbers_it_draws():
+    def observe(step: int, model: nn.Module) -> None:
+        torch.rand(7)
+        copy.deepcopy(model).train()(torch.ones(2, 4)).sum().backward()
+
+    assert without_times(run(observe=observe)) == without_times(run())
+
+
+def test_a_loss_that_is_not_finite_is_not_observed():
+    seen: list[int] = []
+    history = run(lr=1e10, steps=30, validations=30, observe=lambda step, _: seen.append(step))
+    assert history.diverged
+    assert seen == history.steps[:-1]
+
+
+def test_what_an_observer_raises_at_the_start_ends_the_run_before_its_first_step():
+    def observe(step: int, model: nn.Module) -> None:
+        raise ZeroDivisionError
+
+    steppers: list[Recorder] = []
+
+    def make(model: nn.Module, lr: float) -> Optimizer:
+        steppers.append(Recorder(sgd(model, lr)))
+        return steppers[0]
+
+    with pytest.raises(ZeroDivisionError):
+        run(optimizer=make, observe=observe)
+    assert steppers[0].rates == []
+
+
+def test_the_steps_to_validate_after_can_be_given_and_the_last_one_is_added():
+    assert run(steps=12, validations=[7, 2]).steps == [0, 2, 7, 12]
+    assert run(steps=12, validations=[]).steps == [0, 12]
+    for step in (0, 13):
+        with pytest.raises(InvalidArgument, match=rf"one of the steps 1 to 12 \(got {step}\)"):
+            run(steps=12, validations=[3, step])

@@ -7,7 +7,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,13 +21,55 @@ from steepest.errors import InvalidArgument, NonFiniteGradient, UnknownName
 from steepest.init import Initializer, initialize
 from steepest.tasks import Task
 
-__all__ = ["SCHEDULES", "History", "train"]
+__all__ = ["SCHEDULES", "FeatureChange", "History", "Spectrum", "train"]
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda _progress: 1.0,
     "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
 }
 """By name: the factor of the learning rate at each progress from 0 (the first step) to 1 (after the last)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """The singular values of a network's feature matrix, d outputs / d parameters.
+
+    Attributes:
+        singular_values: Descending.
+        rank: How many exceed the threshold.
+        threshold: What is below is rounding errors.
+        effective_rank: The sum of s^2 / (s^2 + s_1^2 / 1000).
+    """
+
+    singular_values: list[float] = field(repr=False)
+    rank: int
+    threshold: float
+    effective_rank: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureChange:
+    """A network's features at initialisation and at the end of a run.
+
+    Attributes:
+        examples: Training examples at which they were looked at.
+        rows: Their outputs together.
+        columns: Trainable parameters.
+        start: The spectrum at initialisation.
+        end: That at the end.
+        kernel_alignment: The cosine between the two kernels.
+        kernel_change: The norm of the kernels' difference over that of the first.
+        regime: "lazy", "between" or "feature learning".
+    """
+
+    examples: int
+    rows: int
+    columns: int
+    start: Spectrum
+    end: Spectrum
+    kernel_alignment: float
+    kernel_change: float
+    regime: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +88,7 @@ class History:
         diverged: Whether the loss or a gradient stopped being finite.
         seconds_per_step: Time of a training step without validation, the median over the stretches between validations.
         state_bytes: Bytes of the optimizer's tensors at the end.
+        features: How the network's features changed, or why that cannot be said; None where nobody looked.
     """
 
     steps: list[int]
@@ -59,6 +102,7 @@ class History:
     diverged: bool
     seconds_per_step: float
     state_bytes: int
+    features: FeatureChange | str | None = None
 
 
 def train(
@@ -70,8 +114,9 @@ def train(
     seed: int,
     steps: int | None = None,
     schedule: str = "cosine",
-    validations: int = 30,
+    validations: int | Sequence[int] = 30,
     device: str = "cpu",
+    observe: Callable[[int, nn.Module], object] | None = None,
 ) -> History:
     """Train a task once and return what happened; the same seed gives the same bits on the same machine.
 
@@ -87,8 +132,11 @@ def train(
         seed: Any integer >= 0.
         steps: Training steps; the task's own number by default.
         schedule: A name in `SCHEDULES`: "cosine" (lr (1 + cos(pi t / steps)) / 2) or "constant".
-        validations: How many times to validate after the start, at most; evenly spread, and after the last step.
+        validations: How many times to validate after the start, at most; evenly spread, and after the last step. Or
+            after which steps; after the last one in any case.
         device: Where to train.
+        observe: observe(step, model), called at step 0 after the init and at each validation with a finite loss, with
+            the model in evaluation mode, outside of what is timed. The random numbers that it draws leave no trace.
 
     Returns:
         The curves and costs of the run.
@@ -100,18 +148,24 @@ def train(
         raise UnknownName.among("schedule", schedule, SCHEDULES)
     factor = SCHEDULES[schedule]
     steps = task.steps if steps is None else steps
-    for name, value, least in (("steps", steps, 1), ("validations", validations, 1), ("seed", seed, 0)):
+    for name, value, least in (("steps", steps, 1), ("seed", seed, 0)):
         if value < least:
             raise InvalidArgument(f"{name} must be at least {least}", got=value, remedy=f"Pass {name} >= {least}.")
+    looks = _validation_steps(validations, steps)
     model = task.build(seed)
     batches = task.batches(torch.Generator().manual_seed(seed))
-    every = math.ceil(steps / validations)
+    every = math.ceil(steps / len(looks))
     validated, losses, metrics, times = [0], [], [], []
 
     def validate() -> bool:
         loss, metric = task.evaluate(model, device)
         losses.append(loss if math.isfinite(loss) else math.inf)
         metrics.append(metric)
+        if observe is not None and math.isfinite(loss):
+            model.eval()
+            with seeded(seed, device):
+                observe(validated[-1], model)
+            model.train()
         return math.isfinite(loss)
 
     with contextlib.ExitStack() as stack:
@@ -135,7 +189,7 @@ def train(
                 finite = False
             monitor.record(step, loss, target=batch[-1])
             decay.step()
-            if not finite or (step + 1) % every == 0 or step + 1 == steps:
+            if not finite or step + 1 in looks:
                 validated.append(step + 1)
                 times.append((_clock(device) - start) / (step + 1 - since))
                 finite = finite and validate()
@@ -164,6 +218,27 @@ def train(
             if isinstance(value, Tensor)
         ),
     )
+
+
+def _validation_steps(validations: int | Sequence[int], steps: int) -> frozenset[int]:
+    """Return the steps after which to validate.
+
+    Raises:
+        InvalidArgument: If there is none, or one that is not among the run's.
+    """
+    if isinstance(validations, int):
+        if validations < 1:
+            raise InvalidArgument("validations must be at least 1", got=validations, remedy="Pass validations >= 1.")
+        every = math.ceil(steps / validations)
+        return frozenset({*range(every, steps, every), steps})
+    outside = [step for step in validations if not 1 <= step <= steps]
+    if outside:
+        raise InvalidArgument(
+            f"validations after the start follow one of the steps 1 to {steps}",
+            got=outside[0],
+            remedy="The start is validated anyway.",
+        )
+    return frozenset({*validations, steps})
 
 
 def _clock(device: str) -> float:

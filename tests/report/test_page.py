@@ -1,13 +1,11 @@
 import math
-import os
-import shutil
+from functools import partial
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from steepest.compare import Budget, compare
 from steepest.errors import OutputError
-from steepest.report._report import _digits
+from steepest.report._page import _digits
 from steepest.tasks import digits
 
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
@@ -30,42 +28,9 @@ def report(comparison, tmp_path_factory):
     return comparison.write(tmp_path_factory.mktemp("report"), command="steepest compare --task </script><b>digits")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    arguments = ["--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:  # Chromium's sandbox refuses root
-        arguments.append("--no-sandbox")
-    with sync_playwright() as playwright:
-        # With no browser on the path, the one that `make test` had Playwright install.
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def open_page(browser, report):
-    """Open the report from disk; fail if it complains or asks the network for anything."""
-    contexts, trouble = [], []
-
-    def open_with(**options):
-        context = browser.new_context(**{"viewport": WIDE, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on(
-            "request",
-            lambda request: request.url.startswith(("file:", "data:", "blob:")) or trouble.append(request.url),
-        )
-        page.goto(report.as_uri())
-        page.wait_for_function("document.querySelectorAll('.main-svg').length > 0")
-        return page
-
-    yield open_with
-    for context in contexts:
-        context.close()
-    assert trouble == []
+def open_page(open_file, report):
+    return partial(open_file, report)
 
 
 def visible(page, figure, series):
@@ -114,10 +79,21 @@ def test_a_series_has_one_colour_in_all_charts(open_page):
 def test_every_figure_is_drawn_and_fits(open_page):
     page = open_page()
     figures = page.locator(".figure")
-    assert figures.count() == 3 + 2 * 2
+    assert figures.count() == 3 + 2 * 2 + 1
     for i in range(figures.count()):
         assert figures.nth(i).locator(".main-svg").count() > 0
         assert figures.nth(i).bounding_box()["width"] <= WIDE["width"]
+
+
+@pytest.mark.browser
+def test_the_features_of_the_first_in_the_ranking_are_shown_at_both_ends(open_page, comparison):
+    page = open_page()
+    found = comparison.features(comparison.table()[0].cell)
+    said = page.locator("#h-features ~ p").first.inner_text()
+    assert f"{found.rows:,} x {found.columns:,} feature matrix" in said
+    assert f"is {found.start.rank:,} at initialisation and {found.end.rank:,} at the end" in said
+    drawn = page.evaluate("document.getElementById('features').data.map(trace => [trace.name, trace.y.length])")
+    assert drawn == [["initialisation", 500], ["end", 500]]
 
 
 @pytest.mark.browser

@@ -16,7 +16,9 @@ from steepest.compare._statistics import Interval, compare_pairs, mean_interval
 from steepest.compare._tuning import best_notch, is_edge, mean_losses, tried_notches
 from steepest.compare._verdict import Verdict, judge
 from steepest.diagnose import GradientNormDisplay, LayerGradientDisplay
-from steepest.train import History
+from steepest.errors import InvalidArgument
+from steepest.linearize import SpectrumDisplay
+from steepest.train import FeatureChange, History
 
 __all__ = ["Comparison", "Standing"]
 
@@ -224,6 +226,28 @@ class Comparison:
         """Return the gradient norm of every parameter in the first final run of a cell."""
         history = self.final_histories(cell)[0]
         return LayerGradientDisplay(history.gradient_steps, history.gradient_norm)
+
+    def features(self, cell: Cell) -> FeatureChange | str | None:
+        """Return how the first final run of a cell changed the features, or why that cannot be said, or None."""
+        return self.final_histories(cell)[0].features
+
+    def spectra(self, cell: Cell) -> SpectrumDisplay:
+        """Return the singular values of the features before and after the first final run of a cell as a display.
+
+        Raises:
+            InvalidArgument: If there are none, with the reason.
+        """
+        found = self.features(cell)
+        if not isinstance(found, FeatureChange):
+            raise InvalidArgument(
+                "the features of this alternative were seen", got=found, remedy="See Comparison.features(cell)."
+            )
+        spectra = {"initialisation": found.start, "end": found.end}
+        return SpectrumDisplay(
+            {name: spectrum.singular_values for name, spectrum in spectra.items()},
+            {name: spectrum.rank for name, spectrum in spectra.items()},
+            {name: spectrum.threshold for name, spectrum in spectra.items()},
+        )
 
     def diagnoses(self, init: str) -> list[CellDiagnosis]:
         """Return, for each optimizer under an init, its gradients and why its final runs do not train."""

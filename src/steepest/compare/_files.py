@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steepest.compare._plan import FIRST_SEED, Run
+from steepest.compare._plan import FIRST_SEED, Cell, Run
 from steepest.compare._statistics import ALPHA
 from steepest.errors import OutputError
+from steepest.train import FeatureChange
 
 if TYPE_CHECKING:
     from steepest.compare._comparison import Comparison
@@ -46,12 +47,25 @@ def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
             for init in dict.fromkeys(cell.init for cell in plan.cells)
             for each in comparison.diagnoses(init)
         ],
+        "features": [_features_of(comparison, cell) for cell in plan.cells],
         "budget": {**dataclasses.asdict(plan.budget), "steps": comparison.steps},
         "seeds": {"tuning": plan.budget.tuning_seeds, "final": plan.seeds, "first final": FIRST_SEED},
         "command": command,
         "environment": dict(comparison.environment),
     }
     return _finite(data)
+
+
+def _features_of(comparison: Comparison, cell: Cell) -> dict[str, Any]:
+    """Return how the first final run changed the features; the singular values of the first in the ranking only."""
+    found = comparison.features(cell)
+    if not isinstance(found, FeatureChange):
+        return {"cell": dataclasses.asdict(cell), "refused": found}
+    numbers = dataclasses.asdict(found)
+    if cell != comparison.table()[0].cell:
+        for end in ("start", "end"):
+            del numbers[end]["singular_values"]
+    return {"cell": dataclasses.asdict(cell), **numbers}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from steepest.compare._plan import Cell, Run
 from steepest.diagnose import Diagnosis
 from steepest.errors import StorageError
-from steepest.train import History
+from steepest.train import FeatureChange, History, Spectrum
 
 __all__ = ["LEASE_SECONDS", "Claim", "Store", "without_password"]
 
@@ -196,7 +196,11 @@ def _history_of(trial: FrozenTrial) -> History:
     found = json.loads(trial.user_attrs["history"])
     said = found.pop("diagnosis")
     evidence, parameters = tuple(said.pop("evidence")), tuple(said.pop("parameters"))
-    return History(**found, diagnosis=Diagnosis(**said, evidence=evidence, parameters=parameters))
+    features = found.pop("features", None)  # histories of earlier versions have none
+    if isinstance(features, dict):
+        start, end = Spectrum(**features.pop("start")), Spectrum(**features.pop("end"))
+        features = FeatureChange(**features, start=start, end=end)
+    return History(**found, features=features, diagnosis=Diagnosis(**said, evidence=evidence, parameters=parameters))
 
 
 def _run_of(trial: FrozenTrial | optuna.Trial) -> Run:

@@ -19,7 +19,8 @@ import cloudpickle
 import torch
 
 from steepest.compare._candidates import Candidate
-from steepest.compare._plan import Run
+from steepest.compare._features import FeatureObserver
+from steepest.compare._plan import FIRST_SEED, Run
 from steepest.errors import SteepestError, TaskError
 from steepest.init import Initializer
 from steepest.tasks import Task
@@ -48,6 +49,7 @@ def execute(bench: Bench, run: Run) -> History:
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    features = FeatureObserver(bench.task, bench.steps) if run.seed == FIRST_SEED else None
     try:
         history = train(
             bench.task,
@@ -58,6 +60,7 @@ def execute(bench: Bench, run: Run) -> History:
             steps=bench.steps,
             schedule=bench.schedule,
             device=bench.device,
+            observe=features,
         )
     except SteepestError:
         raise
@@ -69,6 +72,8 @@ def execute(bench: Bench, run: Run) -> History:
         ) from error
     finally:
         torch.set_num_threads(threads)
+    if features is not None:
+        history = replace(history, features=features.found or "the run diverged")
     # The gradients of tuning runs are looked at by nobody, and would be most of what is stored.
     return history if run.phase == "final" else replace(history, gradient_norm={})
 

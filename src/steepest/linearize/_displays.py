@@ -97,7 +97,7 @@ class SpectrumDisplay:
                     arrowcolor=color(i),
                     arrowhead=0,
                     ax=24 * side,
-                    ay=20,
+                    ay=20 + 20 * i,
                     xanchor="left" if side > 0 else "right",
                 )
         return drawing

@@ -1,5 +1,7 @@
 """Results as HTML pages."""
 
+from steepest.report._features import FeaturesReport
 from steepest.report._report import write_report
+from steepest.report._snapshots import Snapshot, Snapshots
 
-__all__ = ["write_report"]
+__all__ = ["FeaturesReport", "Snapshot", "Snapshots", "write_report"]

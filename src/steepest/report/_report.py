@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from typing import Any
 
 from steepest._figure import color
-from steepest.compare import ALPHA, Comparison, Pair, Standing, write_text
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from steepest.compare import ALPHA, Cell, Comparison, Pair, Standing
+from steepest.report._page import figure_json, write_page
 
 __all__ = ["write_report"]
 
@@ -25,24 +18,15 @@ def write_report(comparison: Comparison, path: Path, command: str = "") -> Path:
     Raises:
         OutputError: If the file cannot be written.
     """
-    environment = Environment(loader=PackageLoader("steepest.report", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(number=_number, digits=_digits, steps=_steps, size=_size, duration=_duration)
-    page = environment.get_template("report.html.jinja").render(**_content(comparison, command))
-    write_text(path, page)
-    return path
+    return write_page(path, "report.html.jinja", _content(comparison, command))
 
 
 def _content(comparison: Comparison, command: str) -> dict[str, Any]:
-    from plotly.offline import get_plotlyjs
-
     standings = comparison.table()
     cells = list(comparison.plan.cells)
     inits = list(dict.fromkeys(cell.init for cell in cells))
     per_init = [_init_figures(comparison, init) for init in inits]
     return {
-        "css": Markup(_resource("report.css")),
-        "js": Markup(_resource("report.js")),
-        "plotly": Markup(get_plotlyjs()),
         "comparison": comparison,
         "verdict": comparison.verdict,
         "alpha": ALPHA,
@@ -50,11 +34,12 @@ def _content(comparison: Comparison, command: str) -> dict[str, Any]:
         "series": [{"name": comparison.label(cell), "color": color(i)} for i, cell in enumerate(cells)],
         "pairs": [_pair(comparison, pair) for pair in comparison.verdict.pairs],
         "figures": {
-            "ranking": _json(comparison.ranking().plot()),
-            "loss": _json(comparison.loss_curves().plot()),
-            "rates": _json(comparison.learning_rates().plot()),
+            "ranking": figure_json(comparison.ranking().plot()),
+            "loss": figure_json(comparison.loss_curves().plot()),
+            "rates": figure_json(comparison.learning_rates().plot()),
         },
         "inits": per_init,
+        "features": _features(comparison, standings[0].cell),
         "command": command,
         "edges": [comparison.label(s.cell) for s in standings if s.lr_on_edge],
         "fastest": min(s.seconds_per_step for s in standings),
@@ -68,8 +53,30 @@ def _init_figures(comparison: Comparison, init: str) -> dict[str, Any]:
         "name": init,
         "optimizer": shown.optimizer,
         "diagnoses": comparison.diagnoses(init),
-        "norms": _json(comparison.gradient_norms(init).plot()),
-        "layers": _json(comparison.layer_gradients(shown).plot()),
+        "norms": figure_json(comparison.gradient_norms(init).plot()),
+        "layers": figure_json(comparison.layer_gradients(shown).plot()),
+    }
+
+
+def _features(comparison: Comparison, cell: Cell) -> dict[str, Any] | None:
+    """Return the spectrum of the first in the ranking, or why there is none; nothing for a trial that never looked."""
+    found = comparison.features(cell)
+    if found is None:
+        return None
+    name = comparison.label(cell)
+    if isinstance(found, str):
+        return {"says": f"The features of {name} cannot be shown: {found}", "figure": None}
+    start, end = found.start, found.end
+    return {
+        "says": (
+            f"With {name} the numerical rank of the {found.rows:,} x {found.columns:,} feature matrix is "
+            f"{start.rank:,} at initialisation and {end.rank:,} at the end; its effective rank goes from "
+            f"{start.effective_rank:.3g} to {end.effective_rank:.3g}, and the kernel changes by "
+            f"{found.kernel_change:.2g} times its norm ({found.regime}; alignment {found.kernel_alignment:.2f})."
+        ),
+        "figure": figure_json(comparison.spectra(cell).plot()),
+        "key": [("initialisation", color(0), "dot"), ("end", color(1), "dot")],
+        "examples": found.examples,
     }
 
 
@@ -98,39 +105,3 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
         verb = "beats" if pair.measure == "loss" else "is sooner than"
         says = f"{a} {verb} {b}" if pair.better == pair.a else f"{b} {verb} {a}"
     return {"a": a, "b": b, "pair": pair, "says": says}
-
-
-def _json(drawing: go.Figure) -> Markup:
-    """Return a figure as JSON that can stand inside a script element."""
-    return Markup(str(drawing.to_json()).replace("</", "<\\/"))
-
-
-def _resource(name: str) -> str:
-    return files("steepest.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _number(value: float) -> str:
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return "" if math.isnan(value) else f"{value:.3g}"
-
-
-def _digits(value: float) -> str:
-    """Three significant digits, also where the last are zeros, so that a column can be read down."""
-    return _number(value) if not math.isfinite(value) else f"{value:#.3g}".rstrip(".")
-
-
-def _steps(value: float) -> str:
-    return "missed" if math.isinf(value) else f"{value:.0f}"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"

@@ -1,0 +1,116 @@
+"""`steepest compare`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from steepest.errors import SteepestError
+
+if TYPE_CHECKING:
+    from steepest.compare import Comparison
+
+__all__ = ["compare"]
+
+
+def compare(
+    task: Annotated[str, typer.Option(help="digits, mnist5k, curve, or your own as MODULE:ATTR.")] = "digits",
+    optimizers: Annotated[
+        str, typer.Option(help="Names (sgd, momentum, adamw, l2, sign, muon) or MODULE:Class, with commas.")
+    ] = "sgd,momentum,adamw,sign,muon",
+    inits: Annotated[
+        str | None,
+        typer.Option(
+            help="Names (zero, constant, random, he, xavier, orthogonal, lsuv, default), with commas.",
+            show_default="the task's",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Final runs of each alternative, at least 3.")] = 10,
+    steps: Annotated[int | None, typer.Option(help="Training steps of a run.", show_default="the task's")] = None,
+    schedule: Annotated[str, typer.Option(help="How learning rates decay: cosine or constant.")] = "cosine",
+    rates: Annotated[int, typer.Option(help="Learning rates tried for each alternative, at least 5.")] = 7,
+    baseline: Annotated[
+        str | None, typer.Option(help="Whose best loss is the target.", show_default="adamw, else the first")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Any Optuna storage URL.", show_default="sqlite:///OUT/study.db")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Runs at a time, each on one thread.")] = 2,
+    device: Annotated[str, typer.Option(help="Where to train, for example cuda.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/TASK")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
+) -> None:
+    """Tune, run and compare optimizers and inits on one task; started again, it goes on where it was."""
+    from steepest.compare import Budget, RichProgress, require_writable, without_password
+    from steepest.compare import as_json as to_json
+    from steepest.compare import compare as run
+    from steepest.tasks import load
+
+    loaded = load(task)
+    folder = out or Path("runs") / loaded.name
+    require_writable(folder)
+    console = Console(stderr=True, markup=False)
+    progress = RichProgress(console) if console.is_terminal and not as_json else None
+    command = shlex.join(["steepest", *sys.argv[1:]])
+    try:
+        with progress or contextlib.nullcontext():
+            comparison = run(
+                loaded,
+                _names(optimizers),
+                None if inits is None else _names(inits),
+                seeds=seeds,
+                budget=Budget(steps=steps, rates=rates, schedule=schedule),
+                baseline=baseline,
+                storage=storage or f"sqlite:///{folder.resolve() / 'study.db'}",
+                workers=workers,
+                device=device,
+                listener=progress,
+            )
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Finished runs are kept; to go on: {command}", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    except SteepestError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only if nothing is in it
+        raise
+    if storage:
+        command = shlex.join(["steepest", *(word.replace(storage, without_password(storage)) for word in sys.argv[1:])])
+    report = comparison.write(folder, command)
+    if as_json:
+        typer.echo(json.dumps(to_json(comparison, command), indent=2))
+    else:
+        _show(comparison, report)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _show(comparison: Comparison, report: Path) -> None:
+    console = Console(markup=False)
+    table = Table("", "rate", "loss", "95% interval", "to target", box=box.SIMPLE_HEAD)
+    if comparison.metric_name:
+        table.add_column(comparison.metric_name)
+    for s in comparison.table():
+        cells: list[Any] = [
+            comparison.label(s.cell),
+            f"{s.lr:.3g}" + (" (edge)" if s.lr_on_edge else ""),
+            f"{s.loss.estimate:.4g}" + (f" ({s.diverged} diverged)" if s.diverged else ""),
+            f"{s.loss.low:.4g} to {s.loss.high:.4g}",
+            "missed" if s.steps_to_target == float("inf") else f"{s.steps_to_target:.0f}",
+        ]
+        table.add_row(*cells, *([f"{s.metric:.4g}"] if comparison.metric_name else []))
+    console.print(table)
+    console.print(comparison.verdict.headline, highlight=False, style="bold")
+    for sentence in comparison.verdict.details:
+        console.print(sentence, highlight=False)
+    console.print(f"Report: {report}", highlight=False, soft_wrap=True)

@@ -1,0 +1,198 @@
+"""What a linearization of a network shows at some steps of its training."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from steepest.errors import SteepestError
+from steepest.linearize import (
+    SVD,
+    FeaturesDisplay,
+    FunctionDisplay,
+    LearningDisplay,
+    Linearization,
+    LinearizationChange,
+    PrincipalFeaturesDisplay,
+    compare_linearizations,
+)
+
+__all__ = ["Curves", "Snapshot", "Snapshots"]
+
+RIDGE = 1e-3
+"""That of the effective rank, as a share of the largest squared singular value."""
+
+DIRECTIONS = (3, 10)
+"""In how many principal directions alone the linearised model is shown, beside all."""
+
+_POINTS = 1000, 500, 200
+"""On how many points principal features, the function, and each layer's features are drawn."""
+
+_CURVES, _TIMES = 72, 72
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What there is to see as functions of x, where x is one number.
+
+    Attributes:
+        function: The network, and the linearised model's own predictions after its training.
+        features: By parameter.
+        principal: The principal features.
+    """
+
+    function: FunctionDisplay | None
+    features: FeaturesDisplay
+    principal: PrincipalFeaturesDisplay
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A network linearised at one step.
+
+    Attributes:
+        step: After how many training steps.
+        svd: Singular values and rank.
+        change: How far the kernel is from that of the first snapshot.
+        effective_rank: With the ridge `RIDGE` s_1^2.
+        target_alignment: The kernel's alignment with the targets; None where they are no numbers for it.
+        learning: When the linearised model learns what, on the mean squared error; None without such targets.
+        curves: Functions of x; None where x is not one number.
+    """
+
+    step: int
+    svd: SVD
+    change: LinearizationChange
+    effective_rank: float
+    target_alignment: float | None
+    learning: LearningDisplay | None
+    curves: Curves | None
+
+
+class Snapshots:
+    """Linearises a network whenever it is shown one, in float64 where the model allows it.
+
+    Args:
+        inputs: The examples.
+        target: Their targets: as many numbers as the network has outputs, or classes.
+        time: How long the linearised model is trained: steps times learning rate.
+        span: From where to where functions of x are drawn, if x is one number; None for the examples' own range.
+
+    Attributes:
+        found: One for each step, the first is the start.
+        refused: By step, why the network could not be linearised there.
+        precision: In which it was linearised.
+        layers: By parameter: the layer that holds it and that layer's type, as people read it.
+    """
+
+    def __init__(
+        self, inputs: tuple[Tensor, ...], target: Tensor, time: float, span: tuple[float, float] | None = None
+    ) -> None:
+        self._inputs, self._target, self._time = inputs, target, time
+        self._first: Linearization | None = None
+        self._double = True
+        self.found: list[Snapshot] = []
+        self.refused: dict[int, str] = {}
+        self.layers: dict[str, tuple[str, str]] = {}
+        self.span: tuple[float, float] | None = None
+        if len(inputs) == 1 and inputs[0][0].numel() == 1 and inputs[0].is_floating_point():
+            self.span = (float(inputs[0].min()), float(inputs[0].max())) if span is None else span
+
+    @property
+    def linearization(self) -> Linearization:
+        """The first one."""
+        assert self._first is not None
+        return self._first
+
+    @property
+    def precision(self) -> str:
+        """In which the network was linearised."""
+        return str(self.linearization.dtype).removeprefix("torch.")
+
+    def observe(self, step: int, model: nn.Module) -> None:
+        """Linearise the model as it is now.
+
+        Raises:
+            SteepestError: If the first one cannot be linearised; a later one is noted in `refused`.
+        """
+        try:
+            self.found.append(self._look(step, self._linearized(model)))
+        except SteepestError as error:
+            if self._first is None or not self.found:
+                raise
+            self.refused[step] = str(error)
+
+    def _linearized(self, model: nn.Module) -> Linearization:
+        if self._first is not None:
+            return self._in_precision(model)
+        try:
+            self._first = self._in_precision(model)
+        except SteepestError as refusal:
+            self._double = False
+            try:
+                self._first = self._in_precision(model)
+            except SteepestError:
+                raise refusal from None
+        modules = dict(model.named_modules())
+        for name in self._first.paths:
+            layer = name.rpartition(".")[0]
+            self.layers[name] = layer, _described(modules.get(layer, model))
+        return self._first
+
+    def _in_precision(self, model: nn.Module) -> Linearization:
+        if not self._double:
+            return Linearization(model, self._inputs)
+        inputs = tuple(t.double() if t.is_floating_point() else t for t in self._inputs)
+        return Linearization(copy.deepcopy(model).double(), inputs)
+
+    def _look(self, step: int, linearization: Linearization) -> Snapshot:
+        svd = linearization.svd()
+        y = as_numbers(self._target, linearization)
+        regression = y is not None and self._target.is_floating_point()
+        return Snapshot(
+            step=step,
+            svd=svd,
+            change=compare_linearizations(self.linearization, linearization),
+            effective_rank=linearization.effective_rank(RIDGE * float(svd.singular_values[0]) ** 2),
+            target_alignment=None if y is None else linearization.alignment(y).value,
+            learning=self._learning(linearization, y) if y is not None and regression else None,
+            curves=self._curves(linearization, y if regression else None),
+        )
+
+    def _learning(self, linearization: Linearization, y: Tensor) -> LearningDisplay:
+        times = self._time * torch.logspace(-6, 0, _TIMES, dtype=torch.float64)
+        return LearningDisplay.of(linearization.trajectory(times, y=y))
+
+    def _curves(self, linearization: Linearization, y: Tensor | None) -> Curves | None:
+        if self.span is None:
+            return None
+        fine, middle, coarse = (torch.linspace(*self.span, count, dtype=torch.float64) for count in _POINTS)
+        like = self.found[-1].curves if self.found else None
+        strongest = max(3, min(10, _CURVES // len(linearization.paths)))
+        return Curves(
+            None if y is None else FunctionDisplay.of(linearization, middle, y, self._time, DIRECTIONS),
+            FeaturesDisplay.of(linearization, coarse, strongest),
+            PrincipalFeaturesDisplay.of(linearization, fine, like=None if like is None else like.principal),
+        )
+
+
+def as_numbers(target: Tensor, linearization: Linearization) -> Tensor | None:
+    """Return targets as n x C numbers, classes as one-hot vectors; None if they are neither, or all zero."""
+    rows, outputs = linearization.shape[0], linearization.outputs
+    if target.is_floating_point():
+        fits = target.numel() == rows and bool(target.isfinite().all()) and bool(target.any())
+        return target.double() if fits else None
+    if target.numel() * outputs != rows or outputs < 2 or target.is_complex() or target.dtype == torch.bool:
+        return None
+    if not 0 <= int(target.min()) <= int(target.max()) < outputs:
+        return None
+    return nn.functional.one_hot(target.flatten().long(), outputs).double()
+
+
+def _described(module: nn.Module) -> str:
+    if isinstance(module, nn.Linear):
+        return f"Linear, {module.in_features} to {module.out_features}"
+    return type(module).__name__
