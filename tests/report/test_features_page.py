@@ -91,9 +91,9 @@ def test_the_slider_moves_with_the_keyboard_and_says_where_it_is(open_page, repo
     slider = page.get_by_role("slider", name="Step of training")
     ranks = [each.svd.rank for each in report.snapshots.found]
     labels = [
-        f"step 0 of 2,000 · validation loss 0.5 · rank {ranks[0]}",
-        f"step 10 of 2,000 · validation loss 0.25 · rank {ranks[1]}",
-        f"step 2,000 of 2,000 · validation loss 0.0625 · rank {ranks[2]}",
+        f"step 0 of 2,000 · loss 0.5 · rank {ranks[0]}",
+        f"step 10 of 2,000 · loss 0.25 · rank {ranks[1]}",
+        f"step 2,000 of 2,000 · loss 0.0625 · rank {ranks[2]}",
     ]
     assert page.locator("#at").inner_text() == labels[2]
     for key, index in (("Home", 0), ("ArrowRight", 1), ("End", 2), ("ArrowLeft", 1)):

@@ -157,7 +157,7 @@ class FeaturesReport:
             "outputs": self.snapshots.linearization.outputs,
             "precision": self.snapshots.precision,
             "labels": [
-                f"step {each.step:,} of {last:,} · validation loss {self.losses[each.step]:.3g} · rank {_rank(each)}"
+                f"step {each.step:,} of {last:,} · loss {self.losses[each.step]:.3g} · rank {_rank(each)}"
                 for each in found
             ],
             "ridge": RIDGE,
