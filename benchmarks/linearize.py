@@ -230,7 +230,7 @@ def main(case: str, what: str, method: str) -> None:
     warnings.filterwarnings("ignore")
     model, x = CASES[case]()
     model.eval()
-    _warm_up(case, what, method)
+    _warm_up(what, method)
     run = METHODS[method](model, x, what)
     repeats = SMALL_REPEATS if case.startswith("1-") and method != "notebook" else 1
     result = run() if repeats > 1 else None
@@ -246,11 +246,9 @@ def main(case: str, what: str, method: str) -> None:
     print(json.dumps(seen | {"error": _error(model, x, what, result)}))
 
 
-def _warm_up(case: str, what: str, method: str) -> None:
-    """Load what is loaded at first use, and let a virtual machine have the memory that the largest results need."""
+def _warm_up(what: str, method: str) -> None:
+    """Load what is loaded at first use."""
     METHODS[method](network(3, 32, 1), torch.randn(64, 3), what)()
-    if case == "C=10" and not what.startswith("construction"):
-        torch.ones(9 << 28)
 
 
 def _memory(field: str) -> float:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,7 +103,7 @@ class Jacobian:
         if math.prod(shape) < _SMALL:
             parts = [torch.cat([self._block(found, name) for name in names], 2) for _, found in self.chunks(inputs)]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
-        out = _empty(shape, self.dtype, self.device)
+        out = torch.empty(shape, dtype=self.dtype, device=self.device)
         for some, found in self.chunks(inputs):
             part = out if len(found.values) == n else out[some]
             for name, block in zip(names, part.split(sizes, 2), strict=True):
@@ -132,7 +130,7 @@ class Jacobian:
         across = 1 if trace else self.outputs
         shape = len(first[0]) * across, len(second[0]) * across
         self.require(_bytes(shape, dtype), f"a kernel of {shape[0]} x {shape[1]}")
-        out = _empty(shape, dtype, self.device)
+        out = torch.empty(shape, dtype=dtype, device=self.device)
         sizes = {name: p.numel() for name, p in self.network.parameters.items()}
         work = max(1 << 24, min(self.max_bytes // 8, 1 << 28))
         for some, a in self.chunks(one):
@@ -187,14 +185,3 @@ def readable(count: float) -> str:
 
 def _bytes(shape: Sequence[int], dtype: torch.dtype) -> int:
     return math.prod(shape) * dtype.itemsize
-
-
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
-
-
-def _empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return memory for a large matrix: numpy asks the system for huge pages, which are filled in half of the time."""
-    kind: Any = _NUMPY.get(dtype)
-    if device.type == "cpu" and kind is not None and _bytes(shape, dtype) > 1 << 22:
-        return torch.from_numpy(np.empty(shape, kind))
-    return torch.empty(*shape, dtype=dtype, device=device)
