@@ -50,4 +50,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(BENCHED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	# Two peers ask for torchvision and do not need it here; a build for another torch breaks the import of transformers.
+	$(BIN)/python -m pip uninstall --quiet --yes torchvision
 	touch $@

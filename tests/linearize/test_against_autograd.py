@@ -174,3 +174,13 @@ def test_training_the_model_on_changes_nothing():
         for p in model.parameters():
             p.data += 1
     assert relative(lin.features(x.clone()), expected) < 1e-10
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_layer_of_sequences_may_be_changed_in_place(check):
+    """Its output is a view, and what is done to a view in place rewrites its history."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2)).double()
+    x = draw(5, 6, 3)
+    lin = Linearization(model, x, check=check)
+    assert set(lin.paths.values()) == {"linear"}
+    assert relative(lin.features(), dense(model, (x,))) < 1e-10

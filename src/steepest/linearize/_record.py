@@ -141,10 +141,14 @@ class Recorder(TorchFunctionMode):
         lead: int,
         uses: list[Use],
         arrange: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        """Keep a call; what is done to its output in place later changes nothing."""
+    ) -> Tensor:
+        """Keep a call and return its output, of which what is done in place later changes nothing."""
+        if output.grad_fn is not None and output._base is not None:
+            # In-place operations on a view rewrite its history, and the edge would lead nowhere.
+            output = output.clone()
         edge = get_gradient_edge(output) if output.grad_fn is None else GradientEdge(output.grad_fn, output.output_nr)
         self.calls[key] = Call(edge, lead, uses, arrange)
+        return output
 
 
 def alias(x: Tensor) -> Tensor:

@@ -62,8 +62,7 @@ def _take(
         uses.append(bias_of(bias_slot))
     output = function(input, weight, bias, stride, padding, dilation, groups)
     sizes = output.shape[2:]
-    recorder.ends(key, output, dimensions + 1, uses, lambda d: d.movedim(2, -1))
-    return output
+    return recorder.ends(key, output, dimensions + 1, uses, lambda d: d.movedim(2, -1))
 
 
 def _each(value: int | Sequence[int], dimensions: int) -> tuple[int, ...]:

@@ -51,8 +51,7 @@ def _take(
             cotangents = cotangents * (index != padding_idx)[:, None, :, None]
         return Lookup(index, cotangents, length)
 
-    recorder.ends(key, output, indices.ndim, [Use(slot, build)])
-    return output
+    return recorder.ends(key, output, indices.ndim, [Use(slot, build)])
 
 
 EMBEDDING: dict[Any, Rule] = {torch.embedding: _embedding}

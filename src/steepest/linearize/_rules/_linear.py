@@ -58,8 +58,7 @@ def _take(
         bias = alias(bias)
         uses.append(bias_of(bias_slot))
     output = apply(x, weight, bias) if bias is not None else apply(x, weight)
-    recorder.ends(key, output, x.ndim - 1, uses)
-    return output
+    return recorder.ends(key, output, x.ndim - 1, uses)
 
 
 def _matmul(recorder: Recorder, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -47,8 +47,7 @@ def _take(
         bias = alias(bias)
         uses.append(bias_of(bias_slot))
     output = apply(weight, bias)
-    recorder.ends(key, output, lead, uses, arrange)
-    return output
+    return recorder.ends(key, output, lead, uses, arrange)
 
 
 def _features(count: int) -> Arrange:
