@@ -19,7 +19,6 @@ PARTS = (zoo_weights, zoo_products, zoo_layers, zoo_attention, zoo_programs, zoo
 """They have registered theirs."""
 
 REFUSED = {
-    "in_place_after_layers_of_sequences": "a Linear of sequences returns a view, whose history is made anew",
     "energy_and_forces": "the model differentiates, and is called without gradients",
     "a_step_of_training_inside": "the model differentiates, and is called without gradients",
     "positions_scaled_in_place": "a table's rows are taken for a parameter's after work in place",

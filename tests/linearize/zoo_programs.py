@@ -178,7 +178,7 @@ def in_place_after_layers_of_sequences():
         h = F.relu_(s.a(x))
         h = s.b(h.transpose(0, 1))
         h += s.g
-        return s.c(h.sigmoid_().mT).relu_().sum(0).flatten(1)
+        return s.c(h.sigmoid_().permute(1, 2, 0)).relu_().flatten(1)
 
     return Net(run, a=nn.Linear(3, 3), b=nn.Linear(3, 4), c=nn.Conv1d(4, 2, 2), g=parameter(4)), draw(5, 3)
 
