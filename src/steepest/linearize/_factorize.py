@@ -256,12 +256,12 @@ def _factors(
 
 def _general(network: Network, inputs: Inputs, structure: Structure) -> tuple[dict[str, Tensor], Structure]:
     network.reseed()
-    if structure.by == "vmap" and not network.coupled:
-        try:
-            return by_vmap(network, inputs, structure.general), structure
-        except Exception:
-            pass
-    return by_backward(network, inputs, structure.general), replace(structure, by="backward")
+    if structure.by == "backward" or network.coupled:
+        return by_backward(network, inputs, structure.general), replace(structure, by="backward")
+    try:
+        return by_vmap(network, inputs, structure.general), structure
+    except (RuntimeError, TypeError, ValueError):  # how vmap refuses what it cannot vectorise; `paths` says "backward"
+        return by_backward(network, inputs, structure.general), replace(structure, by="backward")
 
 
 def _stacked(cotangents: Sequence[Tensor | None]) -> Tensor | None:
