@@ -16,7 +16,7 @@ from steepest.errors import SteepestError
 from steepest.linearize import Label, Linearization, LinearizationMismatch
 from steepest.linearize._factors import Outer
 from steepest.linearize._record import Use
-from steepest.linearize._rules import RULES, _linear
+from steepest.linearize._rules import RULES, _affine, _linear
 
 
 def net(dtype=torch.float64, seed=0):
@@ -262,7 +262,7 @@ def wrong_by(factor):
     """A rule for the weight of a linear layer that is wrong by a factor."""
 
     def weight_of(slot, x):
-        return Use(slot, lambda left, layout, n: Outer(left * factor, _linear.positions_last(x, layout, n)))
+        return Use(slot, lambda left, layout, n: Outer(left * factor, _affine.positions_last(x, layout, n)))
 
     return weight_of
 
@@ -285,7 +285,7 @@ def test_a_rule_that_is_wrong_for_one_bias_is_found_by_the_probe(monkeypatch):
         factor = 1.5 if slot.name == "3.bias" else 1
         return Use(slot, lambda left, *_: Outer(left * factor, None))
 
-    monkeypatch.setattr(_linear, "bias_of", bias_of)
+    monkeypatch.setattr(_affine, "bias_of", bias_of)
     with pytest.raises(LinearizationMismatch, match=r"3\.bias"):
         Linearization(net(), points(7, 3))
 

@@ -50,7 +50,7 @@ class Use:
     build: Build
 
 
-@dataclass
+@dataclass(frozen=True)
 class Call:
     """An operation with weights.
 
@@ -141,13 +141,15 @@ class Recorder(TorchFunctionMode):
         lead: int,
         uses: list[Use],
         arrange: Callable[[Tensor], Tensor] | None = None,
+        *,
+        shared: frozenset[int] | None = None,
     ) -> Tensor:
         """Keep a call and return its output, of which what is done in place later changes nothing."""
         if output.grad_fn is not None and output._base is not None:
             # In-place operations on a view rewrite its history, and the edge would lead nowhere.
             output = output.clone()
         edge = get_gradient_edge(output) if output.grad_fn is None else GradientEdge(output.grad_fn, output.output_nr)
-        self.calls[key] = Call(edge, lead, uses, arrange)
+        self.calls[key] = Call(edge, lead, uses, arrange, shared)
         return output
 
 

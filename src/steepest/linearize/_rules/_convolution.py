@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from steepest.linearize._factors import Factor, Outer
 from steepest.linearize._layout import Layout
-from steepest.linearize._record import Recorder, Rule, Use, alias
-from steepest.linearize._rules._linear import bias_of, positions_last
+from steepest.linearize._record import Recorder, Rule, Use
+from steepest.linearize._rules._affine import affine, positions_last
 
 __all__ = ["CONVOLUTION"]
 
@@ -38,31 +38,27 @@ def _take(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Any:
-    weight_slot, bias_slot = recorder.slot(weight), recorder.slot(bias)
-    if (weight_slot is None and bias_slot is None) or input.ndim != dimensions + 2:
+    if input.ndim != dimensions + 2:
         return NotImplemented
-    key = recorder.begins("convolution", weight_slot, bias_slot)
-    if key is None:
-        return NotImplemented
+    slot = recorder.slot(weight)
     strides, dilations = (_each(value, dimensions) for value in (stride, dilation))
     kernel = tuple(weight.shape[2:])
     pads = _pads(padding, kernel, dilations)
-    uses: list[Use] = []
-    if weight_slot is not None:
-        weight = alias(weight)
-        x = input.detach()
+    x = input.detach()
 
-        def build(left: Tensor, layout: Layout, n: int) -> Factor:
-            patches = _patches(x, kernel, strides, pads, dilations, sizes)
-            return Outer(left, positions_last(patches, layout, n), groups)
+    def build(left: Tensor, layout: Layout, n: int) -> Factor:
+        return Outer(left, positions_last(_patches(x, kernel, strides, pads, dilations), layout, n), groups)
 
-        uses.append(Use(weight_slot, build))
-    if bias_slot is not None:
-        bias = alias(bias)
-        uses.append(bias_of(bias_slot))
-    output = function(input, weight, bias, stride, padding, dilation, groups)
-    sizes = output.shape[2:]
-    return recorder.ends(key, output, dimensions + 1, uses, lambda d: d.movedim(2, -1))
+    return affine(
+        recorder,
+        "convolution",
+        lambda w, b: function(input, w, b, stride, padding, dilation, groups),
+        weight,
+        bias,
+        None if slot is None else Use(slot, build),
+        dimensions + 1,
+        lambda d: d.movedim(2, -1),
+    )
 
 
 def _each(value: int | Sequence[int], dimensions: int) -> tuple[int, ...]:
@@ -86,11 +82,12 @@ def _patches(
     strides: tuple[int, ...],
     pads: list[tuple[int, int]],
     dilations: tuple[int, ...],
-    sizes: Sequence[int],
 ) -> Tensor:
     """Return what each output position sees, [B, *positions, channels x kernel]: groups of channels lie together."""
     x = F.pad(x, [p for pair in reversed(pads) for p in pair])
     b, channels, *steps = x.stride()
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    sizes = [(size - span) // s + 1 for size, span, s in zip(x.shape[2:], spans, strides, strict=True)]
     patches = x.as_strided(
         (x.shape[0], *sizes, x.shape[1], *kernel),
         (

@@ -61,10 +61,8 @@ def _spread(recorder: Recorder, parameter: Tensor, slot: Slot, shape: torch.Size
         return Rows((rest.sum(summed) if summed else rest).reshape(n, d.shape[0], -1))
 
     # A parameter with an entry for each example is none of those that every example shares.
-    shared = [i for i, size in enumerate(inner) if size == 1]
-    recorder.ends(key, spread, len(shape), [Use(slot, build)])
-    recorder.calls[key].shared = frozenset(shared)
-    return spread
+    shared = frozenset(i for i, size in enumerate(inner) if size == 1)
+    return recorder.ends(key, spread, len(shape), [Use(slot, build)], shared=shared)
 
 
 _NAMES = ("add", "sub", "mul", "div", "true_divide", "multiply", "subtract", "maximum", "minimum", "pow")

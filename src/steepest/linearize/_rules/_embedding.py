@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,16 +10,12 @@ from torch import Tensor
 from steepest.linearize._factors import Factor, Lookup
 from steepest.linearize._layout import Layout
 from steepest.linearize._record import Recorder, Rule, Slot, Use, alias
-from steepest.linearize._rules._linear import positions_last
+from steepest.linearize._rules._affine import positions_last, rule
 
 __all__ = ["EMBEDDING"]
 
 
-def _embedding(recorder: Recorder, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    return _take(recorder, *args, **kwargs)
-
-
-def _take(
+def _embedding(
     recorder: Recorder,
     weight: Any,
     indices: Any,
@@ -54,4 +49,4 @@ def _take(
     return recorder.ends(key, output, indices.ndim, [Use(slot, build)])
 
 
-EMBEDDING: dict[Any, Rule] = {torch.embedding: _embedding}
+EMBEDDING: dict[Any, Rule] = {torch.embedding: rule(_embedding)}

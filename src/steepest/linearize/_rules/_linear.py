@@ -11,19 +11,10 @@ from torch.nn import functional as F
 
 from steepest.linearize._factors import Factor, Outer
 from steepest.linearize._layout import Layout
-from steepest.linearize._record import Recorder, Rule, Slot, Use, alias
+from steepest.linearize._record import Recorder, Rule, Slot, Use
+from steepest.linearize._rules._affine import affine, positions_last, rule
 
-__all__ = ["LINEAR", "bias_of", "positions_last"]
-
-
-def positions_last(x: Tensor, layout: Layout, n: int) -> Tensor:
-    """Return [n, T, m] of an input [*lead, m]."""
-    return layout.split(x, n).reshape(n, -1, x.shape[-1])
-
-
-def bias_of(slot: Slot) -> Use:
-    """Return the use of what is added to every position."""
-    return Use(slot, lambda left, *_: Outer(left, None))
+__all__ = ["LINEAR"]
 
 
 def _weight_of(slot: Slot, x: Tensor) -> Use:
@@ -33,60 +24,53 @@ def _weight_of(slot: Slot, x: Tensor) -> Use:
     return Use(slot, build)
 
 
-def _linear(recorder: Recorder, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return _with_names(recorder, *args, **kwargs)
+def _linear(recorder: Recorder, input: Any, weight: Any, bias: Any = None) -> Any:
+    return _take(recorder, lambda w, b: F.linear(input, w, b), input, weight, bias, recorder.slot(weight))
 
 
-def _with_names(recorder: Recorder, input: Any, weight: Any, bias: Any = None) -> Any:
-    return _take(recorder, input, weight, bias, recorder.slot(weight), F.linear)
+def _matmul(recorder: Recorder, x: Any, weight: Any) -> Any:
+    """X @ W with a matrix W: the weight of F.linear is its transpose."""
+    slot = _transposed(recorder.slot(weight), weight)
+    return _take(recorder, lambda w, _: torch.matmul(x, w), x, weight, None, slot)
+
+
+def _addmm(recorder: Recorder, bias: Any, x: Any, weight: Any) -> Any:
+    """B + x @ W, as some libraries write a linear layer."""
+    if bias.ndim != 1:
+        return NotImplemented
+    slot = _transposed(recorder.slot(weight), weight)
+    return _take(recorder, lambda w, b: torch.addmm(b, x, w), x, weight, bias, slot)
 
 
 def _take(
-    recorder: Recorder, x: Any, weight: Any, bias: Any, weight_slot: Slot | None, apply: Callable[..., Tensor]
+    recorder: Recorder, apply: Callable[[Any, Any], Tensor], x: Any, weight: Any, bias: Any, slot: Slot | None
 ) -> Any:
-    bias_slot = recorder.slot(bias)
-    if (weight_slot is None and bias_slot is None) or weight.ndim != 2 or x.ndim < 2:
+    if weight.ndim != 2 or x.ndim < 2:
         return NotImplemented
-    key = recorder.begins("linear", weight_slot, bias_slot)
-    if key is None:
-        return NotImplemented
-    uses: list[Use] = []
-    if weight_slot is not None:
-        weight = alias(weight)
-        uses.append(_weight_of(weight_slot, x.detach()))
-    if bias_slot is not None:
-        bias = alias(bias)
-        uses.append(bias_of(bias_slot))
-    output = apply(x, weight, bias) if bias is not None else apply(x, weight)
-    return recorder.ends(key, output, x.ndim - 1, uses)
+    of_weight = None if slot is None else _weight_of(slot, x.detach())
+    return affine(recorder, "linear", apply, weight, bias, of_weight, x.ndim - 1)
 
 
-def _matmul(recorder: Recorder, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """X @ W with a matrix W: the weight of F.linear is its transpose."""
-    if kwargs or len(args) != 2 or not all(isinstance(a, Tensor) for a in args) or args[1].ndim != 2:
-        return NotImplemented
-    x, weight = args
-    return _take(recorder, x, weight, None, _transposed(recorder.slot(weight), weight), torch.matmul)
+def _plain(take: Callable[..., Any], count: int) -> Rule:
+    """Return the rule for calls with that many tensors and nothing else."""
 
+    def of_tensors(recorder: Recorder, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if kwargs or len(args) != count or not all(isinstance(arg, Tensor) for arg in args):
+            return NotImplemented
+        return take(recorder, *args)
 
-def _addmm(recorder: Recorder, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """B + x @ W, as some libraries write a linear layer."""
-    if kwargs or len(args) != 3 or not isinstance(args[0], Tensor) or args[0].ndim != 1:
-        return NotImplemented
-    bias, x, weight = args
-    slot = _transposed(recorder.slot(weight), weight)
-    return _take(recorder, x, weight, bias, slot, lambda x, weight, bias: torch.addmm(bias, x, weight))
+    return of_tensors
 
 
 def _transposed(slot: Slot | None, weight: Tensor) -> Slot | None:
-    if slot is None:
+    if slot is None or weight.ndim != 2:
         return None
     index = torch.arange(weight.numel(), device=weight.device) if slot.index is None else slot.index
     return Slot(slot.name, index.view(weight.shape).T.flatten())
 
 
 LINEAR: dict[Any, Rule] = {
-    F.linear: _linear,
-    torch.addmm: _addmm,
-    **dict.fromkeys((torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), _matmul),
+    F.linear: rule(_linear),
+    torch.addmm: _plain(_addmm, 3),
+    **dict.fromkeys((torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), _plain(_matmul, 2)),
 }

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from steepest.linearize._factors import Factor, Rows
 from steepest.linearize._layout import Layout
-from steepest.linearize._record import Recorder, Rule, Use, alias
-from steepest.linearize._rules._linear import bias_of, positions_last
+from steepest.linearize._record import Recorder, Rule, Use
+from steepest.linearize._rules._affine import affine, positions_last, rule
 
 __all__ = ["NORMALIZATION"]
 
@@ -19,35 +19,18 @@ Arrange = Callable[[Tensor], Tensor]
 
 
 def _take(
-    recorder: Recorder,
-    apply: Callable[[Any, Any], Tensor],
-    weight: Any,
-    bias: Any,
-    lead: int,
-    arrange: Arrange,
+    recorder: Recorder, apply: Callable[[Any, Any], Tensor], weight: Any, bias: Any, lead: int, arrange: Arrange
 ) -> Any:
     """Record apply(weight, bias), whose output and normalised input have their features where `arrange` moves them."""
-    weight_slot, bias_slot = (recorder.slot(w) for w in (weight, bias))
-    if weight_slot is None and bias_slot is None:
-        return NotImplemented
-    key = recorder.begins("normalization", weight_slot, bias_slot)
-    if key is None:
-        return NotImplemented
-    uses: list[Use] = []
-    if weight_slot is not None:
-        weight = alias(weight)
+    slot = recorder.slot(weight)
+
+    def build(left: Tensor, layout: Layout, n: int) -> Factor:
         with torch.no_grad():
             normalized = arrange(apply(None, None)[None])[0]
+        return Rows((left * positions_last(normalized, layout, n)[:, None]).sum(2))
 
-        def build(left: Tensor, layout: Layout, n: int) -> Factor:
-            return Rows((left * positions_last(normalized, layout, n)[:, None]).sum(2))
-
-        uses.append(Use(weight_slot, build))
-    if bias_slot is not None:
-        bias = alias(bias)
-        uses.append(bias_of(bias_slot))
-    output = apply(weight, bias)
-    return recorder.ends(key, output, lead, uses, arrange)
+    of_weight = None if slot is None else Use(slot, build)
+    return affine(recorder, "normalization", apply, weight, bias, of_weight, lead, arrange)
 
 
 def _features(count: int) -> Arrange:
@@ -60,95 +43,58 @@ def _channels(d: Tensor) -> Tensor:
     return d.movedim(2, -1)
 
 
-def _layer_norm(recorder: Recorder, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    def take(
-        input: Tensor,
-        normalized_shape: Any,
-        weight: Any = None,
-        bias: Any = None,
-        eps: float = 1e-5,
-        cudnn_enable: bool = True,
-    ) -> Any:
-        del cudnn_enable
-        count = len(normalized_shape)
-        return _take(
-            recorder,
-            lambda w, b: torch.layer_norm(input, normalized_shape, w, b, eps),
-            weight,
-            bias,
-            input.ndim - count,
-            _features(count),
-        )
+def _layer_norm(
+    recorder: Recorder,
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    *rest: Any,
+    **more: Any,
+) -> Any:
+    count = len(normalized_shape)
 
-    return take(*args, **kwargs)
+    def apply(w: Any, b: Any) -> Tensor:
+        return torch.layer_norm(input, normalized_shape, w, b, *rest, **more)
+
+    return _take(recorder, apply, weight, bias, input.ndim - count, _features(count))
 
 
-def _rms_norm(recorder: Recorder, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    def take(input: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
-        count = len(normalized_shape)
-        return _take(
-            recorder,
-            lambda w, _: torch.rms_norm(input, normalized_shape, w, eps),
-            weight,
-            None,
-            input.ndim - count,
-            _features(count),
-        )
+def _rms_norm(
+    recorder: Recorder, input: Tensor, normalized_shape: Any, weight: Any = None, *rest: Any, **more: Any
+) -> Any:
+    count = len(normalized_shape)
 
-    return take(*args, **kwargs)
+    def apply(w: Any, _: Any) -> Tensor:
+        return torch.rms_norm(input, normalized_shape, w, *rest, **more)
+
+    return _take(recorder, apply, weight, None, input.ndim - count, _features(count))
 
 
-def _group_norm(recorder: Recorder, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    def take(
-        input: Tensor,
-        num_groups: int,
-        weight: Any = None,
-        bias: Any = None,
-        eps: float = 1e-5,
-        cudnn_enabled: bool = True,
-    ) -> Any:
-        del cudnn_enabled
-        return _take(
-            recorder,
-            lambda w, b: torch.group_norm(input, num_groups, w, b, eps),
-            weight,
-            bias,
-            input.ndim - 1,
-            _channels,
-        )
+def _group_norm(
+    recorder: Recorder, input: Tensor, num_groups: int, weight: Any = None, bias: Any = None, *rest: Any, **more: Any
+) -> Any:
+    def apply(w: Any, b: Any) -> Tensor:
+        return torch.group_norm(input, num_groups, w, b, *rest, **more)
 
-    return take(*args, **kwargs)
+    return _take(recorder, apply, weight, bias, input.ndim - 1, _channels)
 
 
-def _batch_norm(recorder: Recorder, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    def take(
-        input: Tensor,
-        weight: Any,
-        bias: Any,
-        running_mean: Any,
-        running_var: Any,
-        training: bool,
-        momentum: float,
-        eps: float,
-        cudnn_enabled: bool,
-    ) -> Any:
-        if training:  # the examples of a batch are coupled
-            return NotImplemented
-        return _take(
-            recorder,
-            lambda w, b: torch.batch_norm(input, w, b, running_mean, running_var, False, momentum, eps, cudnn_enabled),
-            weight,
-            bias,
-            input.ndim - 1,
-            _channels,
-        )
+def _batch_norm(
+    recorder: Recorder, input: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any
+) -> Any:
+    if training:  # the examples of a batch are coupled
+        return NotImplemented
 
-    return take(*args, **kwargs)
+    def apply(w: Any, b: Any) -> Tensor:
+        return torch.batch_norm(input, w, b, mean, var, False, *rest)
+
+    return _take(recorder, apply, weight, bias, input.ndim - 1, _channels)
 
 
 NORMALIZATION: dict[Any, Rule] = {
-    torch.layer_norm: _layer_norm,
-    torch.rms_norm: _rms_norm,
-    torch.group_norm: _group_norm,
-    torch.batch_norm: _batch_norm,
+    torch.layer_norm: rule(_layer_norm),
+    torch.rms_norm: rule(_rms_norm),
+    torch.group_norm: rule(_group_norm),
+    torch.batch_norm: rule(_batch_norm),
 }
