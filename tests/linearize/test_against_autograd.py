@@ -63,7 +63,7 @@ def test_in_chunks_of_one_example_everything_is_the_same(made):
     _, model, inputs = made
     jacobian = dense(model, inputs)
     lin = Linearization(model, inputs)
-    lin._jacobian._per_example, lin._jacobian._first = 1 << 40, None
+    lin._jacobian._per_example, lin._jacobian._kept = 1 << 40, None
     assert relative(lin.features(), jacobian) < 1e-10
     assert relative(lin.kernel(), jacobian @ jacobian.T) < 1e-10
     u = draw(jacobian.shape[0])

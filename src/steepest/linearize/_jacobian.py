@@ -17,8 +17,7 @@ from steepest.linearize._outputs import Inputs, Network, take
 __all__ = ["Jacobian", "readable"]
 
 _SAMPLE = 16
-"""Examples on which the structure is found and the first check is made."""
-
+"""Examples that tell what one of them costs."""
 
 _SMALL = 1 << 17
 """Entries of a matrix that is made of its blocks at once; a larger one is filled in place."""
@@ -29,61 +28,79 @@ class Jacobian:
 
     def __init__(self, network: Network, inputs: Inputs, max_bytes: int, check: bool) -> None:
         self.network, self.inputs, self.max_bytes, self.check = network, inputs, max_bytes, check
-        self._kept: list[tuple[slice, Factored]] | None = None
-        self.structure: Structure | None = None
-        sample = take(inputs, slice(0, _SAMPLE))
-        network.coupled = network.coupled or is_coupled(network, sample)
-        found = self._factorize(inputs if network.coupled else sample)
+        self._divisible: bool | None = None
+        self._structures: dict[tuple[int, int], Structure] = {}
+        n = len(inputs[0])
+        examples = take(inputs, slice(0, _SAMPLE))
+        network.coupled = network.coupled or is_coupled(network, examples)
+        examples = inputs if network.coupled else examples
+        found, structure = self._unchecked(examples, None)
         # Autograd's graph holds about as much as the factors, and their making another part.
         self._per_example = max(1, 3 * found.bytes // len(found.values))
-        if len(found.values) < len(inputs[0]) and self._step(len(inputs[0])) >= len(inputs[0]):
-            found = self._factorize(inputs)
-        assert self.structure is not None
-        self.kinds = {name: self.structure.kind(name) for name in network.parameters}
+        if len(found.values) < n and self._step(n) >= n:
+            examples = inputs
+            found, structure = self._unchecked(inputs, structure)
+        if check:
+            found, structure = probe(network, examples, found, structure)
+        self.structure = structure
+        self.kinds = {name: structure.kind(name) for name in network.parameters}
         self.outputs = found.values.shape[1]
         self.dtype = found.values.dtype
-        self._first = found if len(found.values) == len(inputs[0]) else None
+        self._kept = [(slice(0, n), found)] if len(found.values) == n else None
 
     def _step(self, n: int) -> int:
         """Return how many examples at a time fit into a quarter of the budget."""
         return n if self.network.coupled else max(1, min(n, self.max_bytes // 4 // self._per_example))
 
-    def _factorize(self, inputs: Inputs) -> Factored:
+    def _unchecked(self, inputs: Inputs, structure: Structure | None) -> tuple[Factored, Structure]:
         try:
-            found, structure = factorize(self.network, inputs, self.structure)
+            return factorize(self.network, inputs, structure)
         except SteepestError:
             raise
         except Exception:  # a graph that our rules, or autograd itself, cannot follow
-            found, structure = factorize_plainly(self.network, inputs)
+            return factorize_plainly(self.network, inputs)
+
+    def _factorize(self, inputs: Inputs) -> Factored:
+        found, structure = self._unchecked(inputs, self.structure)
         if self.check:  # every time: what other examples do inside of a model cannot be known from these
             found, structure = probe(self.network, inputs, found, structure)
         self.structure = structure
         return found
 
-    def chunks(self, inputs: Inputs | None = None) -> Iterator[tuple[slice, Factored]]:
-        """Yield slices of the examples with their factors."""
-        own = inputs is None
+    def _factorize_own(self, some: slice) -> Factored:
+        """Return the factors of some of the examples; what was found out about them the first time holds."""
+        key, inputs = (some.start, some.stop), take(self.inputs, some)
+        if key in self._structures:
+            return self._unchecked(inputs, self._structures[key])[0]
+        found = self._factorize(inputs)
+        self._structures[key] = self.structure
+        return found
+
+    def _chunk(self, inputs: Inputs | None) -> int:
+        """Return how many examples at a time are made: all where the batch must not be divided."""
         examples = self.inputs if inputs is None else inputs
         n = len(examples[0])
-        if own and self._kept is not None:
-            yield from self._kept
-            return
         step = self._step(n)
-        if step < n and not is_divisible(self.network, examples, step):
-            step = n
-        if own and self._first is not None:
-            self._kept = [(slice(0, n), self._first)]
+        if step == n:
+            return n
+        if inputs is not None:
+            return step if is_divisible(self.network, examples, step) else n
+        if self._divisible is None:
+            self._divisible = is_divisible(self.network, examples, step)
+        return step if self._divisible else n
+
+    def chunks(self, inputs: Inputs | None = None) -> Iterator[tuple[slice, Factored]]:
+        """Yield slices of the examples with their factors; those of all own examples at once are kept."""
+        if inputs is None and self._kept is not None:
             yield from self._kept
             return
-        keep: list[tuple[slice, Factored]] | None = [] if own and step >= n else None
+        n, step = len((self.inputs if inputs is None else inputs)[0]), self._chunk(inputs)
         for start in range(0, n, step):
             some = slice(start, min(start + step, n))
-            found = self._factorize(examples if step >= n else take(examples, some))
-            if keep is not None:
-                keep.append((some, found))
+            found = self._factorize_own(some) if inputs is None else self._factorize(take(inputs, some))
+            if inputs is None and step == n:
+                self._kept = [(some, found)]
             yield some, found
-        if keep is not None:
-            self._kept = keep
 
     def values(self, inputs: Inputs | None) -> Tensor:
         """Return the outputs, [n, C]."""
