@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,28 +23,29 @@ class LinearizationMismatch(SteepestError, ArithmeticError):  # noqa: N818
 def probe(network: Network, inputs: Inputs, found: Factored, structure: Structure) -> tuple[Factored, Structure]:
     """Return the factors once J' u agrees with autograd's, parameter by parameter, for a random u.
 
-    A wrong entry of J changes J' u for almost every u (Freivalds 1977). Where the vectorised general path disagrees, it
-    is replaced by backward passes, and where these do, by backward passes over the whole batch.
+    A wrong entry of J changes J' u for almost every u (Freivalds 1977). Where the factors disagree, the structure is
+    determined anew, as what was found on other examples need not hold for these; then the vectorised general path is
+    replaced by backward passes, and these by backward passes over the whole batch.
 
     Raises:
         LinearizationMismatch: If they still disagree.
         InvalidArgument: If the outputs are random, or not differentiable.
     """
-    wrong = _disagreement(network, inputs, found)
+    truth = _by_autograd(network, inputs)
+    wrong = _disagreement(found, truth)
     if wrong is None:
         return found, structure
-    # What was found out on other examples need not hold for these.
-    other, changed = factorize(network, inputs, None)
-    if _disagreement(network, inputs, other) is None:
-        return other, changed
+    attempts: list[Structure | None] = [None]
     if structure.by == "vmap" and structure.general:
-        other, changed = factorize(network, inputs, replace(structure, reusable=False, by="backward"))
-        if _disagreement(network, inputs, other) is None:
+        attempts.append(replace(structure, reusable=False, by="backward"))
+    for attempt in attempts:
+        other, changed = factorize(network, inputs, attempt)
+        if _disagreement(other, truth) is None:
             return other, changed
     if not network.coupled and len(inputs[0]) > 1:
         network.coupled = True
         other, changed = factorize(network, inputs, replace(structure, reusable=False, by="backward"))
-        if _disagreement(network, inputs, other) is None:
+        if _disagreement(other, truth) is None:
             return other, changed
     name, error = wrong
     raise LinearizationMismatch(
@@ -54,48 +55,61 @@ def probe(network: Network, inputs: Inputs, found: Factored, structure: Structur
     )
 
 
-def _disagreement(network: Network, inputs: Inputs, found: Factored) -> tuple[str, float] | None:
-    names = list(network.parameters)
-    parameters = list(network.parameters.values())
+class _Truth(NamedTuple):
+    """What plain autograd says: the outputs, a random u, and J' u by parameter, flat."""
+
+    values: Tensor
+    u: Tensor
+    gradients: dict[str, Tensor]
+
+
+def _by_autograd(network: Network, inputs: Inputs) -> _Truth:
     with network.quiet():
         network.reseed()
         values = network(inputs)
-        close = tolerance(values.dtype)
         if not bool(values.isfinite().all()):
             raise InvalidArgument(
                 "outputs are finite", got="NaN or infinity", remedy="Look for it in x and in the parameters."
-            )
-        if not _close(values.detach(), found.values):
-            raise InvalidArgument(
-                "a model gives the same outputs whenever it is called",
-                got="outputs that differ",
-                remedy="It draws random numbers: pass a seed, or call model.eval(). Or it keeps a state.",
             )
         draw = torch.Generator().manual_seed(0)
         u = torch.randn(values.shape, generator=draw, dtype=torch.float64).to(values)
         sizes = values.detach().abs().amax(0)
         u = u / torch.where(sizes > 0, sizes, 1)  # no output is hidden behind a larger one
-        expected: Any = torch.autograd.grad(values, parameters, u, allow_unused=True)
-    with torch.no_grad():
-        errors: list[Tensor] = []
-        norms: list[Tensor] = []
-        for name, p, gradient in zip(names, parameters, expected, strict=True):
-            ours = rmatvec(found.blocks[name], u[..., None], p.numel())
-            theirs = torch.zeros_like(p) if gradient is None else gradient
-            theirs = theirs.to_dense() if theirs.is_sparse else theirs
-            theirs = theirs.flatten()
-            norms.append(theirs.norm())
-            errors.append((theirs if ours is None else ours[:, 0] - theirs).norm())
-        for name, norm in zip(names, norms, strict=True):
-            if not bool(norm.isfinite()):
-                raise InvalidArgument(
-                    "gradients are finite", got=f"NaN or infinity in that of {name}", remedy="Look for it in x."
-                )
-        size, error = torch.stack(norms).double(), torch.stack(errors).double()
-        # A gradient that is zero but for rounding is as exact as the others' rounding allows.
-        floor = 1e3 * torch.finfo(values.dtype).eps * size.norm()
-        excess = torch.where(error > 0, error / (close * size + floor), error)
-        worst = int(excess.nan_to_num(torch.inf).argmax())
+        found: Any = torch.autograd.grad(values, list(network.parameters.values()), u, allow_unused=True)
+    gradients = {
+        name: (torch.zeros_like(p) if gradient is None else gradient.to_dense()).detach().flatten()
+        for (name, p), gradient in zip(network.parameters.items(), found, strict=True)
+    }
+    return _Truth(values.detach(), u, gradients)
+
+
+@torch.no_grad()
+def _disagreement(found: Factored, truth: _Truth) -> tuple[str, float] | None:
+    """Return the parameter of the largest error and that error, relative to its gradient; None if all agree."""
+    close = tolerance(truth.values.dtype)
+    if not _close(truth.values, found.values):
+        raise InvalidArgument(
+            "a model gives the same outputs whenever it is called",
+            got="outputs that differ",
+            remedy="It draws random numbers: pass a seed, or call model.eval(). Or it keeps a state.",
+        )
+    norms: list[Tensor] = []
+    errors: list[Tensor] = []
+    for name, theirs in truth.gradients.items():
+        ours = rmatvec(found.blocks[name], truth.u[..., None], len(theirs))
+        norms.append(theirs.norm())
+        errors.append((theirs if ours is None else ours[:, 0] - theirs).norm())
+    names = list(truth.gradients)
+    size, error = torch.stack(norms).double(), torch.stack(errors).double()
+    if not bool(size.isfinite().all()):
+        name = names[int((~size.isfinite()).int().argmax())]
+        raise InvalidArgument(
+            "gradients are finite", got=f"NaN or infinity in that of {name}", remedy="Look for it in x."
+        )
+    # A gradient that is zero but for rounding is as exact as the others' rounding allows.
+    floor = 1e3 * torch.finfo(truth.values.dtype).eps * size.norm()
+    excess = torch.where(error > 0, error / (close * size + floor), error)
+    worst = int(excess.nan_to_num(torch.inf).argmax())
     if excess[worst] <= 1:
         return None
     return names[worst], float(error[worst] / size[worst].clamp_min(1e-300))

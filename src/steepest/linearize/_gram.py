@@ -9,6 +9,7 @@ from torch import Tensor
 
 from steepest.linearize._factorize import Factored, Placed
 from steepest.linearize._factors import Factor, Lookup, Outer, product_cost
+from steepest.linearize._products import rows_of
 
 __all__ = ["add_gram"]
 
@@ -57,7 +58,7 @@ def add_gram(
 
 
 def _single(placed: Sequence[Placed]) -> Factor | None:
-    """Return the factor of a weight that is one product; where its entries stand does not matter if none repeats."""
+    """Return the factor of a whole weight that is one product, or None."""
     return placed[0][0] if len(placed) == 1 and placed[0][1] is None else None
 
 
@@ -125,7 +126,7 @@ def _add_rows(
         else:
             _add_lookups(out, a, b, work_bytes)
     else:
-        _add_product(out, dense_rows(placed, size), None if placed is against else dense_rows(against, size), trace)
+        _add_product(out, rows_of(placed, size), None if placed is against else rows_of(against, size), trace)
 
 
 def _add_product(out: Tensor, first: Tensor, second: Tensor | None, trace: bool) -> None:
@@ -136,21 +137,6 @@ def _add_product(out: Tensor, first: Tensor, second: Tensor | None, trace: bool)
         out.addmm_(one, one.T)
     else:
         out.addmm_(one, (second.flatten(1) if trace else second.flatten(0, 1)).to(out.dtype).T)
-
-
-def dense_rows(placed: Sequence[Placed], size: int) -> Tensor:
-    """Return the rows [n, C, size] of one parameter."""
-    if len(placed) == 1 and placed[0][1] is None:
-        return placed[0][0].rows()
-    first = placed[0][0].rows()
-    total = first.new_zeros(*first.shape[:2], size)
-    for factor, index in placed:
-        rows = factor.rows()
-        if index is None:
-            total += rows
-        else:
-            total.index_add_(2, index, rows)
-    return total
 
 
 def _is_short(a: Lookup, b: Lookup, out: Tensor, work_bytes: int) -> bool:

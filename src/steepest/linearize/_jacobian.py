@@ -11,8 +11,9 @@ from torch import Tensor
 from steepest.errors import InvalidArgument, SteepestError
 from steepest.linearize._check import is_coupled, is_divisible, probe
 from steepest.linearize._factorize import Factored, Structure, factorize, factorize_plainly
-from steepest.linearize._gram import add_gram, dense_rows
+from steepest.linearize._gram import add_gram
 from steepest.linearize._outputs import Inputs, Network, take
+from steepest.linearize._products import matvec, rmatvec, rows_of
 
 __all__ = ["Jacobian", "readable"]
 
@@ -28,6 +29,7 @@ class Jacobian:
 
     def __init__(self, network: Network, inputs: Inputs, max_bytes: int, check: bool) -> None:
         self.network, self.inputs, self.max_bytes, self.check = network, inputs, max_bytes, check
+        self._sizes = {name: p.numel() for name, p in network.parameters.items()}
         self._divisible: bool | None = None
         self._structures: dict[tuple[int, int], Structure] = {}
         n = len(inputs[0])
@@ -111,10 +113,11 @@ class Jacobian:
             self.network.reseed()
             return torch.cat([self.network(take(inputs, slice(i, i + step))) for i in range(0, len(inputs[0]), step)])
 
-    def rows(self, inputs: Inputs | None, names: Sequence[str]) -> Tensor:
-        """Return the columns of some parameters, [n, C, columns]."""
+    def rows(self, inputs: Inputs | None, names: Sequence[str] | None = None) -> Tensor:
+        """Return the columns of some parameters, or all, [n, C, columns]."""
         n = len((self.inputs if inputs is None else inputs)[0])
-        sizes = [self.network.parameters[name].numel() for name in names]
+        names = list(self.network.parameters) if names is None else names
+        sizes = [self._sizes[name] for name in names]
         shape = (n, self.outputs, sum(sizes))
         self.require(_bytes(shape, self.dtype), f"a feature matrix of {n * self.outputs} x {sum(sizes)}")
         if math.prod(shape) < _SMALL:
@@ -130,13 +133,13 @@ class Jacobian:
                 elif len(placed) == 1 and placed[0][1] is None:
                     placed[0][0].fill(block)
                 else:
-                    block.copy_(dense_rows(placed, block.shape[2]))
+                    block.copy_(rows_of(placed, block.shape[2]))
         return out
 
     def _block(self, found: Factored, name: str) -> Tensor:
         """Return one parameter's columns."""
-        placed, size = found.blocks[name], self.network.parameters[name].numel()
-        return dense_rows(placed, size) if placed else found.values.new_zeros(*found.values.shape, size)
+        placed, size = found.blocks[name], self._sizes[name]
+        return rows_of(placed, size) if placed else found.values.new_zeros(*found.values.shape, size)
 
     def gram(self, one: Inputs | None, other: Inputs | None, dtype: torch.dtype, trace: bool = False) -> Tensor:
         """Return J1 J2', or its trace over outputs; without other inputs J1 J1'."""
@@ -148,12 +151,11 @@ class Jacobian:
         shape = len(first[0]) * across, len(second[0]) * across
         self.require(_bytes(shape, dtype), f"a kernel of {shape[0]} x {shape[1]}")
         out = torch.empty(shape, dtype=dtype, device=self.device)
-        sizes = {name: p.numel() for name, p in self.network.parameters.items()}
         work = max(1 << 24, min(self.max_bytes // 8, 1 << 28))
         for some, a in self.chunks(one):
             rows = slice(some.start * across, some.stop * across)
             if symmetric and a.values.shape[0] == len(first[0]):
-                add_gram(out, a, a, sizes, trace, work)
+                add_gram(out, a, a, self._sizes, trace, work)
                 break
             for others, b in self.chunks(one if symmetric else other):
                 if symmetric and others.start > some.start:
@@ -162,11 +164,43 @@ class Jacobian:
                 block = torch.empty(
                     rows.stop - rows.start, columns.stop - columns.start, dtype=dtype, device=out.device
                 )
-                add_gram(block, a, a if symmetric and others == some else b, sizes, trace, work)
+                add_gram(block, a, a if symmetric and others == some else b, self._sizes, trace, work)
                 out[rows, columns] = block
                 if symmetric:
                     out[columns, rows] = block.T
         return out
+
+    def product(self, v: Tensor) -> Tensor:
+        """Return J v, [N, m], for v [P, m], in v's precision."""
+        parts: list[Tensor] = []
+        vectors = dict(zip(self._sizes, v.split(list(self._sizes.values())), strict=True))
+        for _, found in self.chunks():
+            total = torch.zeros(*found.values.shape, v.shape[1], dtype=v.dtype, device=v.device)
+            for name, own in vectors.items():
+                part = matvec([(factor.to(v.dtype), index) for factor, index in found.blocks[name]], own)
+                if part is not None:
+                    total += part
+            parts.append(total.flatten(0, 1))
+        return torch.cat(parts)
+
+    def transposed_product(self, u: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Return J' u, [P, m], for u [N, m], in the model's precision or another; its memory is that of [m, P]."""
+        u = u.to(self.dtype if dtype is None else dtype)
+        total = torch.zeros(u.shape[1], self.columns, dtype=u.dtype, device=u.device)
+        columns = dict(zip(self._sizes, total.split(list(self._sizes.values()), 1), strict=True))
+        for some, found in self.chunks():
+            own = u[some.start * self.outputs : some.stop * self.outputs].unflatten(0, (-1, self.outputs))
+            for name, column in columns.items():
+                placed = [(factor.to(u.dtype), index) for factor, index in found.blocks[name]]
+                part = rmatvec(placed, own, self._sizes[name])
+                if part is not None:
+                    column.add_(part.T)
+        return total.T
+
+    @property
+    def columns(self) -> int:
+        """P."""
+        return sum(self._sizes.values())
 
     @property
     def device(self) -> torch.device:

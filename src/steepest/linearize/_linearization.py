@@ -13,7 +13,7 @@ from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._jacobian import Jacobian
 from steepest.linearize._labels import Labels
 from steepest.linearize._outputs import Choice, Inputs, Network, as_inputs, quietly
-from steepest.linearize._spectrum import SVD, columns_of, decompose, product, transposed_product
+from steepest.linearize._spectrum import SVD, decompose
 from steepest.linearize._trajectory import Alignment, Trajectory, decay, learned_at
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Linearization:
     @property
     def shape(self) -> tuple[int, int]:
         """(n C, P)."""
-        return self.examples * self.outputs, columns_of(self._jacobian)
+        return self.examples * self.outputs, self._jacobian.columns
 
     @property
     def dtype(self) -> torch.dtype:
@@ -211,21 +211,21 @@ class Linearization:
             return svd.left * svd.singular_values
         right = svd.right_exact()
         if right is not None:
-            return self._jacobian.rows(inputs, list(self._jacobian.network.parameters)).flatten(0, 1).double() @ right
+            return self._jacobian.rows(inputs).flatten(0, 1).double() @ right
         return self._jacobian.gram(inputs, self._jacobian.inputs, torch.float64) @ (svd.left / svd.singular_values)
 
     @quietly
     def matvec(self, v: Tensor) -> Tensor:
         """Return J v, [N], for v [P]; or [N, m] for [P, m]."""
         columns = self._columns(v, self.shape[1], "P")
-        found = product(self._jacobian, columns)
+        found = self._jacobian.product(columns)
         return found[:, 0] if v.ndim == 1 else found
 
     @quietly
     def rmatvec(self, u: Tensor) -> Tensor:
         """Return J' u, [P], for u [N]; or [P, m] for [N, m]."""
         columns = self._columns(u, self.shape[0], "N")
-        found = transposed_product(self._jacobian, columns)
+        found = self._jacobian.transposed_product(columns)
         return found[:, 0] if u.ndim == 1 else found
 
     def __matmul__(self, v: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Products of a parameter's block of the Jacobian with vectors."""
+"""The rows of a parameter's block of the Jacobian, and its products with vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,22 @@ from torch import Tensor
 
 from steepest.linearize._factorize import Placed
 
-__all__ = ["matvec", "rmatvec"]
+__all__ = ["matvec", "rmatvec", "rows_of"]
+
+
+def rows_of(placed: Sequence[Placed], size: int) -> Tensor:
+    """Return the rows [n, C, size] of one parameter."""
+    if len(placed) == 1 and placed[0][1] is None:
+        return placed[0][0].rows()
+    first = placed[0][0].rows()
+    total = first.new_zeros(*first.shape[:2], size)
+    for factor, index in placed:
+        rows = factor.rows()
+        if index is None:
+            total += rows
+        else:
+            total.index_add_(2, index, rows)
+    return total
 
 
 def matvec(placed: Sequence[Placed], v: Tensor) -> Tensor | None:

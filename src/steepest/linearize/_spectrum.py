@@ -13,7 +13,6 @@ from steepest.linearize._jacobian import Jacobian
 from steepest.linearize._lanczos import largest_eigenpairs
 from steepest.linearize._outputs import quietly
 from steepest.linearize._plan import Plan, choose
-from steepest.linearize._products import matvec, rmatvec
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -57,12 +56,12 @@ class SVD:
             InvalidArgument: If it does not fit into the budget, or k exceeds the rank.
         """
         self.require(len(self.singular_values))
-        columns = columns_of(self._jacobian)
+        columns = self._jacobian.columns
         needed = columns * len(self.singular_values) * self._jacobian.dtype.itemsize
         self._jacobian.require(needed, f"right vectors of {columns} x {len(self.singular_values)}")
         if self._right is not None:
             return self._right.to(self._jacobian.dtype)
-        return transposed_product(self._jacobian, self.left / self.singular_values)
+        return self._jacobian.transposed_product(self.left / self.singular_values)
 
     @property
     def right_operator(self) -> LinearOperator:
@@ -73,16 +72,16 @@ class SVD:
         scaled = self.left / self.singular_values
 
         def times(c: Any) -> Any:
-            return transposed_product(self._jacobian, (scaled @ _column(c))[:, None])[:, 0].double().cpu().numpy()
+            return self._jacobian.transposed_product((scaled @ _column(c))[:, None])[:, 0].double().cpu().numpy()
 
         def transposed_times(v: Any) -> Any:
             vector = _column(v).to(self._jacobian.dtype)
-            return (scaled.T @ product(self._jacobian, vector[:, None]).double()[:, 0]).cpu().numpy()
+            return (scaled.T @ self._jacobian.product(vector[:, None]).double()[:, 0]).cpu().numpy()
 
         def _column(x: Any) -> Tensor:
             return torch.as_tensor(x, device=self.left.device).double().flatten()
 
-        shape = columns_of(self._jacobian), len(self.singular_values)
+        shape = self._jacobian.columns, len(self.singular_values)
         operator: Any = LinearOperator
         return operator(shape, matvec=times, rmatvec=transposed_times, dtype="float64")
 
@@ -127,18 +126,13 @@ class SVD:
         return self._right
 
 
-def columns_of(jacobian: Jacobian) -> int:
-    """Return P."""
-    return sum(p.numel() for p in jacobian.network.parameters.values())
-
-
 def decompose(jacobian: Jacobian, k: int) -> SVD:
     """Return the k largest singular triplets, or all where the plan finds all."""
     rows = len(jacobian.inputs[0]) * jacobian.outputs
-    plan = choose(rows, columns_of(jacobian), k, jacobian.dtype, jacobian.max_bytes)
+    plan = choose(rows, jacobian.columns, k, jacobian.dtype, jacobian.max_bytes)
     right = None
     if plan.method == "dense":
-        matrix = _finite(jacobian.rows(None, list(jacobian.network.parameters)).flatten(0, 1).double())
+        matrix = _finite(jacobian.rows(None).flatten(0, 1).double())
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         right = right.T
         residuals = (matrix @ right - left * values).norm(dim=0)
@@ -147,7 +141,7 @@ def decompose(jacobian: Jacobian, k: int) -> SVD:
     largest = float(values[0])
     threshold = largest * plan.resolution
     rank = int((values > threshold).sum())
-    complete = len(values) == min(rows, columns_of(jacobian)) or len(values) == rows or rank < len(values)
+    complete = len(values) == min(rows, jacobian.columns) or len(values) == rows or rank < len(values)
     return SVD(values, left, residuals, rank, threshold, complete, plan, jacobian, right)
 
 
@@ -166,7 +160,7 @@ def _by_kernel(jacobian: Jacobian, plan: Plan, rows: int, k: int) -> tuple[Tenso
     if plan.method == "lanczos":
 
         def apply(x: Tensor) -> Tensor:
-            return _finite(product(jacobian, transposed_product(jacobian, x, torch.float64)))
+            return _finite(jacobian.product(jacobian.transposed_product(x, torch.float64)))
 
         squares, left = largest_eigenpairs(apply, rows, k, jacobian.device, _ACCURACY)
         images = apply(left)
@@ -174,7 +168,7 @@ def _by_kernel(jacobian: Jacobian, plan: Plan, rows: int, k: int) -> tuple[Tenso
         kernel = _finite(jacobian.gram(None, None, torch.float64))
         if plan.method == "gram":
             squares, left = torch.linalg.eigh(kernel)
-            count = min(rows, columns_of(jacobian))
+            count = min(rows, jacobian.columns)
             squares, left = squares.flip(0)[:count], left.flip(1)[:, :count]
         else:
             squares, left = largest_eigenpairs(lambda x: kernel @ x, rows, k, jacobian.device, _ACCURACY)
@@ -184,38 +178,3 @@ def _by_kernel(jacobian: Jacobian, plan: Plan, rows: int, k: int) -> tuple[Tenso
     smallest = max(float(values[0]) * plan.resolution, 1e-300)
     residuals = (images - left * squares).norm(dim=0) / values.clamp_min(smallest)
     return left, values, residuals
-
-
-def product(jacobian: Jacobian, v: Tensor) -> Tensor:
-    """Return J v, [N, m], for v [P, m], in v's precision."""
-    parts: list[Tensor] = []
-    for _, found in jacobian.chunks():
-        n, outputs = found.values.shape
-        total = torch.zeros(n, outputs, v.shape[1], dtype=v.dtype, device=v.device)
-        start = 0
-        for name, p in jacobian.network.parameters.items():
-            placed = [(factor.to(v.dtype), index) for factor, index in found.blocks[name]]
-            part = matvec(placed, v[start : start + p.numel()])
-            if part is not None:
-                total += part
-            start += p.numel()
-        parts.append(total.flatten(0, 1))
-    return torch.cat(parts)
-
-
-def transposed_product(jacobian: Jacobian, u: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Return J' u, [P, m], for u [N, m], in the model's precision or another; its memory is that of [m, P]."""
-    kind = jacobian.dtype if dtype is None else dtype
-    total = torch.zeros(u.shape[1], columns_of(jacobian), dtype=kind, device=u.device)
-    u = u.to(kind)
-    for some, found in jacobian.chunks():
-        n, outputs = found.values.shape
-        own = u[some.start * outputs : some.stop * outputs].unflatten(0, (n, outputs))
-        start = 0
-        for name, p in jacobian.network.parameters.items():
-            placed = [(factor.to(kind), index) for factor, index in found.blocks[name]]
-            part = rmatvec(placed, own, p.numel())
-            if part is not None:
-                total[:, start : start + p.numel()] += part.T
-            start += p.numel()
-    return total.T
