@@ -12,20 +12,10 @@ from tests.linearize.dense import by_differences, dense, evaluate, random, relat
 from tests.linearize.zoo import ZOO, batch, build
 from torch import Tensor
 
-from steepest.errors import SteepestError
 from steepest.linearize import Linearization
 
 PARTS = (zoo_weights, zoo_products, zoo_layers, zoo_attention, zoo_programs, zoo_extremes)
 """They have registered theirs."""
-
-REFUSED = {
-    "energy_and_forces": "the model differentiates, and is called without gradients",
-    "a_step_of_training_inside": "the model differentiates, and is called without gradients",
-    "positions_scaled_in_place": "a table's rows are taken for a parameter's after work in place",
-}
-"""Architectures that are refused although a right answer exists, and why."""
-
-RIGHT = [name for name in ZOO if name not in REFUSED]
 
 MANY = 18
 """More than the examples on which the structure of a network is found."""
@@ -41,8 +31,8 @@ def marks_of(name):
     return slow + warns
 
 
-every = pytest.mark.parametrize("name", marked(RIGHT))
-of_any_number = pytest.mark.parametrize("name", marked(name for name in RIGHT if ZOO[name].others))
+every = pytest.mark.parametrize("name", marked(ZOO))
+of_any_number = pytest.mark.parametrize("name", marked(name for name in ZOO if ZOO[name].others))
 
 
 @functools.cache
@@ -103,13 +93,6 @@ def test_features_are_the_dense_jacobian_and_nothing_of_the_user_is_touched(name
     assert all(torch.equal(a, b) for a, b in zip(given, x, strict=True))
 
 
-@pytest.mark.xfail(raises=SteepestError, reason="refused")
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_so_far_has_a_right_answer(name):
-    lin = Linearization(build(name), batch(name))
-    assert relative(lin.features(), reference(name)) < 1e-10
-
-
 @every
 def test_columns_labels_and_paths_account_for_every_parameter(name):
     lin, expected = linearized(name), reference(name)
@@ -166,7 +149,7 @@ def test_at_other_inputs_of_any_number_everything_is_right_too(name):
         assert relative(lin.kernel(x, batch(name), trace=True), trace(cross, lin.outputs)) < 1e-10, n
 
 
-@pytest.mark.parametrize("name", marked(name for name in RIGHT if 1 in ZOO[name].others))
+@pytest.mark.parametrize("name", marked(name for name in ZOO if 1 in ZOO[name].others))
 def test_found_on_one_example_it_is_right_for_more(name):
     lin = Linearization(build(name), batch(name, 1))
     assert relative(lin.features(), reference(name, 1)) < 1e-10
@@ -206,7 +189,7 @@ def test_large_matrices_are_filled_in_place_and_tile_by_tile(name, monkeypatch):
     assert relative(lin.kernel(None, batch(name, 5, 6)), expected @ second.T) < 1e-10
 
 
-@pytest.mark.parametrize("name", marked(name for name in RIGHT if ZOO[name].single))
+@pytest.mark.parametrize("name", marked(name for name in ZOO if ZOO[name].single))
 def test_float32_is_right_to_1e_4(name):
     model, x = build(name, torch.float32), batch(name, dtype=torch.float32)
     lin = Linearization(model, x)

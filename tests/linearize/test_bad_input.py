@@ -121,6 +121,7 @@ def test_a_rule_that_takes_the_wrong_input_is_found_by_the_probe(monkeypatch):
 @pytest.mark.parametrize(
     "options",
     [{"t": []}, {"t": [-1.0]}, {"t": [0.5], "lr": 0.1}, {"t": [1], "lr": 0.0}, {"t": [1], "lr": float("inf")},
+     {"t": ["a"]}, {"t": None}, {"t": [1], "y": None}, {"t": [1], "k": 2.0},
      {"t": [1], "reduction": "none"}, {"t": [1], "y": torch.zeros(3)}, {"t": [1], "y": torch.full((4, 2), torch.nan)}],
 )  # fmt: skip
 def test_trajectories_outside_of_their_range_are_refused(options):
@@ -137,6 +138,12 @@ def test_vectors_of_the_wrong_length_are_refused():
         lin.rmatvec(torch.zeros(2, 2, 2))
     with pytest.raises(InvalidArgument, match="ridge is positive"):
         lin.effective_rank(0)
+    for k in (0, 9, 2.0, True, "2"):
+        with pytest.raises(InvalidArgument, match="8 x 8 Jacobian has 8 singular values"):
+            lin.svd(k)
+    for y in (None, ["a"], torch.zeros(4, 2, dtype=torch.complex64)):
+        with pytest.raises(InvalidArgument, match="a finite number for each"):
+            lin.alignment(y)
     with pytest.raises(InvalidArgument, match="not zero"):
         lin.alignment(torch.zeros(4, 2))
     with pytest.raises(InvalidArgument, match="takes 1 inputs"):

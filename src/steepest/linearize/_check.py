@@ -1,15 +1,18 @@
-"""The check by a random probe: J' u by factors against one plain backward pass."""
+"""The checks against plain autograd: of factors by a random probe, and of a batch's parts against the whole."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from steepest.errors import InvalidArgument, SteepestError
-from steepest.linearize._factorize import Factored, Structure, factorize, tolerance
+from steepest.linearize._factorize import Factored, Structure, balance, factorize, tolerance
+from steepest.linearize._general import undifferentiable
 from steepest.linearize._outputs import Inputs, Network, take
 from steepest.linearize._products import rmatvec
 
@@ -29,25 +32,19 @@ def probe(network: Network, inputs: Inputs, found: Factored, structure: Structur
 
     Raises:
         LinearizationMismatch: If they still disagree.
-        InvalidArgument: If the outputs are random, or not differentiable.
+        InvalidArgument: If outputs or gradients are random, infinite, or do not exist.
     """
-    truth = _by_autograd(network, inputs)
-    wrong = _disagreement(found, truth)
-    if wrong is None:
-        return found, structure
-    attempts: list[Structure | None] = [None]
-    if structure.by == "vmap" and structure.general:
-        attempts.append(replace(structure, reusable=False, by="backward"))
-    for attempt in attempts:
-        other, changed = factorize(network, inputs, attempt)
-        if _disagreement(other, truth) is None:
-            return other, changed
-    if not network.coupled and len(inputs[0]) > 1:
-        network.coupled = True
-        other, changed = factorize(network, inputs, replace(structure, reusable=False, by="backward"))
-        if _disagreement(other, truth) is None:
-            return other, changed
-    name, error = wrong
+    with network.quiet():
+        truth = _Truth(network, inputs)
+        if not _close(truth.values, found.values):
+            raise _unrepeatable("outputs that differ")
+        wrong: list[tuple[str, float]] = []
+        for other, changed in _attempts(network, inputs, found, structure):
+            disagreement = truth.disagreement(_products(other, truth))
+            if disagreement is None:
+                return other, changed
+            wrong.append(disagreement)
+    name, error = wrong[0]
     raise LinearizationMismatch(
         f"the gradient of {name} ({structure.kind(name)}) must agree with plain autograd",
         got=f"a relative error of {error:.2g}",
@@ -55,64 +52,135 @@ def probe(network: Network, inputs: Inputs, found: Factored, structure: Structur
     )
 
 
-class _Truth(NamedTuple):
-    """What plain autograd says: the outputs, a random u, and J' u by parameter, flat."""
+def _attempts(
+    network: Network, inputs: Inputs, found: Factored, structure: Structure
+) -> Generator[tuple[Factored, Structure]]:
+    yield found, structure
+    yield factorize(network, inputs, None)
+    backward = replace(structure, reusable=False, by="backward")
+    if structure.by == "vmap" and structure.general:
+        yield factorize(network, inputs, backward)
+    if not network.coupled and len(inputs[0]) > 1:
+        network.coupled = True
+        yield factorize(network, inputs, backward)
 
-    values: Tensor
-    u: Tensor
-    gradients: dict[str, Tensor]
+
+@torch.no_grad()
+def _products(found: Factored, truth: _Truth) -> dict[str, Tensor]:
+    """Return J' u by factors."""
+    products: dict[str, Tensor] = {}
+    for name, theirs in truth.gradients.items():
+        product = rmatvec(found.blocks[name], truth.u[..., None], len(theirs))
+        products[name] = torch.zeros_like(theirs) if product is None else product[:, 0]
+    return products
 
 
-def _by_autograd(network: Network, inputs: Inputs) -> _Truth:
-    with network.quiet():
-        network.reseed()
-        values = network(inputs)
+class _Truth:
+    """What plain autograd says of a batch.
+
+    Attributes:
+        values: The outputs, [n, C].
+        u: A random matrix of their shape, in which no output is hidden behind a larger one.
+        gradients: J' u by parameter, flat.
+    """
+
+    def __init__(self, network: Network, inputs: Inputs) -> None:
+        self._network, self._inputs = network, inputs
+        values = self._evaluate()
         if not bool(values.isfinite().all()):
             raise InvalidArgument(
                 "outputs are finite", got="NaN or infinity", remedy="Look for it in x and in the parameters."
             )
-        draw = torch.Generator().manual_seed(0)
-        u = torch.randn(values.shape, generator=draw, dtype=torch.float64).to(values)
-        sizes = values.detach().abs().amax(0)
-        u = u / torch.where(sizes > 0, sizes, 1)  # no output is hidden behind a larger one
-        found: Any = torch.autograd.grad(values, list(network.parameters.values()), u, allow_unused=True)
-    gradients = {
+        self.u = _random(values, 0) * balance(values)
+        self.gradients = _gradients(network, values, self.u)
+        self.values = values.detach()
+        self._close = tolerance(values.dtype)
+        self._sizes = _norms(self.gradients.values())
+        if not bool(self._sizes.isfinite().all()):
+            name = list(self.gradients)[int((~self._sizes.isfinite()).int().argmax())]
+            raise InvalidArgument(
+                "gradients are finite", got=f"NaN or infinity in that of {name}", remedy="Look for it in x."
+            )
+
+    def _evaluate(self) -> Tensor:
+        self._network.reseed()
+        return self._network(self._inputs)
+
+    @functools.cached_property
+    def _rounding(self) -> Tensor:
+        """By parameter, what equal numbers may differ by.
+
+        J' u is that far from J' v + J' (u - v), and from itself where x and the parameters differ in their last digit.
+        """
+        values = self._evaluate()
+        v = self.u * _random(values, 1)
+        whole, one, other = (_gradients(self._network, values, part, again=True) for part in (self.u, v, self.u - v))
+        rounding = _SAFETY * _norms(whole[name] - one[name] - other[name] for name in whole)
+        if bool((_norms(whole[name] - self.gradients[name] for name in whole) > rounding).any()):
+            raise _unrepeatable("gradients that differ")
+        moved = self._nearby()
+        return torch.maximum(rounding, _SAFETY * _norms(whole[name] - moved[name] for name in whole))
+
+    def _nearby(self) -> dict[str, Tensor]:
+        """Return J' u where all numbers differ in their last digit."""
+
+        def near(t: Tensor) -> Tensor:
+            return t * (1 + torch.finfo(t.dtype).eps * _random(t, 2)) if t.is_floating_point() else t
+
+        leaves = {name: near(p.detach()).requires_grad_() for name, p in self._network.parameters.items()}
+        self._network.reseed()
+        values = self._network(tuple(near(t) for t in self._inputs), leaves)
+        return _gradients(self._network, values, self.u, of=leaves)
+
+    def disagreement(self, products: Mapping[str, Tensor]) -> tuple[str, float] | None:
+        """Return the parameter of the largest error of J' u and that error, relative to J' u; None if all agree."""
+        errors = _norms(products[name] - theirs for name, theirs in self.gradients.items())
+        allowed = self._close * self._sizes
+        if bool((errors <= allowed).all()):  # not `errors > allowed`, as NaN is no agreement
+            return None
+        # A gradient that is zero but for rounding agrees with what is zero but for another rounding.
+        allowed = torch.maximum(allowed, self._rounding)
+        if bool((errors <= allowed).all()):
+            return None
+        worst = int((errors / allowed.clamp_min(1e-300)).nan_to_num(torch.inf).argmax())
+        return list(self.gradients)[worst], float(errors[worst] / self._sizes[worst].clamp_min(1e-300))
+
+
+_SAFETY = 1e3
+"""Rounding errors of two ways to the same number differ by less than this factor."""
+
+
+def _random(like: Tensor, seed: int) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(like.shape, generator=draw, dtype=torch.float64).to(like)
+
+
+def _gradients(
+    network: Network, values: Tensor, u: Tensor, *, again: bool = False, of: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    parameters = network.parameters if of is None else of
+    try:
+        found: Any = torch.autograd.grad(
+            values, list(parameters.values()), u, allow_unused=True, retain_graph=again or None
+        )
+    except RuntimeError as error:
+        raise undifferentiable(error) from error
+    return {
         name: (torch.zeros_like(p) if gradient is None else gradient.to_dense()).detach().flatten()
-        for (name, p), gradient in zip(network.parameters.items(), found, strict=True)
+        for (name, p), gradient in zip(parameters.items(), found, strict=True)
     }
-    return _Truth(values.detach(), u, gradients)
 
 
-@torch.no_grad()
-def _disagreement(found: Factored, truth: _Truth) -> tuple[str, float] | None:
-    """Return the parameter of the largest error and that error, relative to its gradient; None if all agree."""
-    close = tolerance(truth.values.dtype)
-    if not _close(truth.values, found.values):
-        raise InvalidArgument(
-            "a model gives the same outputs whenever it is called",
-            got="outputs that differ",
-            remedy="It draws random numbers: pass a seed, or call model.eval(). Or it keeps a state.",
-        )
-    norms: list[Tensor] = []
-    errors: list[Tensor] = []
-    for name, theirs in truth.gradients.items():
-        ours = rmatvec(found.blocks[name], truth.u[..., None], len(theirs))
-        norms.append(theirs.norm())
-        errors.append((theirs if ours is None else ours[:, 0] - theirs).norm())
-    names = list(truth.gradients)
-    size, error = torch.stack(norms).double(), torch.stack(errors).double()
-    if not bool(size.isfinite().all()):
-        name = names[int((~size.isfinite()).int().argmax())]
-        raise InvalidArgument(
-            "gradients are finite", got=f"NaN or infinity in that of {name}", remedy="Look for it in x."
-        )
-    # A gradient that is zero but for rounding is as exact as the others' rounding allows.
-    floor = 1e3 * torch.finfo(truth.values.dtype).eps * size.norm()
-    excess = torch.where(error > 0, error / (close * size + floor), error)
-    worst = int(excess.nan_to_num(torch.inf).argmax())
-    if excess[worst] <= 1:
-        return None
-    return names[worst], float(error[worst] / size[worst].clamp_min(1e-300))
+def _norms(of: Iterable[Tensor]) -> Tensor:
+    return torch.stack([t.norm().double() for t in of])
+
+
+def _unrepeatable(got: str) -> InvalidArgument:
+    return InvalidArgument(
+        "a model gives the same outputs whenever it is called",
+        got=got,
+        remedy="It draws random numbers: pass a seed, or call model.eval(). Or it keeps a state.",
+    )
 
 
 def is_coupled(network: Network, inputs: Inputs) -> bool:
@@ -121,22 +189,46 @@ def is_coupled(network: Network, inputs: Inputs) -> bool:
     if n == 1:
         return False
     some = torch.randperm(n, generator=torch.Generator().manual_seed(0))[: (n + 1) // 2].to(inputs[0].device)
-    with network.quiet(), torch.no_grad():
-        together = network(inputs)[some]
+    call = network.precisely if network.is_half else network
+    with network.quiet():  # with gradients, which a model may use, or keep for later
+        together = call(inputs).detach()[some]
         try:
-            alone = network(take(inputs, some))
+            alone = call(take(inputs, some)).detach()
         except InvalidArgument:
             return True
-    return not _close(alone, together)
+    return not _same(alone, together)
 
 
-def is_divisible(network: Network, inputs: Inputs, step: int) -> bool:
-    """Return whether a batch has the same outputs when it is evaluated in parts: a model may look at all of it."""
-    with network.quiet(), torch.no_grad():
-        together = network(inputs)
-        parts = [network(take(inputs, slice(i, i + step))) for i in range(0, len(together), step)]
-    return _close(torch.cat(parts), together)
+def is_divisible(network: Network, inputs: Inputs, step: int, budget: int) -> bool:
+    """Return whether a batch has the same outputs and gradients when it is evaluated in parts.
+
+    The outputs are those of the whole batch; the gradients those of `budget` examples, as autograd keeps what it needs.
+    """
+    with network.quiet():
+        together = network.evaluate(inputs)
+        parts = [network.evaluate(take(inputs, part)) for part in _parts(len(together), step)]
+    if not _same(torch.cat(parts), together):
+        return False
+    with network.quiet():
+        some = take(inputs, slice(0, budget))
+        truth = _Truth(network, some)
+        total = {name: torch.zeros_like(gradient) for name, gradient in truth.gradients.items()}
+        for part in _parts(len(some[0]), step):
+            for name, gradient in _gradients(network, network(take(some, part)), truth.u[part]).items():
+                total[name] += gradient
+        return truth.disagreement(total) is None
+
+
+def _parts(n: int, step: int) -> Sequence[slice]:
+    return [slice(start, start + step) for start in range(0, n, step)]
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
     return bool((a - b).abs().max() <= tolerance(a.dtype) * b.abs().max())
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Return whether all outputs agree, each relative to its own size."""
+    sizes = b.abs().amax(0)
+    rounding = 16 * torch.finfo(a.dtype).eps * sizes.max()
+    return bool(((a - b).abs().amax(0) <= tolerance(a.dtype) * sizes + rounding).all())

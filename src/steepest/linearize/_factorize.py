@@ -9,20 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.errors import InvalidArgument
+from steepest.errors import InvalidArgument, SteepestError
 from steepest.linearize._factors import Factor, Lookup, Outer, Rows
-from steepest.linearize._general import by_backward, by_vmap
+from steepest.linearize._general import by_backward, by_vmap, undifferentiable
 from steepest.linearize._layout import Layout, candidates, matches
 from steepest.linearize._outputs import Inputs, Network
 from steepest.linearize._record import Call, Key, Recorder
 from steepest.linearize._rules import RULES
 
-__all__ = ["Factored", "Structure", "factorize", "factorize_plainly", "tolerance"]
+__all__ = ["Factored", "Structure", "balance", "factorize", "factorize_plainly", "tolerance"]
 
 
 def tolerance(dtype: torch.dtype) -> float:
     """Return the relative error up to which two ways to the same number agree."""
     return {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 3e-2}.get(dtype, 1e-1)
+
+
+def balance(values: Tensor) -> Tensor:
+    """Return a weight by output, [C], under which none is hidden behind a larger one."""
+    sizes = values.detach().abs().amax(0)
+    return torch.where(sizes > 0, sizes.max() / sizes, 1).clamp(max=1 / torch.finfo(values.dtype).eps)
 
 
 @dataclass(frozen=True)
@@ -121,25 +127,22 @@ def factorize_plainly(network: Network, inputs: Inputs) -> tuple[Factored, Struc
         try:
             rows = by_backward(network, inputs, names)
         except RuntimeError as error:
-            raise InvalidArgument(
-                "autograd must be able to differentiate the model",
-                got=str(error).strip().splitlines()[0][:200],
-                remedy="The same error comes from output.backward().",
-            ) from error
+            raise undifferentiable(error) from error
         network.reseed()
         values = network(inputs).detach()
-    blocks: dict[str, Sequence[Placed]] = {name: [(Rows(block), None)] for name, block in rows.items()}
-    return Factored(values, blocks), Structure({}, frozenset(), names, False, "backward")
+    return Factored(values, _rows(rows, values.dtype)), Structure({}, frozenset(), names, False, "backward")
 
 
 def _record(network: Network, inputs: Inputs, skip: frozenset[Key]) -> tuple[Tensor, Recorder]:
-    recorder = Recorder(network.parameters, RULES, skip)
+    recorder = Recorder(network.parameters, RULES, skip, network.buffers_of_original)
     network.reseed()
     try:
         with recorder:
             found = network.model(*(t.clone() for t in inputs))  # it may write into them
+    except SteepestError:
+        raise
     except Exception:  # a model's code may meet ours in ways that nobody has seen: then without rules
-        recorder = Recorder(network.parameters, {}, frozenset())
+        recorder = Recorder(network.parameters, {}, frozenset(), {})
         network.reseed()
         found = network.run(inputs)
     return network.flat(found, len(inputs[0])), recorder
@@ -151,6 +154,7 @@ def _analyse(network: Network, inputs: Inputs, by: str) -> tuple[Factored, Struc
     while True:
         values, recorder = _record(network, inputs, skip)
         network.require_copy(values)
+        network.require_visible(values)
         if not values.requires_grad:
             raise InvalidArgument(
                 "the outputs depend on a parameter that requires gradients",
@@ -161,7 +165,8 @@ def _analyse(network: Network, inputs: Inputs, by: str) -> tuple[Factored, Struc
         # Any seed does in which no two outputs and no two examples are alike.
         draw = torch.Generator().manual_seed(n)
         weights = (0.5 + torch.rand(n, generator=draw, dtype=torch.float64)).to(values)
-        seed = (0.5 + torch.rand(outputs, generator=draw, dtype=torch.float64)).to(values).expand_as(values)
+        seed = (0.5 + torch.rand(outputs, generator=draw, dtype=torch.float64)).to(values) * balance(values)
+        seed = seed.expand_as(values)
         plain, connected = _cotangents(values, recorder, seed, names)
         weighted, _ = _cotangents(values, recorder, seed * weights[:, None], [])
         places: dict[Key, Place | None] = {}
@@ -245,12 +250,12 @@ def _factors(
             stacked = place.layout.split(stacked, n, 1).reshape(n, outputs, -1, stacked.shape[-1])
         for use in call.uses:
             if use.slot.name not in structure.general:
-                uses[use.slot.name].append((use.build(stacked, place.layout, n), use.slot.index))
+                factor = use.build(stacked, place.layout, n).to(values.dtype)
+                uses[use.slot.name].append((factor, use.slot.index))
     blocks: dict[str, Sequence[Placed]] = {name: _merged(found) for name, found in uses.items()}
     if structure.general:
         rows, structure = _general(network, inputs, structure)
-        for name, block in rows.items():
-            blocks[name] = [(Rows(block.detach()), None)]
+        blocks.update(_rows(rows, values.dtype))
     return Factored(values.detach(), blocks), structure
 
 
@@ -262,6 +267,10 @@ def _general(network: Network, inputs: Inputs, structure: Structure) -> tuple[di
         return by_vmap(network, inputs, structure.general), structure
     except (RuntimeError, TypeError, ValueError):  # how vmap refuses what it cannot vectorise; `paths` says "backward"
         return by_backward(network, inputs, structure.general), replace(structure, by="backward")
+
+
+def _rows(blocks: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Sequence[Placed]]:
+    return {name: [(Rows(block.detach().to(dtype)), None)] for name, block in blocks.items()}
 
 
 def _stacked(cotangents: Sequence[Tensor | None]) -> Tensor | None:

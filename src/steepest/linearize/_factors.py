@@ -44,8 +44,10 @@ class Factor(abc.ABC):
         changes = {
             f.name: value.to(dtype)
             for f in dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
-            if isinstance(value := getattr(self, f.name), Tensor) and value.is_floating_point()
+            if isinstance(value := getattr(self, f.name), Tensor) and value.is_floating_point() and value.dtype != dtype
         }
+        if not changes:
+            return self
         return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     @property

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from steepest.errors import InvalidArgument
 from steepest.linearize._outputs import Inputs, Network, take
 
-__all__ = ["by_backward", "by_vmap"]
+__all__ = ["by_backward", "by_vmap", "undifferentiable"]
 
 
 def by_vmap(network: Network, inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor]:
@@ -47,3 +48,12 @@ def by_backward(network: Network, inputs: Inputs, names: Sequence[str]) -> dict[
                 dense = torch.zeros_like(p) if gradient is None else gradient
                 of_name.append((dense.to_dense() if dense.is_sparse else dense).detach().flatten())
     return {name: torch.stack(found).unflatten(0, (n, outputs)) for name, found in zip(names, rows, strict=True)}
+
+
+def undifferentiable(error: RuntimeError) -> InvalidArgument:
+    """Return what to raise where autograd's backward pass fails."""
+    return InvalidArgument(
+        "autograd must be able to differentiate the model",
+        got=str(error).strip().splitlines()[0][:200],
+        remedy="The same error comes from output.backward().",
+    )

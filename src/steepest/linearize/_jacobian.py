@@ -34,9 +34,11 @@ class Jacobian:
         self._structures: dict[tuple[int, int], Structure] = {}
         n = len(inputs[0])
         examples = take(inputs, slice(0, _SAMPLE))
+        before = network.state()
         network.coupled = network.coupled or is_coupled(network, examples)
         examples = inputs if network.coupled else examples
         found, structure = self._unchecked(examples, None)
+        network.require_state(before)
         # Autograd's graph holds about as much as the factors, and their making another part.
         self._per_example = max(1, 3 * found.bytes // len(found.values))
         if len(found.values) < n and self._step(n) >= n:
@@ -55,6 +57,8 @@ class Jacobian:
         return n if self.network.coupled else max(1, min(n, self.max_bytes // 4 // self._per_example))
 
     def _unchecked(self, inputs: Inputs, structure: Structure | None) -> tuple[Factored, Structure]:
+        if self.network.coupled and self.network.is_half:  # rounding would hide where examples are coupled
+            return factorize_plainly(self.network, inputs)
         try:
             return factorize(self.network, inputs, structure)
         except SteepestError:
@@ -86,9 +90,9 @@ class Jacobian:
         if step == n:
             return n
         if inputs is not None:
-            return step if is_divisible(self.network, examples, step) else n
+            return step if is_divisible(self.network, examples, step, 4 * step) else n
         if self._divisible is None:
-            self._divisible = is_divisible(self.network, examples, step)
+            self._divisible = is_divisible(self.network, examples, step, 4 * step)
         return step if self._divisible else n
 
     def chunks(self, inputs: Inputs | None = None) -> Iterator[tuple[slice, Factored]]:
@@ -108,10 +112,8 @@ class Jacobian:
         """Return the outputs, [n, C]."""
         if inputs is None:
             return torch.cat([found.values for _, found in self.chunks()])
-        with self.network.quiet(), torch.no_grad():
-            step = len(inputs[0]) if self.network.coupled else 1024
-            self.network.reseed()
-            return torch.cat([self.network(take(inputs, slice(i, i + step))) for i in range(0, len(inputs[0]), step)])
+        with self.network.quiet():
+            return self.network.evaluate(inputs)
 
     def rows(self, inputs: Inputs | None, names: Sequence[str] | None = None) -> Tensor:
         """Return the columns of some parameters, or all, [n, C, columns]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +183,7 @@ class Linearization:
         """
         most = min(self.shape)
         wanted = most if k is None else k
-        if not 1 <= wanted <= most:
+        if isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral) or not 1 <= wanted <= most:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument(
                 f"a {self.shape[0]} x {self.shape[1]} Jacobian has {most} singular values",
                 got=k,
@@ -286,8 +287,8 @@ class Linearization:
         """
         if reduction not in ("mean", "sum"):
             raise InvalidArgument("reduction is mean or sum, as in mse_loss", got=reduction, remedy="Pass one of both.")
-        times = torch.as_tensor(t, dtype=torch.float64, device=self.device).flatten()
-        if not len(times) or not bool((times >= 0).all()) or not bool(times.isfinite().all()):
+        times = self._numbers(t)
+        if times is None or not len(times) or not bool((times >= 0).all()) or not bool(times.isfinite().all()):
             raise InvalidArgument("times are finite and >= 0", got=t, remedy="Pass a list of times or steps.")
         if lr is not None and (not lr > 0 or not math.isfinite(lr) or not bool((times == times.round()).all())):
             raise InvalidArgument(
@@ -356,14 +357,22 @@ class Linearization:
         return inputs
 
     def _targets(self, y: Tensor) -> Tensor:
-        targets = torch.as_tensor(y, device=self.device).detach().double().flatten()
-        if len(targets) != self.shape[0] or not bool(targets.isfinite().all()):
+        targets = self._numbers(y)
+        if targets is None or len(targets) != self.shape[0] or not bool(targets.isfinite().all()):
             raise InvalidArgument(
                 f"y has a finite number for each of the {self.examples} x {self.outputs} outputs",
-                got=f"{len(targets)} numbers",
+                got=type(y).__name__ if targets is None else f"{len(targets)} numbers",
                 remedy="Classes go in as one-hot vectors.",
             )
         return targets
+
+    def _numbers(self, values: Any) -> Tensor | None:
+        """Return real numbers as a flat tensor in float64, or None of anything else."""
+        try:
+            found = torch.as_tensor(values, device=self.device).detach().flatten()
+        except (TypeError, ValueError, RuntimeError):
+            return None
+        return None if found.is_complex() else found.double()
 
     def _columns(self, v: Tensor, length: int, name: str) -> Tensor:
         if not isinstance(v, Tensor) or v.is_complex() or v.ndim not in (1, 2) or len(v) != length:  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import math
 import numbers
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from steepest._random import seeded
 from steepest.errors import InvalidArgument, SteepestError
 
-__all__ = ["Inputs", "Network", "as_inputs", "quietly", "take"]
+__all__ = ["Inputs", "Network", "as_inputs", "original_used", "quietly", "take"]
 
 Inputs = tuple[Tensor, ...]
 P = ParamSpec("P")
@@ -30,6 +31,7 @@ class Network:
         parameters: Its trainable parameters by name, in the order of the columns.
         device: Where they are.
         coupled: Whether an example's outputs depend on the others of its batch, so that a batch must not be divided.
+        buffers_of_original: By identity, those of the user's model, until it was seen that the copy does without them.
         seed: What random numbers start from in each call; None for a model that draws none.
     """
 
@@ -46,6 +48,13 @@ class Network:
                 got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
                 remedy="copy.deepcopy(model) must work.",
             ) from error
+        lazy = [name for name, t in _state(self.model) if nn.parameter.is_lazy(t)]
+        if lazy:
+            raise InvalidArgument(
+                "a model has all its parameters before it is linearized",
+                got=f"uninitialized: {lazy[0]}",
+                remedy="Call a lazy layer once on a batch.",
+            )
         self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise InvalidArgument(
@@ -58,15 +67,39 @@ class Network:
             raise InvalidArgument("parameters are real and dense", got=odd[0], remedy="Freeze it, or use real numbers.")
         self.device = next(iter(self.parameters.values())).device
         self._outputs = outputs
+        self.buffers_of_original = {id(b): b for b in model.buffers()}
         self._originals = [p for p in model.parameters() if p.requires_grad]
         self.seed = seed
         self.coupled = seed is not None  # one draw is that of a whole batch
+        self.is_half = any(p.dtype.itemsize < 4 for p in self.parameters.values())
+        self._width: int | None = None
 
     def __call__(self, inputs: Inputs, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the outputs, [n, C]; with other parameters where they are given."""
         if parameters is None:
             return self.flat(self.run(inputs), len(inputs[0]))
         return self.flat(torch.func.functional_call(self.model, dict(parameters), inputs), len(inputs[0]))
+
+    def evaluate(self, inputs: Inputs) -> Tensor:
+        """Return the outputs alone, without gradients unless the model itself uses some."""
+        self.reseed()
+        try:
+            with torch.no_grad():
+                return self(inputs).detach()
+        except InvalidArgument:
+            self.reseed()
+            return self(inputs).detach()
+
+    def precisely(self, inputs: Inputs) -> Tensor:
+        """Return the outputs in float32, in which rounding hides less; as they are if the model's code forbids it."""
+
+        def up(t: Tensor) -> Tensor:
+            return t.float() if t.is_floating_point() and t.dtype.itemsize < 4 else t
+
+        try:
+            return self(tuple(up(t) for t in inputs), {name: up(t.detach()) for name, t in _state(self.model)})
+        except Exception:  # a model's own code may raise anything
+            return self(inputs)
 
     def run(self, inputs: Inputs) -> Any:
         """Return what the model returns.
@@ -88,9 +121,17 @@ class Network:
         """Return what the model returned as [n, C], or those outputs that are asked for."""
         if callable(self._outputs):
             found = self._outputs(found)
+        if n == 1 and isinstance(found, Tensor) and found.numel() == self._width:
+            found = found.reshape(1, -1)  # the model may have squeezed it
         parts = _parts(found, n)
-        if not sum(part.shape[1] for part in parts):
+        width = sum(part.shape[1] for part in parts)
+        if not width:
             raise InvalidArgument("a model has outputs", got="none", remedy="Return at least one number an example.")
+        self._width = width if self._width is None else self._width
+        if width != self._width:
+            raise InvalidArgument(
+                f"a model has as many outputs for all batches: {self._width}", got=width, remedy="Return them all."
+            )
         if self._outputs is None or callable(self._outputs):
             return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         chosen = [self._outputs] if isinstance(self._outputs, (int, float)) else list(self._outputs)
@@ -105,6 +146,32 @@ class Network:
         # Only of the tensors that are asked for, so that what belongs to others is not connected.
         return torch.stack([parts[k][:, c] for k, c in (owners[int(c)] for c in chosen)], 1)
 
+    def state(self) -> dict[str, float]:
+        """Return a number of every parameter and buffer that changes with it; but tables may bound their rows."""
+        bounded = [name for name, m in self.model.named_modules() if getattr(m, "max_norm", None) is not None]
+        of = {
+            name: t
+            for name, t in _state(self.model)
+            if (t.is_floating_point() or t.is_complex()) and name.rpartition(".")[0] not in bounded
+        }
+        with torch.no_grad():
+            return dict(zip(of, torch.stack([t.norm().double() for t in of.values()]).tolist(), strict=True))
+
+    def require_state(self, before: Mapping[str, float]) -> None:
+        """Refuse a model that changes its parameters or buffers when it is called.
+
+        Raises:
+            InvalidArgument: If they differ from those before.
+        """
+        after = self.state()
+        changed = [name for name, value in before.items() if not (after.get(name) == value or math.isnan(value))]
+        if changed:
+            raise InvalidArgument(
+                "a model gives the same outputs whenever it is called",
+                got=f"calls that change {changed[0]}",
+                remedy="It keeps a state: call model.eval(), or once on a batch if it sets itself up.",
+            )
+
     def require_copy(self, values: Tensor) -> None:
         """Refuse a model whose code holds on to the original: a closure, or a hook, that no copy can follow.
 
@@ -114,12 +181,28 @@ class Network:
         if values.requires_grad and self._originals:
             found: Any = torch.autograd.grad(values.sum(), self._originals, retain_graph=True, allow_unused=True)
             if any(gradient is not None for gradient in found):
+                raise original_used("a parameter")
+        self._originals, self.buffers_of_original = [], {}  # once is enough, and they are the user's
+
+    def require_visible(self, values: Tensor) -> None:
+        """Refuse what keeps gradients from `torch.autograd.grad`, which then says None where there is one.
+
+        Raises:
+            InvalidArgument: If there is a reentrant checkpoint.
+        """
+        seen, ahead = set[Any](), [values.grad_fn]
+        while ahead:
+            node = ahead.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if node.name() == "CheckpointFunctionBackward":
                 raise InvalidArgument(
-                    "a copy of the model must use its own parameters",
-                    got="outputs of the copy that depend on the original's",
-                    remedy="Some function, hook or attribute refers to the original: let it use self.",
+                    "torch.autograd.grad must see all parameters",
+                    got="a reentrant checkpoint",
+                    remedy="Pass use_reentrant=False to torch.utils.checkpoint.",
                 )
-        self._originals = []  # once is enough, and they are the user's
+            ahead.extend(following for following, _ in node.next_functions)
 
     def reseed(self) -> None:
         """Start the random numbers again, for another pass within the same `quiet`."""
@@ -163,15 +246,11 @@ def as_inputs(x: Any) -> Inputs:
     if (
         not isinstance(inputs, Sequence)
         or not inputs
-        or not all(isinstance(t, Tensor) and t.ndim for t in inputs)
+        or not all(isinstance(t, Tensor) and t.layout == torch.strided and not t.is_nested and t.ndim for t in inputs)
         or len({len(t) for t in inputs}) != 1
         or not len(inputs[0])
     ):
-        shown = (
-            [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in inputs]
-            if isinstance(inputs, Sequence)
-            else type(x).__name__
-        )
+        shown = [_shown(t) for t in inputs] if isinstance(inputs, Sequence) else type(x).__name__
         raise InvalidArgument(
             "x is a tensor whose first dimension counts the examples, or a tuple of such tensors",
             got=shown,
@@ -181,6 +260,25 @@ def as_inputs(x: Any) -> Inputs:
         with torch.inference_mode(False):
             return tuple(t.clone() for t in inputs)
     return tuple(t.detach() for t in inputs)
+
+
+def original_used(what: str) -> InvalidArgument:
+    """Return what to raise where a copy is none."""
+    return InvalidArgument(
+        "a copy of the model must use its own parameters and buffers",
+        got=f"{what} of the original",
+        remedy="Some function, hook or attribute refers to the original: let it use self.",
+    )
+
+
+def _shown(t: object) -> object:
+    if not isinstance(t, Tensor):
+        return type(t).__name__
+    return "a nested tensor" if t.is_nested else tuple(t.shape) if t.layout == torch.strided else str(t.layout)
+
+
+def _state(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]
 
 
 def take(inputs: Inputs, some: slice | Tensor) -> Inputs:

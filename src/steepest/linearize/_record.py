@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from steepest.linearize._factors import Factor
 from steepest.linearize._layout import Layout
+from steepest.linearize._outputs import original_used
 
 __all__ = ["Call", "Key", "Recorder", "Rule", "Slot", "Use", "alias"]
 
@@ -82,13 +83,21 @@ class Recorder(TorchFunctionMode):
         parameters: The trainable parameters by name.
         rules: By function.
         skip: The calls that are to be left to autograd.
+        foreign: By identity, tensors that no operation may take.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], rules: Mapping[Any, Rule], skip: frozenset[Key]) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        rules: Mapping[Any, Rule],
+        skip: frozenset[Key],
+        foreign: Mapping[int, Tensor],
+    ) -> None:
         super().__init__()
+        self._foreign = foreign
         self.parameters = parameters
         self._names = {id(parameter): name for name, parameter in parameters.items()}
-        self._gathered: dict[int, tuple[Tensor, Slot]] = {}
+        self._gathered: dict[int, tuple[Tensor, Slot, int]] = {}
         self._rules = rules
         self._skip = skip
         self._seen: collections.Counter[tuple[str, tuple[str, ...]]] = collections.Counter()
@@ -97,6 +106,8 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if self._foreign and any(id(t) in self._foreign for t in _tensors((*args, *(kwargs or {}).values()))):
+            raise original_used("a buffer")
         rule = self._rules.get(func)
         if rule is not None:
             result = rule(self, func, args, kwargs or {})
@@ -105,27 +116,32 @@ class Recorder(TorchFunctionMode):
         elif func in _COMPOSED:
             with self:
                 return _without_check(func)(*args, **(kwargs or {}))
+        elif func in _DERIVATIVES:
+            raise _Differentiates
         return func(*args, **(kwargs or {}))
 
     def slot(self, x: Any) -> Slot | None:
         """Return which parameter x is, or is a view of; None for anything else."""
-        if not isinstance(x, Tensor):
+        if not isinstance(x, Tensor) or not x.requires_grad:
             return None
         name = self._names.get(id(x))
         if name is not None:
             return Slot(name)
         if id(x) in self._gathered:
-            return self._gathered[id(x)][1]
+            result, slot, version = self._gathered[id(x)]
+            return slot if result._version == version else None
         base = x._base
         name = None if base is None else self._names.get(id(base))
-        if name is None or base is None or x.is_complex() != base.is_complex() or not base.is_contiguous():
+        if name is None or base is None or x.grad_fn is None or not base.is_contiguous():
+            return None
+        if x.is_complex() != base.is_complex() or x.is_neg():
             return None
         places = torch.arange(base.numel(), device=base.device)
         return Slot(name, places.as_strided(x.shape, x.stride(), x.storage_offset() - base.storage_offset()).flatten())
 
     def gathered(self, result: Tensor, slot: Slot) -> None:
         """Remember that a result consists of entries of a parameter."""
-        self._gathered[id(result)] = result, slot
+        self._gathered[id(result)] = result, slot, result._version
 
     def begins(self, kind: str, *slots: Slot | None) -> Key | None:
         """Return the key of a call that a rule could take, or None where it is to be left to autograd."""
@@ -153,6 +169,18 @@ class Recorder(TorchFunctionMode):
         return output
 
 
+class _Differentiates(Exception):  # noqa: N818
+    """A model differentiates inside of its forward pass, where weights that are cut off would be missing."""
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            yield from value
+        else:
+            yield value
+
+
 def alias(x: Tensor) -> Tensor:
     """Return a leaf with the same memory: the operation needs a gradient, the parameter gets none."""
     return x.detach().requires_grad_()
@@ -162,6 +190,9 @@ _COMPOSED = frozenset(
     (F.multi_head_attention_forward, F.embedding, F.layer_norm, F.rms_norm, F.group_norm, F.batch_norm)
 )
 """Python functions that call what rules know."""
+
+
+_DERIVATIVES = frozenset((torch.autograd.grad, torch.autograd.backward, Tensor.backward))
 
 
 @functools.cache
