@@ -369,10 +369,10 @@ class Linearization:
     def _numbers(self, values: Any) -> Tensor | None:
         """Return real numbers as a flat tensor in float64, or None of anything else."""
         try:
-            found = torch.as_tensor(values, device=self.device).detach().flatten()
+            found = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError):
             return None
-        return None if found.is_complex() else found.double()
+        return None if found.is_complex() else found.detach().to(self.device, torch.float64).flatten()
 
     def _columns(self, v: Tensor, length: int, name: str) -> Tensor:
         if not isinstance(v, Tensor) or v.is_complex() or v.ndim not in (1, 2) or len(v) != length:  # pyright: ignore[reportUnnecessaryIsInstance]
