@@ -99,8 +99,8 @@ def test_a_matrix_over_the_budget_is_refused_with_what_would_do():
 def test_a_wrong_rule_is_found_by_the_probe(monkeypatch):
     true = Outer.rmatvec
 
-    def wrong(self, u):
-        return true(self, u) * 1.01
+    def wrong(self, u, out, add):
+        true(self, 1.01 * u, out, add)
 
     monkeypatch.setattr(Outer, "rmatvec", wrong)
     with pytest.raises(LinearizationMismatch, match=r"(weight|bias) \(linear\) must agree with plain autograd"):

@@ -70,8 +70,8 @@ def _products(found: Factored, truth: _Truth) -> dict[str, Tensor]:
     """Return J' u by factors."""
     products: dict[str, Tensor] = {}
     for name, theirs in truth.gradients.items():
-        product = rmatvec(found.blocks[name], truth.u[..., None], len(theirs))
-        products[name] = torch.zeros_like(theirs) if product is None else product[:, 0]
+        products[name] = truth.u.new_empty(len(theirs))
+        rmatvec(found.blocks[name], truth.u[..., None], products[name][None])
     return products
 
 

@@ -32,8 +32,8 @@ class Factor(abc.ABC):
         """Return J v, [n, C, m], for v of shape [size, m]."""
 
     @abc.abstractmethod
-    def rmatvec(self, u: Tensor) -> Tensor:
-        """Return J' u, [size, m], for u of shape [n, C, m]."""
+    def rmatvec(self, u: Tensor, out: Tensor, add: bool) -> None:
+        """Write (J' u)', or add it, [m, size], for u of shape [n, C, m]."""
 
     def fill(self, out: Tensor) -> None:
         """Write the rows into a tensor of shape [n, C, size]."""
@@ -80,9 +80,9 @@ class Rows(Factor):
         """Return J v, [n, C, m]."""
         return self.block @ v
 
-    def rmatvec(self, u: Tensor) -> Tensor:
-        """Return J' u, [size, m]."""
-        return self.block.flatten(0, 1).T @ u.flatten(0, 1)
+    def rmatvec(self, u: Tensor, out: Tensor, add: bool) -> None:
+        """Write (J' u)', or add it, [m, size]."""
+        torch.addmm(out, u.flatten(0, 1).T, self.block.flatten(0, 1), beta=int(add), out=out)
 
 
 @dataclass(frozen=True)
@@ -174,26 +174,26 @@ class Outer(Factor):
                 result[:, :, k] = (self.left * moved).sum((2, 3))
         return result
 
-    def rmatvec(self, u: Tensor) -> Tensor:
-        """Return J' u, [size, m]."""
+    def rmatvec(self, u: Tensor, out: Tensor, add: bool) -> None:
+        """Write (J' u)', or add it, [m, size]."""
         n, outputs, positions, width = self.left.shape
         if self.right is None:
-            return self.left.sum(2).flatten(0, 1).T @ u.flatten(0, 1)
+            torch.addmm(out, u.flatten(0, 1).T, self.left.sum(2).flatten(0, 1), beta=int(add), out=out)
+            return
         g = self.groups
         right = self.right.reshape(n * positions, -1)
-        result = self.left.new_empty(u.shape[2], self.size)
         for k in range(u.shape[2]):
             if outputs == 1:
                 mixed = (self.left[:, 0] * u[:, 0, k, None, None]).reshape(n * positions, width)
             else:
                 flat = self.left.reshape(n, outputs, -1)
                 mixed = torch.bmm(u[:, None, :, k], flat).reshape(n * positions, width)
+            shaped = out[k].view(g, width // g, -1)
             if g == 1:
-                torch.mm(mixed.T, right, out=result[k].view(width, -1))
+                torch.addmm(shaped[0], mixed.T, right, beta=int(add), out=shaped[0])
             else:
-                parts = torch.einsum("pgo,pgm->gom", mixed.unflatten(1, (g, -1)), right.unflatten(1, (g, -1)))
-                result[k] = parts.flatten()
-        return result.T
+                sides = mixed.unflatten(1, (g, -1)).permute(1, 2, 0), right.unflatten(1, (g, -1)).transpose(0, 1)
+                torch.baddbmm(shaped, *sides, beta=int(add), out=shaped)
 
     @classmethod
     def sum(cls, uses: Sequence[Outer]) -> Outer:
@@ -237,11 +237,11 @@ class Lookup(Factor):
         read = v.reshape(self.length, -1, v.shape[1])[self.index]  # [n, T, d, m]
         return torch.einsum("nctd,ntdm->ncm", self.cotangent, read)
 
-    def rmatvec(self, u: Tensor) -> Tensor:
-        """Return J' u, [size, m]."""
-        mixed = torch.einsum("nctd,ncm->ntdm", self.cotangent, u)
-        out = mixed.new_zeros(self.length, *mixed.shape[2:])
-        return out.index_add_(0, self.index.flatten(), mixed.flatten(0, 1)).flatten(0, 1)
+    def rmatvec(self, u: Tensor, out: Tensor, add: bool) -> None:
+        """Write (J' u)', or add it, [m, size]."""
+        mixed = torch.einsum("nctd,ncm->mntd", self.cotangent, u)
+        table = (out if add else out.zero_()).unflatten(1, (self.length, -1))
+        table.index_add_(1, self.index.flatten(), mixed.flatten(1, 2))
 
     def of_output(self, c: int) -> Lookup:
         """Return the rows of one output."""

@@ -188,15 +188,13 @@ class Jacobian:
     def transposed_product(self, u: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return J' u, [P, m], for u [N, m], in the model's precision or another; its memory is that of [m, P]."""
         u = u.to(self.dtype if dtype is None else dtype)
-        total = torch.zeros(u.shape[1], self.columns, dtype=u.dtype, device=u.device)
+        total = torch.empty(u.shape[1], self.columns, dtype=u.dtype, device=u.device)
         columns = dict(zip(self._sizes, total.split(list(self._sizes.values()), 1), strict=True))
         for some, found in self.chunks():
             own = u[some.start * self.outputs : some.stop * self.outputs].unflatten(0, (-1, self.outputs))
             for name, column in columns.items():
                 placed = [(factor.to(u.dtype), index) for factor, index in found.blocks[name]]
-                part = rmatvec(placed, own, self._sizes[name])
-                if part is not None:
-                    column.add_(part.T)
+                rmatvec(placed, own, column, add=some.start > 0)
         return total.T
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from steepest.linearize._factorize import Placed
@@ -36,12 +35,15 @@ def matvec(placed: Sequence[Placed], v: Tensor) -> Tensor | None:
     return total
 
 
-def rmatvec(placed: Sequence[Placed], u: Tensor, size: int) -> Tensor | None:
-    """Return J' u, [size, m], for u of shape [n, C, m]; None where the block is zero."""
-    total: Tensor | None = None
+def rmatvec(placed: Sequence[Placed], u: Tensor, out: Tensor, add: bool = False) -> None:
+    """Write (J' u)', or add it, [m, size], for u of shape [n, C, m]."""
     for factor, index in placed:
-        part = factor.rmatvec(u)
-        if index is not None:
-            part = torch.zeros(size, part.shape[1], dtype=part.dtype, device=part.device).index_add_(0, index, part)
-        total = part if total is None else total + part
-    return total
+        if index is None:
+            factor.rmatvec(u, out, add)
+        else:
+            part = out.new_empty(len(out), len(index))
+            factor.rmatvec(u, part, add=False)
+            (out if add else out.zero_()).index_add_(1, index, part)
+        add = True
+    if not add:
+        out.zero_()
