@@ -350,3 +350,10 @@ def test_mlp_is_right_for_every_number_of_examples():
     model = mlp(nn.Tanh)
     for n in (2, 3, 15, 16, 17, 33):
         assert_right(model, random(n, 3), random(n + 1, 3, seed=1))
+
+
+def test_a_kernel_in_groups_and_without():
+    def run(s, x):
+        return (F.conv1d(x, s.w, groups=2) + F.conv1d(x[:, :2], s.w)).tanh().sum(2)
+
+    assert_right(Net(run, w=parameter(4, 2, 2)), random(5, 4, 5), random(3, 4, 5))

@@ -150,26 +150,20 @@ def _check_numbers(steps: int, lr: float, seed: int) -> None:
 
 def _examples(task: Task, seed: int, count: int | None) -> list[Tensor]:
     """Return some training examples, equally spaced in the data: inputs, and the target last."""
-    from torch.utils.data import default_collate
+    import torch
 
     from steepest.linearize import Linearization
 
-    data: Any = task.train
-    size = len(data[0]) if isinstance(data, tuple) else len(data)
+    size = task.examples
     if count is not None and not 1 <= count <= size:
         raise InvalidArgument(
             f"examples lie between 1 and the {size} for training", got=count, remedy="Pass another --examples."
         )
 
-    def take(some: list[int]) -> list[Tensor]:
-        return (
-            [tensor[some] for tensor in data] if isinstance(data, tuple) else default_collate([data[i] for i in some])
-        )
-
     if count is None:
-        outputs = Linearization(task.build(seed).eval(), tuple(take([0])[:-1]), check=False).outputs
+        outputs = Linearization(task.build(seed).eval(), tuple(task.take(torch.tensor([0]))[:-1]), check=False).outputs
         count = min(size, max(1, _ROWS // outputs))
-    return take([i * size // count for i in range(count)])
+    return list(task.take(torch.arange(count) * size // count))
 
 
 def _span(task: Task) -> tuple[float, float] | None:

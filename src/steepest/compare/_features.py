@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from steepest.linearize import SVD, Linearization, compare_linearizations
 from steepest.tasks import Task
@@ -73,11 +71,7 @@ class FeatureObserver:
         self._start = None
 
     def _inputs(self, count: int, device: torch.device) -> tuple[Tensor, ...]:
-        data: Any = self._task.train
-        if isinstance(data, tuple):
-            batch = [tensor[:count] for tensor in data]
-        else:
-            batch = default_collate([data[i] for i in range(min(count, len(data)))])
+        batch = self._task.take(torch.arange(min(count, self._task.examples)))
         inputs = [tensor.to(device) for tensor in batch[:-1]]
         return tuple(x.double() if x.is_floating_point() else x for x in inputs)
 

@@ -172,7 +172,7 @@ def _gradients(
 
 
 def _norms(of: Iterable[Tensor]) -> Tensor:
-    return torch.stack([t.norm().double() for t in of])
+    return torch.stack(torch._foreach_norm(list(of))).double()
 
 
 def _unrepeatable(got: str) -> InvalidArgument:

@@ -287,8 +287,15 @@ def _merged(placed: Sequence[Placed]) -> list[Placed]:
     """Join the uses of a whole weight: the positions of one Outer or Lookup are those of all."""
     if len(placed) < 2:
         return list(placed)
-    outers = [f for f, index in placed if index is None and isinstance(f, Outer)]
-    tables = [f for f, index in placed if index is None and isinstance(f, Lookup)]
-    rest = [(f, index) for f, index in placed if index is not None or isinstance(f, Rows)]
-    joined = [Outer.sum(outers)] if outers else []
-    return [*((f, None) for f in joined), *((f, None) for f in ([Lookup.sum(tables)] if tables else [])), *rest]
+    outers: dict[tuple[int, bool], list[Outer]] = {}
+    tables: list[Lookup] = []
+    rest: list[Placed] = []
+    for factor, index in placed:
+        if index is None and isinstance(factor, Outer):
+            outers.setdefault((factor.groups, factor.right is None), []).append(factor)
+        elif index is None and isinstance(factor, Lookup):
+            tables.append(factor)
+        else:
+            rest.append((factor, index))
+    joined: list[Factor] = [*map(Outer.sum, outers.values()), *([Lookup.sum(tables)] if tables else [])]
+    return [*((factor, None) for factor in joined), *rest]

@@ -17,8 +17,7 @@ __all__ = ["Factor", "Lookup", "Outer", "Rows"]
 class Factor(abc.ABC):
     """The rows (example, output) of the Jacobian with respect to one weight of `size` entries.
 
-    A subclass owes four things: the rows themselves, products with vectors from both sides, and the largest number of
-    bytes that the rows of an example take.
+    A subclass owes the rows themselves, products with vectors from both sides, and itself in another precision.
     """
 
     size: int
@@ -39,16 +38,9 @@ class Factor(abc.ABC):
         """Write the rows into a tensor of shape [n, C, size]."""
         out.copy_(self.rows())
 
+    @abc.abstractmethod
     def to(self, dtype: torch.dtype) -> Factor:
         """Return the factor in another precision."""
-        changes = {
-            f.name: value.to(dtype)
-            for f in dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
-            if isinstance(value := getattr(self, f.name), Tensor) and value.is_floating_point() and value.dtype != dtype
-        }
-        if not changes:
-            return self
-        return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     @property
     def bytes(self) -> int:
@@ -80,6 +72,10 @@ class Rows(Factor):
         """Return J v, [n, C, m]."""
         return self.block @ v
 
+    def to(self, dtype: torch.dtype) -> Rows:
+        """Return the factor in another precision."""
+        return self if self.block.dtype == dtype else Rows(self.block.to(dtype))
+
     def rmatvec(self, u: Tensor, out: Tensor, add: bool) -> None:
         """Write (J' u)', or add it, [m, size]."""
         torch.addmm(out, u.flatten(0, 1).T, self.block.flatten(0, 1), beta=int(add), out=out)
@@ -105,6 +101,12 @@ class Outer(Factor):
     def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """How many entries the weight has."""
         return self.left.shape[3] * (1 if self.right is None else self.right.shape[2] // self.groups)
+
+    def to(self, dtype: torch.dtype) -> Outer:
+        """Return the factor in another precision."""
+        if self.left.dtype == dtype and (self.right is None or self.right.dtype == dtype):
+            return self
+        return Outer(self.left.to(dtype), None if self.right is None else self.right.to(dtype), self.groups)
 
     @property
     def positions(self) -> int:
@@ -197,11 +199,12 @@ class Outer(Factor):
 
     @classmethod
     def sum(cls, uses: Sequence[Outer]) -> Outer:
-        """Return the factor of a weight that was used several times: its positions are all of theirs."""
-        right = None
-        if any(use.right is not None for use in uses):
-            right = torch.cat([use.right for use in uses if use.right is not None], 1)
-        return cls(torch.cat([use.left for use in uses], 2), right, uses[0].groups)
+        """Return the factor of a weight that was used several times, in as many groups and always with inputs or never.
+
+        Its positions are all of theirs.
+        """
+        rights = [use.right for use in uses if use.right is not None]
+        return cls(torch.cat([use.left for use in uses], 2), torch.cat(rights, 1) if rights else None, uses[0].groups)
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,10 @@ class Lookup(Factor):
         mixed = torch.einsum("nctd,ncm->mntd", self.cotangent, u)
         table = (out if add else out.zero_()).unflatten(1, (self.length, -1))
         table.index_add_(1, self.index.flatten(), mixed.flatten(1, 2))
+
+    def to(self, dtype: torch.dtype) -> Lookup:
+        """Return the factor in another precision."""
+        return self if self.cotangent.dtype == dtype else dataclasses.replace(self, cotangent=self.cotangent.to(dtype))
 
     def of_output(self, c: int) -> Lookup:
         """Return the rows of one output."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._jacobian import Jacobian
 from steepest.linearize._labels import Labels
-from steepest.linearize._outputs import Choice, Inputs, Network, as_inputs, quietly
+from steepest.linearize._outputs import Choice, Inputs, Network, as_inputs, as_numbers, quietly
 from steepest.linearize._spectrum import SVD, decompose
 from steepest.linearize._trajectory import Alignment, Trajectory, decay, learned_at
 
@@ -287,7 +287,7 @@ class Linearization:
         """
         if reduction not in ("mean", "sum"):
             raise InvalidArgument("reduction is mean or sum, as in mse_loss", got=reduction, remedy="Pass one of both.")
-        times = self._numbers(t)
+        times = as_numbers(t, self.device)
         if times is None or not len(times) or not bool((times >= 0).all()) or not bool(times.isfinite().all()):
             raise InvalidArgument("times are finite and >= 0", got=t, remedy="Pass a list of times or steps.")
         if lr is not None and (not lr > 0 or not math.isfinite(lr) or not bool((times == times.round()).all())):
@@ -357,7 +357,7 @@ class Linearization:
         return inputs
 
     def _targets(self, y: Tensor) -> Tensor:
-        targets = self._numbers(y)
+        targets = as_numbers(y, self.device)
         if targets is None or len(targets) != self.shape[0] or not bool(targets.isfinite().all()):
             raise InvalidArgument(
                 f"y has a finite number for each of the {self.examples} x {self.outputs} outputs",
@@ -365,14 +365,6 @@ class Linearization:
                 remedy="Classes go in as one-hot vectors.",
             )
         return targets
-
-    def _numbers(self, values: Any) -> Tensor | None:
-        """Return real numbers as a flat tensor in float64, or None of anything else."""
-        try:
-            found = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
-            return None
-        return None if found.is_complex() else found.detach().to(self.device, torch.float64).flatten()
 
     def _columns(self, v: Tensor, length: int, name: str) -> Tensor:
         if not isinstance(v, Tensor) or v.is_complex() or v.ndim not in (1, 2) or len(v) != length:  # pyright: ignore[reportUnnecessaryIsInstance]

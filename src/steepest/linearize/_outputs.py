@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from steepest._random import seeded
 from steepest.errors import InvalidArgument, SteepestError
 
-__all__ = ["Inputs", "Network", "as_inputs", "original_used", "quietly", "take"]
+__all__ = ["Inputs", "Network", "as_inputs", "as_numbers", "original_used", "quietly", "take"]
 
 Inputs = tuple[Tensor, ...]
 P = ParamSpec("P")
@@ -260,6 +260,15 @@ def as_inputs(x: Any) -> Inputs:
         with torch.inference_mode(False):
             return tuple(t.clone() for t in inputs)
     return tuple(t.detach() for t in inputs)
+
+
+def as_numbers(values: Any, device: torch.device) -> Tensor | None:
+    """Return real numbers as a flat tensor in float64, or None of anything else."""
+    try:
+        found = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return None if found.is_complex() else found.detach().to(device, torch.float64).flatten()
 
 
 def original_used(what: str) -> InvalidArgument:

@@ -72,7 +72,7 @@ class Task:
                 )
         for field in ("train", "valid"):
             _check_data(field, getattr(self, field))
-        size = _length(self.train)
+        size = self.examples
         if not 1 <= self.batch_size <= size:
             raise InvalidArgument(
                 f"batch_size must lie between 1 and the {size} training examples",
@@ -100,11 +100,20 @@ class Task:
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
         """Yield training batches without end: every epoch a new order, an incomplete last batch left out."""
-        size = _length(self.train)
+        size = self.examples
         while True:
             order = torch.randperm(size, generator=generator)
             for start in range(0, size - self.batch_size + 1, self.batch_size):
-                yield _take(self.train, order[start : start + self.batch_size])
+                yield self.take(order[start : start + self.batch_size])
+
+    @property
+    def examples(self) -> int:
+        """How many training examples there are."""
+        return _length(self.train)
+
+    def take(self, indices: Tensor) -> Batch:
+        """Return the training examples of these numbers."""
+        return _take(self.train, indices)
 
     def batch_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return loss(model(*inputs), target)."""
