@@ -24,7 +24,7 @@ def frozen():
 REFUSED = {
     "no trainable parameter": (frozen, X, "parameters that require gradients"),
     "no module": (lambda: torch.sin, X, "torch.nn.Module"),
-    "wrong shape": (lambda: nn.Linear(4, 2), X, "must take x, of shapes (4, 3)"),
+    "wrong shape": (lambda: nn.Linear(4, 2), X, "must take x, examples of shapes (3,)"),
     "wrong dtype": (lambda: nn.Linear(3, 2), X.double(), "must take x"),
     "no examples": (lambda: nn.Linear(3, 2), X[:0], "At least one example"),
     "no tensor": (lambda: nn.Linear(3, 2), [1.0, 2.0], "tensor whose first dimension counts the examples"),

@@ -99,7 +99,7 @@ def test_columns_that_are_zero_by_value_are_right():
 @pytest.mark.parametrize(
     ("x", "says"),
     [
-        (points(size=4), r"the model must take x, of shapes \(6, 4\)"),
+        (points(size=4), r"the model must take x, examples of shapes \(4,\)"),
         (points()[0, 0], "first dimension counts the examples"),
         (points(0), "At least one example"),
         ((), "At least one example"),

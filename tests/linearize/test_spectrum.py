@@ -118,6 +118,28 @@ def test_principal_features_at_fresh_points_are_the_features_times_the_right_vec
     torch.testing.assert_close(found, dense(model, (fresh,)) @ right * signs, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("smallest", [0.1, 1e-4])
+def test_principal_features_of_float32_keep_their_precision_however_small_their_singular_value(monkeypatch, smallest):
+    force(monkeypatch, "gram")
+    model, x = with_spectrum(np.geomspace(1, smallest, 6), 60, 80, dtype=torch.float32)
+    fresh = points(50, 80, dtype=torch.float32)
+    left, _, right = torch.linalg.svd(x.double(), full_matrices=False)
+    lin = Linearization(model, x)
+    found = lin.principal_features(fresh, 6)
+    signs = (lin.svd(6).left * left[:, :6]).sum(0).sign()
+    errors = (found - fresh.double() @ right[:6].T * signs).norm(dim=0) / found.norm(dim=0)
+    assert lin.svd(6).kernel_dtype == (torch.float32 if smallest == 0.1 else torch.float64)
+    assert errors.max() < 1e-5
+
+
+def test_a_decomposition_prints_what_was_found_and_not_its_vectors(monkeypatch):
+    force(monkeypatch, "gram")
+    lin = Linearization(net(), points(40))
+    assert repr(lin.svd(5)).startswith("SVD(5 triplets of 80 x 74: ")
+    assert "; rank " in repr(lin.svd(5))
+    assert len(repr(lin.svd(5))) < 200
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_principal_features_at_the_examples_are_the_left_vectors_times_the_singular_values(monkeypatch, method):
     force(monkeypatch, method)

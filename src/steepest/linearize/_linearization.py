@@ -213,7 +213,8 @@ class Linearization:
         right = svd.right_exact()
         if right is not None:
             return self._jacobian.rows(inputs).flatten(0, 1).double() @ right
-        return self._jacobian.gram(inputs, self._jacobian.inputs, torch.float64) @ (svd.left / svd.singular_values)
+        kernel = self._jacobian.gram(inputs, self._jacobian.inputs, svd.kernel_dtype)
+        return kernel.double() @ (svd.left / svd.singular_values)
 
     @quietly
     def matvec(self, v: Tensor) -> Tensor:

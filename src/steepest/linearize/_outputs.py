@@ -112,7 +112,7 @@ class Network:
         except Exception as error:  # a model's own code may raise anything
             lines = str(error).strip().splitlines()
             raise InvalidArgument(
-                "the model must take x, of shapes " + ", ".join(str(tuple(t.shape)) for t in inputs),
+                "the model must take x, examples of shapes " + ", ".join(str(tuple(t.shape[1:])) for t in inputs),
                 got=f"{type(error).__name__}: {lines[0] if lines else ''}",
                 remedy="The first dimension counts the examples; several inputs go in as a tuple.",
             ) from error

@@ -23,6 +23,9 @@ __all__ = ["SVD", "decompose"]
 _ACCURACY = 1e-13
 """What block Lanczos leaves over, relative to the largest eigenvalue: a few roundings more than float64 has."""
 
+_ACCURACY_OF_FEATURES = 1e-5
+"""What principal features may lose by a kernel in the model's precision, relative to their singular value."""
+
 
 @dataclass(frozen=True, eq=False)
 class SVD:
@@ -47,6 +50,16 @@ class SVD:
     plan: Plan
     _jacobian: Jacobian = field(repr=False)
     _right: Tensor | None = field(repr=False, default=None)
+
+    def __repr__(self) -> str:
+        shape = f"{len(self.left)} x {self._jacobian.columns}"
+        rank = f"{'' if self.complete else 'at least '}{self.rank}"
+        values = ", ".join(f"{s:.4g}" for s in self.singular_values[:3].tolist())
+        values += ", ..." if len(self.singular_values) > 3 else ""
+        return (
+            f"SVD({len(self.singular_values)} triplets of {shape}: {values}; "
+            f"rank {rank}, threshold {self.threshold:.3g}; {self.plan})"
+        )
 
     @quietly
     def right(self) -> Tensor:
@@ -84,6 +97,13 @@ class SVD:
         shape = self._jacobian.columns, len(self.singular_values)
         operator: Any = LinearOperator
         return operator(shape, matvec=times, rmatvec=transposed_times, dtype="float64")
+
+    @property
+    def kernel_dtype(self) -> torch.dtype:
+        """The precision for kernels whose products with U / S are asked for: rounding grows by s1 / sk in them."""
+        own = self._jacobian.dtype
+        grown = torch.finfo(own).eps * self.singular_values[0] / self.singular_values[-1]
+        return own if bool(grown <= _ACCURACY_OF_FEATURES) else torch.float64
 
     def require(self, k: int) -> None:
         """Refuse directions that are rounding errors.
