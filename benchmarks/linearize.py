@@ -76,7 +76,8 @@ def ours(model: nn.Module, x: Tensor, what: str) -> Method:
     """Features at new inputs, the probe check beside them; all else from the model on, construction included."""
     if what.startswith("features"):
         known = Linearization(model, x.roll(1, 0), check=what == "features, checked")
-        return lambda: known.features(x)
+        out = known.features(x) if what == "features, memory given" else None
+        return lambda: known.features(x, out=out)
     fresh = torch.randn(1000, *x.shape[1:]) if x.is_floating_point() else x
     ways: dict[str, Method] = {
         "construction": lambda: Linearization(model, x),
@@ -212,6 +213,7 @@ PLAN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("C=10", "construction", ()),
     ("C=10", "construction, no check", ()),
     ("C=10", "features", ("vmap", "nngeometry")),
+    ("C=10", "features, memory given", ()),
     ("C=10", "kernel", ("nngeometry", "vmap")),
     ("P=966,801", "top", ("curvlinops", "dense Gram")),
     ("P=966,801", "top, right", ("curvlinops",)),
@@ -334,10 +336,10 @@ def _compared(seen: Mapping[tuple[str, str, str], list[dict[str, float]]]) -> Ta
             "ReLU networks of these sizes; n = 200 for the course's, 1,000 with C = 10 outputs (64-280-280-10, "
             "P = 99,690), 500 (64-1000-900-1), 256 (64-7000-7000-7000-1), 100 images of 28 x 28, 64 sequences of 16 "
             "tokens; float32. Features are at inputs that are new, from a linearization that exists, without the probe "
-            "check, and checked with it; kernels and the "
-            "20 largest singular values with 20 principal features at 1,000 new points are from the model on, with "
-            "construction and check. vmap is vmap(grad) for one output, vmap(jacrev) for more, J J' for kernels; "
-            "notebook is the course's loop. Processor time, medians over rounds; the ratio is that to steepest; the "
+            "check, and checked with it, and written into a matrix that exists; kernels and the 20 largest singular "
+            "values with 20 principal features at 1,000 new points are from the model on, with construction and check. "
+            "vmap is vmap(grad) for one output, vmap(jacrev) for more, J J' for kernels; notebook is the course's "
+            "loop. Processor time, medians over rounds; the ratio is that to steepest; the "
             "peak is beyond what was resident, the result included. The error is that of two rows, or of the singular "
             "values, against float64."
         ),

@@ -12,7 +12,7 @@ from tests.linearize.architectures import dense
 from torch import nn
 from torch.nn import functional as F
 
-from steepest.errors import SteepestError
+from steepest.errors import InvalidArgument, SteepestError
 from steepest.linearize import Label, Linearization, LinearizationMismatch
 from steepest.linearize._factors import Outer
 from steepest.linearize._record import Use
@@ -42,6 +42,44 @@ def test_sizes_are_those_of_the_feature_matrix():
     assert (lin.dtype, lin.device) == (torch.float64, torch.device("cpu"))
     assert lin.adjoint().shape == (50, 14)
     assert repr(lin) == "Linearization(14 x 50, 7 examples x 2 outputs)"
+
+
+@pytest.mark.parametrize("n", [7, 3000])
+@pytest.mark.parametrize("parameters", [None, "3.weight", ["2.bias", "0.weight"], []], ids=str)
+def test_features_are_written_into_a_matrix_that_is_given(n, parameters):
+    lin, _ = made()
+    x = points(n, 3, seed=5)
+    expected = lin.features(x, parameters)
+    out = torch.full_like(expected, torch.nan)
+    found = lin.features(x, parameters, out=out)
+    assert found.data_ptr() == out.data_ptr()
+    assert found.shape == out.shape
+    assert torch.equal(out, expected)
+
+
+def test_features_in_parts_are_written_into_a_matrix_that_is_given():
+    model, x = net(), points(200, 3)
+    out = torch.full((400, 50), torch.nan, dtype=torch.float64)
+    Linearization(model, x, max_bytes=100_000).features(out=out)
+    assert torch.allclose(out, dense(model, (x,)))
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        torch.empty(14, 49, dtype=torch.float64),
+        torch.empty(7, 2, 50, dtype=torch.float64),
+        torch.empty(14, 50),
+        torch.empty(50, 14, dtype=torch.float64).T,
+        torch.empty(14, 50, dtype=torch.float64, requires_grad=True),
+        torch.empty(14, 50, dtype=torch.float64, device="meta"),
+        np.empty((14, 50)),
+    ],
+    ids=["narrow", "in three axes", "float32", "transposed", "with gradients", "elsewhere", "an array"],
+)
+def test_features_are_written_into_no_other_tensor(out):
+    with pytest.raises(InvalidArgument, match=r"out is a contiguous tensor, torch.float64 \(14, 50\) on cpu"):
+        made()[0].features(out=out)
 
 
 def test_products_are_those_of_the_matrix():

@@ -115,17 +115,24 @@ class Jacobian:
         with self.network.quiet():
             return self.network.evaluate(inputs)
 
-    def rows(self, inputs: Inputs | None, names: Sequence[str] | None = None) -> Tensor:
-        """Return the columns of some parameters, or all, [n, C, columns]."""
+    def rows(self, inputs: Inputs | None, names: Sequence[str] | None = None, out: Tensor | None = None) -> Tensor:
+        """Return the columns of some parameters, or all, [n, C, columns], in `out` [n C, columns] where it is given.
+
+        Raises:
+            InvalidArgument: If they do not fit into the budget, or `out` is not such a tensor.
+        """
         n = len((self.inputs if inputs is None else inputs)[0])
         names = list(self.network.parameters) if names is None else names
         sizes = [self._sizes[name] for name in names]
         shape = (n, self.outputs, sum(sizes))
-        self.require(_bytes(shape, self.dtype), f"a feature matrix of {n * self.outputs} x {sum(sizes)}")
-        if math.prod(shape) < _SMALL:
-            parts = [torch.cat([self._block(found, name) for name in names], 2) for _, found in self.chunks(inputs)]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
-        out = torch.empty(shape, dtype=self.dtype, device=self.device)
+        if out is not None:
+            out = _as_out(out, shape, self.dtype, self.device)
+        else:
+            self.require(_bytes(shape, self.dtype), f"a feature matrix of {n * self.outputs} x {sum(sizes)}")
+            if names and math.prod(shape) < _SMALL:
+                parts = [torch.cat([self._block(found, name) for name in names], 2) for _, found in self.chunks(inputs)]
+                return parts[0] if len(parts) == 1 else torch.cat(parts)
+            out = torch.empty(shape, dtype=self.dtype, device=self.device)
         for some, found in self.chunks(inputs):
             part = out if len(found.values) == n else out[some]
             for name, block in zip(names, part.split(sizes, 2), strict=True):
@@ -232,6 +239,28 @@ def readable(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1024
     return f"{count:.3g} GiB"
+
+
+def _as_out(out: Tensor, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the tensor that results are written into as one of that shape.
+
+    Raises:
+        InvalidArgument: If it is of another shape, kind or place, or part of a graph.
+    """
+    flat = shape[0] * shape[1], shape[2]
+    if not isinstance(out, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        got = type(out).__name__
+    elif (tuple(out.shape), out.dtype, out.device) != (flat, dtype, device):
+        got = f"{out.dtype} {tuple(out.shape)} on {out.device}"
+    elif not out.is_contiguous():
+        got = "one that is not contiguous"
+    elif out.requires_grad:
+        got = "one that requires gradients"
+    else:
+        return out.view(shape)
+    raise InvalidArgument(
+        f"out is a contiguous tensor, {dtype} {flat} on {device}", got=got, remedy="torch.empty of these makes one."
+    )
 
 
 def _bytes(shape: Sequence[int], dtype: torch.dtype) -> int:

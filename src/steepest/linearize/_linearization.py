@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from steepest.errors import InvalidArgument, UnknownName
+from steepest.linearize._adjoint import Adjoint
 from steepest.linearize._jacobian import Jacobian
 from steepest.linearize._labels import Labels
 from steepest.linearize._outputs import Choice, Inputs, Network, as_inputs, as_numbers, quietly
@@ -20,7 +21,7 @@ from steepest.linearize._trajectory import Alignment, Trajectory, decay, learned
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-__all__ = ["Adjoint", "Linearization"]
+__all__ = ["Linearization"]
 
 X = Tensor | Sequence[Tensor]
 
@@ -138,21 +139,27 @@ class Linearization:
         return self._jacobian.values(self._inputs(x))
 
     @quietly
-    def features(self, x: X | None = None, parameters: str | Sequence[str] | None = None) -> Tensor:
+    def features(
+        self, x: X | None = None, parameters: str | Sequence[str] | None = None, *, out: Tensor | None = None
+    ) -> Tensor:
         """Return the feature matrix [n C, P], at these or other inputs, or the columns of some parameters.
+
+        Args:
+            x: Inputs; None for the examples of this linearization.
+            parameters: Whose columns, in this order; None for all.
+            out: A contiguous tensor to write into and to return, of the model's precision. Where matrices of gigabytes
+                are made again and again, most of the time is that in which the system provides new memory.
 
         Raises:
             UnknownName: If there is no such trainable parameter.
-            InvalidArgument: If it does not fit into the budget.
+            InvalidArgument: If it does not fit into the budget, or `out` is another tensor than that.
         """
         known = self._jacobian.network.parameters
         names = list(known) if parameters is None else [parameters] if isinstance(parameters, str) else list(parameters)
         for name in names:
             if name not in known:
                 raise UnknownName.among("trainable parameter", name, known)
-        if not names:
-            return self.predictions(x).new_empty(len((self._inputs(x) or self.inputs())[0]) * self.outputs, 0)
-        return self._jacobian.rows(self._inputs(x), names).flatten(0, 1)
+        return self._jacobian.rows(self._inputs(x), names, out).flatten(0, 1)
 
     @quietly
     def kernel(
@@ -375,23 +382,3 @@ class Linearization:
                 remedy="Convert it with torch.as_tensor.",
             )
         return (v[:, None] if v.ndim == 1 else v).detach().to(device=self.device, dtype=self.dtype)
-
-
-class Adjoint:
-    """J', as curvlinops calls it."""
-
-    def __init__(self, linearization: Linearization) -> None:
-        self._linearization = linearization
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(P, n C)."""
-        rows, columns = self._linearization.shape
-        return columns, rows
-
-    def __matmul__(self, u: Tensor) -> Tensor:
-        return self._linearization.rmatvec(u)
-
-    def adjoint(self) -> Linearization:
-        """Return J."""
-        return self._linearization
