@@ -318,6 +318,58 @@ def test_a_rule_that_is_wrong_is_found_by_the_probe(monkeypatch, factor, dtype):
     torch.testing.assert_close(unchecked, expected)
 
 
+def one_unit(left, right):
+    return torch.cat([left[..., :1] * 1.5, left[..., 1:]], -1), right
+
+
+def one_input(left, right):
+    return left, torch.cat([right[..., :1] * 1.5, right[..., 1:]], -1)
+
+
+def one_example(left, right):
+    return left, torch.cat([right[:1] * 1.5, right[1:]])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda left, right: (left * 1.01, right),
+        lambda left, right: (left, right.roll(1, 0)),
+        one_unit,
+        one_input,
+        one_example,
+    ],
+    ids=["factor", "order", "unit", "input", "example"],
+)
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_rule_that_is_wrong_for_a_large_weight_is_found_by_the_sketch(monkeypatch, wrong, outputs, dtype):
+    def weight_of(slot, x):
+        def build(left, layout, n):
+            right = _affine.positions_last(x, layout, n)
+            return Outer(*(wrong(left, right) if slot.name == "2.weight" else (left, right)))
+
+        return Use(slot, build)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 150), nn.Tanh(), nn.Linear(150, 140), nn.Tanh(), nn.Linear(140, outputs)).to(
+        dtype
+    )
+    x = points(20, 3, dtype=dtype)
+    Linearization(model, x)
+    monkeypatch.setattr(_linear, "_weight_of", weight_of)
+    with pytest.raises(LinearizationMismatch, match=r"2\.weight"):
+        Linearization(model, x)
+
+
+def test_large_weights_are_compared_without_their_matrix(monkeypatch):
+    sizes = []
+    rmatvec = Outer.rmatvec
+    monkeypatch.setattr(Outer, "rmatvec", lambda self, *args: (sizes.append(self.size), rmatvec(self, *args)))
+    Linearization(nn.Sequential(nn.Linear(150, 150), nn.ReLU(), nn.Linear(150, 1)), torch.randn(9, 150))
+    assert sorted(set(sizes)) == [1, 150]
+
+
 def test_a_rule_that_is_wrong_for_one_bias_is_found_by_the_probe(monkeypatch):
     def bias_of(slot):
         factor = 1.5 if slot.name == "3.bias" else 1

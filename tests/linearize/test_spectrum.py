@@ -132,6 +132,28 @@ def test_principal_features_of_float32_keep_their_precision_however_small_their_
     assert errors.max() < 1e-5
 
 
+def test_fresh_points_do_not_evaluate_the_examples_again(monkeypatch):
+    force(monkeypatch, "gram")
+    evaluated = []
+
+    class Counted(nn.Sequential):
+        def forward(self, x):
+            evaluated.append(len(x))
+            return super().forward(x)
+
+    lin = Linearization(Counted(*net()), points(40))
+    fresh = points(25, seed=2)
+    lin.svd(5)
+    for use in (lambda: lin.principal_features(fresh, 5), lambda: lin.kernel(fresh, lin.inputs())):
+        evaluated.clear()
+        use()
+        assert set(evaluated) == {25}
+    evaluated.clear()
+    torch.testing.assert_close(lin.kernel(None, lin.inputs()), lin.kernel())
+    torch.testing.assert_close(lin.kernel(lin.inputs()), lin.kernel(lin.inputs(), lin.inputs()))
+    assert not evaluated
+
+
 def test_a_decomposition_prints_what_was_found_and_not_its_vectors(monkeypatch):
     force(monkeypatch, "gram")
     lin = Linearization(net(), points(40))

@@ -178,24 +178,33 @@ class Outer(Factor):
 
     def rmatvec(self, u: Tensor, out: Tensor, add: bool) -> None:
         """Write (J' u)', or add it, [m, size]."""
-        n, outputs, positions, width = self.left.shape
+        n, _, positions, width = self.left.shape
         if self.right is None:
             torch.addmm(out, u.flatten(0, 1).T, self.left.sum(2).flatten(0, 1), beta=int(add), out=out)
             return
         g = self.groups
         right = self.right.reshape(n * positions, -1)
         for k in range(u.shape[2]):
-            if outputs == 1:
-                mixed = (self.left[:, 0] * u[:, 0, k, None, None]).reshape(n * positions, width)
-            else:
-                flat = self.left.reshape(n, outputs, -1)
-                mixed = torch.bmm(u[:, None, :, k], flat).reshape(n * positions, width)
+            mixed = self._mixed(u[:, :, k])
             shaped = out[k].view(g, width // g, -1)
             if g == 1:
                 torch.addmm(shaped[0], mixed.T, right, beta=int(add), out=shaped[0])
             else:
                 sides = mixed.unflatten(1, (g, -1)).permute(1, 2, 0), right.unflatten(1, (g, -1)).transpose(0, 1)
                 torch.baddbmm(shaped, *sides, beta=int(add), out=shaped)
+
+    def _mixed(self, u: Tensor) -> Tensor:
+        """Return the sum over outputs of u [n, C] times the left side, [n T, g o]."""
+        n, outputs, positions, width = self.left.shape
+        if outputs == 1:
+            return (self.left[:, 0] * u[:, 0, None, None]).reshape(n * positions, width)
+        return torch.bmm(u[:, None], self.left.reshape(n, outputs, -1)).reshape(n * positions, width)
+
+    def bilinear(self, u: Tensor, p: Tensor, q: Tensor) -> Tensor:
+        """Return p' (J' u) q by column, [m], for u [n, C], p [o, m] and q [i, m]: J' u, [o, i], is never formed."""
+        assert self.right is not None
+        assert self.groups == 1
+        return ((self._mixed(u) @ p) * (self.right.flatten(0, 1) @ q)).sum(0)
 
     @classmethod
     def sum(cls, uses: Sequence[Outer]) -> Outer:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from steepest.linearize._factorize import Factored, Placed
 from steepest.linearize._factors import Factor, Lookup, Outer, product_cost
-from steepest.linearize._products import rows_of
+from steepest.linearize._products import rows_of, single
 
 __all__ = ["add_gram"]
 
 _TILE = 1 << 20
 """Entries of a tile of the kernel, a few megabytes: it stays in the cache while all layers are added to it."""
+
+_PARTS, _LEAST = 4, 128
+"""Tiles along a side of a small symmetric kernel, and their least height: with smaller ones, products are slower."""
+
+Pair = tuple[Outer, Outer]
+"""The factors of one parameter from both sides."""
 
 
 def add_gram(
@@ -30,67 +37,66 @@ def add_gram(
         trace: Whether only the sum over outputs is asked for.
         work_bytes: What temporary blocks may occupy.
     """
-    plain: dict[tuple[int, int], tuple[Outer, Outer, list[Tensor]]] = {}
+    plain: dict[tuple[int, int], list[Pair]] = {}
     rest: list[tuple[Sequence[Placed], Sequence[Placed], int]] = []
     for name, placed in one.blocks.items():
         against = other.blocks[name]
         if not placed or not against:
             continue
-        pair = _single(placed), _single(against)
-        if _is_product(pair[0]) and _is_product(pair[1]):
-            a, b = pair
-            assert isinstance(a, Outer)
-            assert isinstance(b, Outer)
+        a, b = single(placed), single(against)
+        if _is_product(a) and _is_product(b):
             # The weight and the bias of a layer have one tensor of cotangents and two inner products of inputs.
-            found = plain.setdefault((id(a.left), id(b.left)), (a, b, []))
-            found[2].append(_inputs_product(a, b, out.dtype))
+            plain.setdefault((id(a.left), id(b.left)), []).append((a, b))
         else:
             rest.append((placed, against, sizes[name]))
-    layers = [(a.left[:, :, 0], b.left[:, :, 0], sum(inputs[1:], inputs[0])) for a, b, inputs in plain.values()]
     if trace:
         out.zero_()
-        for left, right, inputs in layers:
-            out.addcmul_(left.flatten(1).to(out.dtype) @ right.flatten(1).to(out.dtype).T, inputs)
+        for pairs in plain.values():
+            left, right = (factor.left.flatten(1).to(out.dtype) for factor in pairs[0])
+            out.addcmul_(left @ right.T, _inputs_product(pairs, slice(None), slice(None), out.dtype))
     else:
-        _tiles(out, layers, one is other)
+        _tiles(out, list(plain.values()), one is other)
     for placed, against, size in rest:
         _add_rows(out, placed, against, size, trace, work_bytes)
 
 
-def _single(placed: Sequence[Placed]) -> Factor | None:
-    """Return the factor of a whole weight that is one product, or None."""
-    return placed[0][0] if len(placed) == 1 and placed[0][1] is None else None
-
-
-def _is_product(factor: Factor | None) -> bool:
+def _is_product(factor: Factor | None) -> TypeGuard[Outer]:
     return isinstance(factor, Outer) and factor.positions == 1 and factor.groups == 1
 
 
-def _inputs_product(a: Outer, b: Outer, dtype: torch.dtype) -> Tensor:
-    if a.right is None or b.right is None:
-        return torch.ones((), dtype=dtype, device=a.left.device)
-    return a.right[:, 0].to(dtype) @ b.right[:, 0].to(dtype).T
+def _inputs_product(pairs: Sequence[Pair], rows: slice, columns: slice, dtype: torch.dtype) -> Tensor:
+    """Return the sum over a layer's parameters of <right_i, right_j>, which is 1 for a bias."""
+    one, other = (factor.left[some, 0, 0, 0] for factor, some in zip(pairs[0], (rows, columns), strict=True))
+    total = one.new_zeros(len(one), len(other), dtype=dtype)
+    for a, b in pairs:
+        if a.right is None or b.right is None:
+            total += 1
+        else:
+            total.addmm_(a.right[rows, 0].to(dtype), b.right[columns, 0].to(dtype).T)
+    return total
 
 
-def _tiles(out: Tensor, layers: Sequence[tuple[Tensor, Tensor, Tensor]], symmetric: bool) -> None:
+def _tiles(out: Tensor, layers: Sequence[Sequence[Pair]], symmetric: bool) -> None:
     """Write sum over layers of (left right') * inputs, the inputs' product repeated over the outputs."""
     if not layers:
         out.zero_()
         return
-    n1, outputs = layers[0][0].shape[:2]
-    n2 = layers[0][1].shape[0]
+    n1, outputs = layers[0][0][0].left.shape[:2]
+    n2 = layers[0][0][1].left.shape[0]
     dtype = out.dtype
-    inputs = [torch.broadcast_to(product, (n1, n2)) for _, _, product in layers]
     step = max(1, int(_TILE**0.5) // outputs)
+    if symmetric:  # what is above the diagonal is not computed
+        step = min(step, max(_LEAST // outputs, -(-n1 // _PARTS)))
     for i in range(0, n1, step):
         rows = slice(i, min(i + step, n1))
         for j in range(0, rows.stop if symmetric else n2, step):
             columns = slice(j, min(j + step, n2))
             tile = out[rows.start * outputs : rows.stop * outputs, columns.start * outputs : columns.stop * outputs]
             total: Tensor | None = None
-            for (left, right, _), product in zip(layers, inputs, strict=True):
-                cotangents = left[rows].flatten(0, 1).to(dtype) @ right[columns].flatten(0, 1).to(dtype).T
-                weights = product[rows, columns]
+            for pairs in layers:
+                left, right = pairs[0][0].left[rows, :, 0], pairs[0][1].left[columns, :, 0]
+                cotangents = left.flatten(0, 1).to(dtype) @ right.flatten(0, 1).to(dtype).T
+                weights = _inputs_product(pairs, rows, columns, dtype)
                 if outputs > 1:
                     weights = weights.repeat_interleave(outputs, 1)
                 shaped = cotangents.view(rows.stop - i, outputs, -1)
@@ -111,7 +117,7 @@ def _add_rows(
     out: Tensor, placed: Sequence[Placed], against: Sequence[Placed], size: int, trace: bool, work_bytes: int
 ) -> None:
     """Add the product of one parameter's rows: by positions where that is less work, else block by block."""
-    a, b = _single(placed), _single(against)
+    a, b = single(placed), single(against)
     if isinstance(a, Outer) and isinstance(b, Outer):
         by_positions, by_rows = product_cost(a, b)
         if by_positions < by_rows and a.right is not None and b.right is not None and a.groups == 1 and not trace:

@@ -97,6 +97,8 @@ class Jacobian:
 
     def chunks(self, inputs: Inputs | None = None) -> Iterator[tuple[slice, Factored]]:
         """Yield slices of the examples with their factors; those of all own examples at once are kept."""
+        if inputs is self.inputs:
+            inputs = None
         if inputs is None and self._kept is not None:
             yield from self._kept
             return
@@ -153,7 +155,7 @@ class Jacobian:
     def gram(self, one: Inputs | None, other: Inputs | None, dtype: torch.dtype, trace: bool = False) -> Tensor:
         """Return J1 J2', or its trace over outputs; without other inputs J1 J1'."""
         first = self.inputs if one is None else one
-        symmetric = other is None or other is one
+        symmetric = other is None or other is first
         second = first if symmetric else other
         assert second is not None
         across = 1 if trace else self.outputs

@@ -354,10 +354,10 @@ class Linearization:
         return float((squares / (squares + ridge)).sum())
 
     def _inputs(self, x: X | None) -> Inputs | None:
+        own = self._jacobian.inputs
         if x is None:
             return None
-        inputs = as_inputs(x)
-        own = self._jacobian.inputs
+        inputs = own if x is own else as_inputs(x)
         if len(inputs) != len(own):
             raise InvalidArgument(
                 f"the model takes {len(own)} inputs", got=len(inputs), remedy="Several inputs go in as a tuple."

@@ -209,15 +209,20 @@ class Network:
         if self.seed is not None:
             torch.manual_seed(self.seed)
 
-    @contextlib.contextmanager
-    def quiet(self) -> Generator[None, None, None]:
+    def quiet(self) -> contextlib.AbstractContextManager[None]:
         """Evaluate in full precision with gradients, whatever stands around the call, from the seed if there is one."""
+        autocast = torch.is_autocast_enabled(self.device.type)
+        if torch.is_grad_enabled() and self.seed is None and not autocast and not torch.is_inference_mode_enabled():
+            return contextlib.nullcontext()
+        return self._quiet(autocast)
+
+    @contextlib.contextmanager
+    def _quiet(self, autocast: bool) -> Generator[None, None, None]:
         with contextlib.ExitStack() as stack:
             if torch.is_inference_mode_enabled():
                 stack.enter_context(torch.inference_mode(False))
-            if not torch.is_grad_enabled():
-                stack.enter_context(torch.enable_grad())
-            if torch.is_autocast_enabled(self.device.type):
+            stack.enter_context(torch.enable_grad())
+            if autocast:
                 stack.enter_context(torch.autocast(self.device.type, enabled=False))
             if self.seed is not None:
                 stack.enter_context(seeded(self.seed, str(self.device)))

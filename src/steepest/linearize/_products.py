@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from steepest.linearize._factorize import Placed
+from steepest.linearize._factors import Factor
 
-__all__ = ["matvec", "rmatvec", "rows_of"]
+__all__ = ["matvec", "rmatvec", "rows_of", "single"]
+
+
+def single(placed: Sequence[Placed]) -> Factor | None:
+    """Return the factor of a whole weight that is one product, or None."""
+    return placed[0][0] if len(placed) == 1 and placed[0][1] is None else None
 
 
 def rows_of(placed: Sequence[Placed], size: int) -> Tensor:
