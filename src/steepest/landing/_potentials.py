@@ -53,8 +53,8 @@ class Entropy(Potential):
 
     Its minimum is at ones, where a run starts if nothing else is said.
 
-    >>> Entropy().gradient(torch.tensor([1.0, torch.e]))
-    tensor([0., 1.])
+    >>> Entropy().gradient(torch.tensor([1.0, 2.0]))
+    tensor([0.0000, 0.6931])
 
     Source: Kivinen and Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors" (1997).
     """
