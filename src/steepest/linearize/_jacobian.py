@@ -13,7 +13,7 @@ from steepest.linearize._check import is_coupled, is_divisible, probe
 from steepest.linearize._factorize import Factored, Structure, factorize, factorize_plainly
 from steepest.linearize._gram import add_gram
 from steepest.linearize._outputs import Inputs, Network, take
-from steepest.linearize._products import matvec, rmatvec, rows_of
+from steepest.linearize._products import matvec, rmatvec, rows_of, single
 
 __all__ = ["Jacobian", "readable"]
 
@@ -139,10 +139,11 @@ class Jacobian:
             part = out if len(found.values) == n else out[some]
             for name, block in zip(names, part.split(sizes, 2), strict=True):
                 placed = found.blocks[name]
+                whole = single(placed)
                 if not placed:
                     block.zero_()
-                elif len(placed) == 1 and placed[0][1] is None:
-                    placed[0][0].fill(block)
+                elif whole is not None:
+                    whole.fill(block)
                 else:
                     block.copy_(rows_of(placed, block.shape[2]))
         return out

@@ -19,8 +19,9 @@ def single(placed: Sequence[Placed]) -> Factor | None:
 
 def rows_of(placed: Sequence[Placed], size: int) -> Tensor:
     """Return the rows [n, C, size] of one parameter."""
-    if len(placed) == 1 and placed[0][1] is None:
-        return placed[0][0].rows()
+    whole = single(placed)
+    if whole is not None:
+        return whole.rows()
     first = placed[0][0].rows()
     total = first.new_zeros(*first.shape[:2], size)
     for factor, index in placed:
