@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,8 +48,8 @@ class SVD:
     threshold: float
     complete: bool
     plan: Plan
-    _jacobian: Jacobian = field(repr=False)
-    _right: Tensor | None = field(repr=False, default=None)
+    _jacobian: Jacobian
+    _right: Tensor | None = None
 
     def __repr__(self) -> str:
         shape = f"{len(self.left)} x {self._jacobian.columns}"
