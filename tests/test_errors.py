@@ -5,6 +5,7 @@ import inspect
 import pickle
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,9 @@ EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name
 
 def test_every_error_class_of_the_module_is_public_and_exported_at_the_top():
     defined = {
-        name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and value.__module__ == errors.__name__ and not name.startswith("_")
     }
     assert defined == set(errors.__all__)
     assert all(getattr(steepest, name) is getattr(errors, name) for name in errors.__all__)
@@ -94,3 +97,16 @@ def test_a_name_that_resembles_nothing_is_answered_with_all_known_ones():
 @pytest.mark.parametrize("kind", [k for k in KINDS if issubclass(k, UnknownName)])
 def test_among_builds_its_own_class(kind):
     assert type(kind.among("task", "x", ["y"])) is kind
+
+
+class _Hostile:
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+def test_a_value_that_is_no_plain_one_is_kept_as_it_looks_in_one_short_line():
+    assert str(SteepestError("a rule", got=None)) == "a rule (got None)."
+    assert str(SteepestError("a rule", got=_Hostile())) == "a rule (got a _Hostile that cannot be shown)."
+    error = SteepestError("a rule", got=torch.arange(5000.0).reshape(50, 100))
+    assert len(str(error)) < 250
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -21,21 +21,50 @@ __all__ = [
 ]
 
 
+class _Nothing:
+    """Stands for no value where None is one."""
+
+
+class _Shown(str):
+    """A value in words: what it looked like, without the quotes of a string."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _kept(value: object) -> object:
+    """Return a value of a plain type as it is, and of any other how it looks, in part where that is long.
+
+    So an error keeps no tensor alive, can be sent to another process, and is raised whatever the value's own repr does.
+    """
+    if isinstance(value, (_Nothing, _Shown, str, int, float, complex, type(None))):
+        return value
+    if type(value) is tuple and all(_kept(item) is item for item in value):
+        return value
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        text = f"a {type(value).__name__} that cannot be shown"
+    return _Shown(text if len(text) <= 200 else f"{text[:160]} ... {text[-30:]}")
+
+
 class SteepestError(Exception):
     """Base class of all errors raised by steepest.
 
     Args:
         rule: What has to hold, as a clause without a full stop.
-        got: The value received, shown in parentheses; leave it out where there is none.
+        got: The value received, shown in parentheses, a long one in part; leave it out where there is none.
         remedy: What to do, as a sentence.
 
     >>> str(SteepestError("lr must not be negative", got=-1.0, remedy="Pass lr >= 0."))
     'lr must not be negative (got -1.0). Pass lr >= 0.'
     """
 
-    def __init__(self, rule: str, *, got: object = None, remedy: str = "") -> None:
-        self.rule, self.got, self.remedy = rule, got, remedy
-        received = "" if got is None else f" (got {got!r})"
+    def __init__(self, rule: str, *, got: object = _Nothing(), remedy: str = "") -> None:
+        self.rule, self.got, self.remedy = rule, _kept(got), remedy
+        received = "" if isinstance(got, _Nothing) else f" (got {self.got!r})"
         super().__init__(" ".join(f"{rule}{received}. {remedy}".split()))
 
     def __reduce__(self) -> tuple[object, ...]:
