@@ -1,17 +1,27 @@
-# Two commands for a new user: `make demo` and `make test`. Each sets up what it needs.
+# Two commands for a new user: `make demo` and `make test`. Each sets up what it needs. `make test-all` also runs the
+# exhaustive sweeps (the mark `slow`): before a release, and every night.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCHED := $(VENV)/.benched
 
-.PHONY: demo test lint types browser bench format clean
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: demo test test-all mutants lint types browser bench format clean
 
 demo: $(INSTALLED)
 	$(BIN)/steepest compare --task digits --out runs/demo
 
 test: lint types browser
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-all: lint types browser
+	$(PYTEST)
+
+# Breaks 30 random lines of src, one at a time: which would the fast tests not notice? About half an hour.
+mutants: $(INSTALLED)
+	$(BIN)/python tests/mutation_check.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
