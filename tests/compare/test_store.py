@@ -9,7 +9,8 @@ import pytest
 from optuna.trial import TrialState
 
 from steepest.compare import Cell, Run
-from steepest.compare._store import LEASE_SECONDS, Store
+from steepest.compare._lease import LEASE_SECONDS, Lease
+from steepest.compare._store import Store
 from steepest.diagnose import Diagnosis
 from steepest.errors import StorageError
 from steepest.train import History
@@ -134,7 +135,7 @@ def test_a_run_that_was_taken_and_never_signed_is_queued_again_soon(url, monkeyp
 def test_of_two_that_took_the_same_run_the_last_to_sign_has_it(url, monkeypatch):
     first, second = Store(url, IDENTITY, CELLS), Store(url, IDENTITY, CELLS)
     first.enqueue(RUNS[:1])
-    second._owner = {"host": "elsewhere", "pid": 1}
+    second._lease = Lease("elsewhere", 1)
     sign = first.renew
 
     def both_sign(claim):

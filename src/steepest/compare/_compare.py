@@ -15,9 +15,10 @@ from steepest.compare._candidates import Candidate, OptimizerSpec, check_candida
 from steepest.compare._comparison import Comparison
 from steepest.compare._environment import environment
 from steepest.compare._interrupts import DeferredInterrupts
+from steepest.compare._lease import LEASE_SECONDS
 from steepest.compare._plan import Budget, Cell, Plan, Run
 from steepest.compare._progress import Listener, Silent
-from steepest.compare._store import LEASE_SECONDS, Claim, Store
+from steepest.compare._store import Claim, Store
 from steepest.compare._tuning import next_runs
 from steepest.compare._workers import Bench, worker_processes
 from steepest.errors import InvalidArgument, SteepestError, UnknownName
