@@ -275,7 +275,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(scheme):
 
 def test_the_bits_depend_neither_on_what_the_model_held_nor_on_data_nor_on_memory_layout():
     found = []
-    for change in (lambda m: m, lambda m: m.to(memory_format=torch.channels_last), lambda m: m.requires_grad_(False)):
+    for change in (lambda m: m, lambda m: m.to(memory_format=torch.channels_last)):
         model = change(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)))
         for data in (None, noise(2, 3, 3, 3)):
             initialize(model, "he", data=data)
@@ -321,12 +321,6 @@ def test_parameters_stay_the_same_objects_in_the_same_memory_and_as_trainable_as
         assert now.grad is None
 
 
-def test_frozen_parameters_are_initialised_all_the_same():
-    model = nn.Linear(50, 50).requires_grad_(False)
-    initialize(model, Normal(std=3.0))
-    assert float(model.weight.std()) == pytest.approx(3, rel=0.05)
-
-
 def test_default_changes_nothing_and_measures_what_is_there():
     model = everything()
     before = copy.deepcopy(model.state_dict())
@@ -355,7 +349,7 @@ def test_complex_and_integer_parameters_stay_as_they_are_and_the_table_says_so()
     model = nn.Linear(4, 3, bias=False)
     model.weight = nn.Parameter(torch.arange(12).reshape(3, 4), requires_grad=False)
     row = initialize(model, "he")["weight"]
-    assert row.rule == "as Linear made it, int64"
+    assert row.rule == "left: requires_grad=False"
     assert torch.equal(model.weight, torch.arange(12).reshape(3, 4))
     assert row.std_measured == pytest.approx(math.sqrt(143 / 12))
     assert initialize(nn.Linear(4, 3, dtype=torch.complex64), "he")["weight"].rule == "as Linear made it, complex64"

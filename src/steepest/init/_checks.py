@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
 
+from steepest._frozen import frozen_names
 from steepest._sharding import is_sharded
 from steepest.errors import InvalidArgument
 
-__all__ = ["check_data", "check_model"]
+__all__ = ["check_data", "check_model", "untrained"]
 
 
 def check_model(model: nn.Module) -> None:
@@ -57,3 +60,27 @@ def check_data(model: nn.Module, data: Any) -> None:
             got=type(model).__name__,
             remedy="Initialise without data, or before sharding.",
         )
+
+
+def untrained(model: nn.Module, frozen: Sequence[str]) -> dict[str, str]:
+    """Return the names of the parameters that are not to be touched, with the reason.
+
+    Raises:
+        InvalidArgument: If frozen is not a sequence of strings.
+        UnknownName: If a name in it is no parameter's or module's.
+    """
+    named = frozen_names(model, frozen)
+    left: dict[str, str] = {}
+    for name, parameter in model.named_parameters():
+        if name in named:
+            left[name] = "frozen"
+        elif not parameter.requires_grad:
+            left[name] = "requires_grad=False"
+    # A weight given through several parameters cannot be filled without all of them.
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    for module in model.modules():
+        if isinstance(module, ParametrizationList):
+            originals = [first[id(parameter)] for parameter in module.parameters(recurse=False)]
+            for name in originals if any(name in left for name in originals) else ():
+                left.setdefault(name, "another parameter of this weight is frozen")
+    return left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,22 +34,25 @@ class Setting:
         met: What each layer's outputs meet next.
         with_data: Whether that was found by a run on data.
         keep_biases: Whether biases stay as they are.
+        left: Why a parameter, by name, is not to be touched.
     """
 
     met: dict[nn.Module, set[Activation | None]] = field(default_factory=dict[nn.Module, set[Activation | None]])
     with_data: bool = False
     keep_biases: bool = False
+    left: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass
 class Start:
-    """One parameter as filled: its name, itself, its layer, and what was done; whether as a weight of its own."""
+    """One parameter as filled: its name, itself, its layer, what was done; whether as a weight of its own, or left."""
 
     name: str
     parameter: Tensor
     module: nn.Module
     fill: Fill
     is_weight: bool = False
+    left: bool = False
 
     def row(self) -> InitRow:
         """Measure, and return the row of the table."""
@@ -56,7 +60,7 @@ class Start:
         if not (values.is_complex() or values.dtype in (torch.float32, torch.float64)):
             values = values.float()
         measured = float(values.std(correction=0)) if values.numel() else math.nan
-        return InitRow(self.name, self.fill.rule, self.fill.fan, self.fill.gain, self.fill.std, measured)
+        return InitRow(self.name, self.fill.rule, self.fill.fan, self.fill.gain, self.fill.std, measured, self.left)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,9 @@ def fill_model(scheme: Initializer, model: nn.Module, generator: Generator, sett
     for name, parameter in model.named_parameters():
         module = homes[id(parameter)][0][1]
         path, _, last = name.rpartition(".")
+        if name in setting.left:
+            starts.append(Start(name, parameter, module, Fill(f"left: {setting.left[name]}"), left=True))
+            continue
         if isinstance(module, ParametrizationList):
             if module not in parametrized:
                 parametrized[module] = filler.fill_parametrized(modules, path, module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -54,8 +55,9 @@ def initialize(
     *,
     biases: Literal["zero", "keep"] = "zero",
     depth_scaled: bool = False,
+    frozen: Sequence[str] = (),
 ) -> InitTable:
-    """Fill every parameter of a model in place, and say what was done.
+    """Fill every parameter of a model that trains in place, and say what was done.
 
     A weight gets the gain of the activation that follows its layer. It is found by running the model once on `data`,
     or without data by following it with symbols (torch.fx), and its submodules one by one where that fails. Shapes,
@@ -71,7 +73,8 @@ def initialize(
     | norm layers                                   | weight 1, bias 0                                            |
     | biases                                        | 0, or as they are                                           |
     | weights with a parametrization                | the scheme's, through its inverse, if it has one            |
-    | others (class tokens, layer scales), integers | as the model made them                                      |
+    | others (class tokens, layer scales)           | as the model made them                                      |
+    | frozen, or with requires_grad=False           | not touched                                                 |
 
     A linear layer is a fused one if its outputs are three times its inputs and it is called qkv, Wqkv, in_proj, c_attn
     or query_key_value. A fan of a transposed convolution is counted as `fan_in` = inputs / groups * kernel / stride.
@@ -86,12 +89,13 @@ def initialize(
         biases: "zero", or "keep" for as the model made them (those of norm layers are 0 in any case).
         depth_scaled: Whether to multiply the last weight of each residual branch by 1/sqrt(number of residual branches
             along the stream), as GPT-2 does.
+        frozen: What else is not to be touched: names of parameters or modules, or patterns as in a shell.
 
     Returns:
         A table with one row a parameter: rule, fan, gain, standard deviation asked and measured.
 
     Raises:
-        UnknownName: If there is no scheme of that name.
+        UnknownName: If there is no scheme of that name, or a name in `frozen` is no parameter's or module's.
         InvalidArgument: If the model has no parameters, or some without memory (lazy, meta); if data do not fit the
             model or are missing; if a weight has no fan that the scheme asks for; if no residual branch is found.
 
@@ -106,6 +110,6 @@ def initialize(
     """
     initializer = resolve_scheme(scheme)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    if data is None and not depth_scaled and biases == "zero":
+    if data is None and not depth_scaled and biases == "zero" and frozen == ():
         return initializer(model, generator)  # so that a scheme of one's own may know nothing of the options
-    return initializer(model, generator, data, biases=biases, depth_scaled=depth_scaled)
+    return initializer(model, generator, data, biases=biases, depth_scaled=depth_scaled, frozen=frozen)

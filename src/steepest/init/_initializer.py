@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from steepest.errors import InvalidArgument
-from steepest.init._checks import check_data, check_model
+from steepest.init._checks import check_data, check_model, untrained
 from steepest.init._fill import Fill
 from steepest.init._filling import Setting, Start, fill_model
 from steepest.init._layer import Layer
@@ -72,17 +73,19 @@ class Initializer(ABC):
         *,
         biases: Literal["zero", "keep"] = "zero",
         depth_scaled: bool = False,
+        frozen: Sequence[str] = (),
     ) -> InitTable:
         """Fill every parameter of the model in place and return what was done; `initialize` says all of it."""
         check_model(model)
         if biases not in ("zero", "keep"):
             raise InvalidArgument('biases must be "zero" or "keep"', got=biases, remedy="Choose one of them.")
+        left = untrained(model, frozen)
         data = self._inputs(data)
         check_data(model, data)
         graph = trace(model, data) if self.reads_activation or depth_scaled else None
         met = activations(model, graph) if graph and self.reads_activation else {}
         with torch.no_grad():
-            starts = self._start(model, generator, data, Setting(met, data is not None, biases == "keep"))
+            starts = self._start(model, generator, data, Setting(met, data is not None, biases == "keep", left))
             if graph and depth_scaled:
                 scale_branches(model, graph, starts)
             return InitTable(tuple(start.row() for start in starts))

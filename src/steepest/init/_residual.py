@@ -34,7 +34,11 @@ def scale_branches(model: nn.Module, graph: Graph, starts: list[Start]) -> None:
     Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), section 2.3.
     """
     counts = branch_counts(graph)
-    found = [start for start in starts if start.module in counts and start.is_weight and start.name.endswith("weight")]
+    found = [
+        start
+        for start in starts
+        if start.module in counts and (start.is_weight or start.left) and start.name.endswith("weight")
+    ]
     if not found:
         raise InvalidArgument(
             "depth_scaled needs residual branches, x + f(x) with a weight layer in f, and none was found",
@@ -42,6 +46,8 @@ def scale_branches(model: nn.Module, graph: Graph, starts: list[Start]) -> None:
             remedy="Pass data=one batch, so that the model is followed as it runs, or leave depth_scaled out.",
         )
     for start in found:
+        if start.left:
+            continue
         count = counts[start.module]
         local(start.parameter).mul_(count**-0.5)
         std = start.fill.std * count**-0.5

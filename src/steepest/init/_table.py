@@ -24,6 +24,7 @@ class InitRow:
         gain: The gain that the rule multiplies by; nan where it uses none.
         std_asked: The standard deviation that the rule asks for; nan where it asks for none.
         std_measured: The standard deviation of the entries as filled, about their mean; nan where there are none.
+        left: Whether it was not touched, being frozen; the rule says why.
     """
 
     parameter: str
@@ -32,6 +33,7 @@ class InitRow:
     gain: float
     std_asked: float
     std_measured: float
+    left: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""Parameters that stay as they are on purpose: named by themselves, by their module, or by a pattern."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+
+from torch import nn
+
+from steepest._check import instance
+from steepest.errors import InvalidArgument, UnknownName
+
+__all__ = ["frozen_names"]
+
+
+def frozen_names(model: nn.Module, frozen: Iterable[str]) -> set[str]:
+    """Return the names in `model.named_parameters()` of the parameters that `frozen` names.
+
+    Args:
+        model: The model.
+        frozen: Names of parameters, names of modules, or patterns as in a shell ("encoder.*"); of a tied parameter each
+            of its names counts.
+
+    Raises:
+        InvalidArgument: If frozen is not a sequence of strings.
+        UnknownName: If one of them names nothing.
+
+    >>> sorted(frozen_names(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), ["0", "*.bias"]))
+    ['0.bias', '0.weight', '1.bias']
+    """
+    rule = "names of parameters or modules, or patterns"
+    patterns = [frozen] if isinstance(frozen, str) else list(instance("frozen", frozen, Iterable, rule))
+    if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+        raise InvalidArgument(f"frozen must be {rule}", got=wrong[0], remedy='Try frozen=["encoder"].')
+    named = dict(model.named_parameters())
+    first = {id(parameter): name for name, parameter in named.items()}
+    every = [(name, first[id(p)]) for name, p in model.named_parameters(remove_duplicate=False)]
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = {shown for name, shown in every if _matches(name, pattern)}
+        if not matched:
+            raise UnknownName.among("parameter or module", pattern, named)
+        found |= matched
+    return found
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or name.startswith(f"{pattern}.") or fnmatch.fnmatchcase(name, pattern)
