@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,17 +11,15 @@ import torch
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
 from steepest.compare._comparison import Comparison
 from steepest.compare._environment import environment
-from steepest.compare._interrupts import DeferredInterrupts
-from steepest.compare._lease import LEASE_SECONDS
-from steepest.compare._plan import Budget, Cell, Plan, Run
+from steepest.compare._gather import gather, losses_of
+from steepest.compare._plan import Budget, Cell, Plan
 from steepest.compare._progress import Listener, Silent
-from steepest.compare._store import Claim, Store
+from steepest.compare._store import Store
 from steepest.compare._tuning import next_runs
-from steepest.compare._workers import Bench, worker_processes
-from steepest.errors import InvalidArgument, SteepestError, UnknownName
+from steepest.compare._workers import Bench
+from steepest.errors import InvalidArgument, UnknownName
 from steepest.init import Initializer, resolve_scheme
 from steepest.tasks import Task, load
-from steepest.train import History
 
 __all__ = ["DEFAULT_OPTIMIZERS", "compare"]
 
@@ -107,9 +102,9 @@ def compare(
     steps = budget.steps or task.steps
     store = Store(storage, _identity(task, plan, steps, device), list(plan.cells))
     finished = store.finished()
-    if next_runs(plan, _losses(finished)):
+    if next_runs(plan, losses_of(finished)):
         bench = Bench(task, candidates, schemes, steps, budget.schedule, device)
-        finished = _gather(plan, store, bench, workers, listener or Silent())
+        finished = gather(plan, store, bench, workers, listener or Silent())
     return Comparison(
         task_name=task.name,
         metric_name=task.metric_name,
@@ -130,62 +125,6 @@ def _require_device(device: str) -> None:
             got=device,
             remedy=f"Torch says: {str(error).splitlines()[0]}",
         ) from error
-
-
-def _gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: Listener) -> dict[Run, History]:
-    """Execute what the protocol asks for until it asks for nothing."""
-    running: dict[Claim, Future[History]] = {}
-    finished = store.finished()
-    renewed = time.monotonic()
-    with DeferredInterrupts() as interrupts, worker_processes(bench, workers) as (executor, function):
-        try:
-            while needed := next_runs(plan, losses := _losses(finished)):
-                listener.known(losses, _expected(plan, finished, len(needed)))
-                # One more than there are workers, so that none waits while the storage writes.
-                while len(running) <= workers:
-                    claim = store.claim() or (store.claim() if store.enqueue(needed) else None)
-                    if claim is None:
-                        break
-                    listener.started(claim.run)
-                    running[claim] = Future()  # until it is submitted; one worker trains while it is submitted
-                    with interrupts.allowed() if workers == 1 else contextlib.nullcontext():
-                        running[claim] = executor.submit(function, claim.run)
-                with interrupts.allowed():
-                    wait(running.values(), timeout=LEASE_SECONDS / 6, return_when=FIRST_COMPLETED)
-                    if not running:  # what is left is run by other processes
-                        time.sleep(0.5)
-                if not running:
-                    finished = store.finished()
-                for claim in [claim for claim, future in running.items() if future.done()]:
-                    finished[claim.run] = running[claim].result()
-                    store.finish(claim, finished[claim.run])
-                    del running[claim]
-                if time.monotonic() > renewed + LEASE_SECONDS / 6:
-                    renewed = time.monotonic()
-                    for claim in running:
-                        store.renew(claim)
-        except BrokenExecutor as error:
-            raise SteepestError(
-                "the processes that train must live",
-                got=str(error).splitlines()[0],
-                remedy="Often memory is short: try fewer --workers. Finished runs are kept; start again to go on.",
-            ) from error
-        finally:
-            for claim in running:
-                store.give_up(claim)
-    return finished
-
-
-def _losses(histories: Mapping[Run, History]) -> dict[Run, float]:
-    return {run: history.valid_loss[-1] for run, history in histories.items()}
-
-
-def _expected(plan: Plan, finished: Mapping[Run, History], needed: int) -> int:
-    """Return about how many runs there will be in all: what is known, or the budget if that is more."""
-    planned = len(plan.cells) * (plan.budget.rates * plan.budget.tuning_seeds + plan.seeds)
-    if any(run.phase == "final" for run in finished):
-        return len(finished) + needed
-    return max(planned, len(finished) + needed + len(plan.cells) * plan.seeds)
 
 
 def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
