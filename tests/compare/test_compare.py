@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from steepest.compare import Budget, Candidate, Cell, compare, compare_pairs
-from steepest.errors import ImportFailed, InvalidArgument, SteepestError, StorageError, TaskError, UnknownName
+from steepest.errors import ImportFailed, InvalidArgument, SteepestError, TaskError, UnknownName
 from steepest.init import Normal
 from steepest.optim import SteepestDescent
 from steepest.train import train
@@ -23,12 +23,16 @@ class Counting:
 
     def __init__(self):
         self.runs = []
+        self.lines = []
 
     def started(self, run):
         self.runs.append(run)
 
     def known(self, losses, total):
         assert total >= len(losses)
+
+    def noticed(self, line):
+        self.lines.append(line)
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +99,28 @@ def test_a_finished_comparison_started_again_runs_nothing_and_more_seeds_run_onl
     assert files(fewer, tmp_path / "e") == files(first, tmp_path / "a")
 
 
-def test_a_storage_of_another_task_is_refused(tiny_task, tmp_path):
-    url = f"sqlite:///{tmp_path / 'study.db'}"
-    compare(tiny_task(), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=url)
-    with pytest.raises(StorageError, match="data and model"):
-        compare(tiny_task(batch_size=8), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=url)
-    with pytest.raises(StorageError, match="cells"):
-        compare(tiny_task(), ["adamw"], seeds=3, budget=SMALL, workers=1, storage=url)
+def test_a_storage_holds_many_comparisons_and_each_uses_its_own_runs(tiny_task, tmp_path):
+    def executed(task, optimizers, **options):
+        counting = Counting()
+        url = f"sqlite:///{tmp_path / 'study.db'}"
+        given = {"seeds": 3, "budget": SMALL, "workers": 1, "storage": url, "listener": counting, **options}
+        return compare(task, optimizers, **given), counting
+
+    first, _ = executed(tiny_task(), ["sgd"])
+    other, counting = executed(tiny_task(batch_size=8), ["sgd"])
+    assert len(counting.runs) == len(other.runs)
+    assert files(other, tmp_path / "a") == files(
+        compare(tiny_task(batch_size=8), ["sgd"], seeds=3, budget=SMALL, workers=1), tmp_path / "b"
+    )
+    longer, counting = executed(tiny_task(steps=13), ["sgd"])
+    assert len(counting.runs) == len(longer.runs)
+    more, counting = executed(tiny_task(), ["sgd", "adamw"])
+    assert not {run for run in counting.runs if run in first.histories}
+    assert counting.lines[0].startswith(f"{len(first.runs)} finished runs of 20")
+    assert more.notices == tuple(counting.lines)
+    again, counting = executed(tiny_task(), ["sgd"])
+    assert counting.runs == []
+    assert files(again, tmp_path / "c") == files(first, tmp_path / "d")
 
 
 def test_a_candidate_that_always_diverges_is_a_bad_result_and_not_a_crash(tiny_task, tmp_path):
@@ -191,7 +210,8 @@ def test_an_error_in_the_tasks_own_code_while_training_is_told_and_finished_runs
     with pytest.raises(TaskError, match="the disk is on fire"):
         compare(tiny_task(loss=fragile), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=url)
     counting = Counting()
-    result = compare(tiny_task(), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=url, listener=counting)
+    options = {"seeds": 3, "budget": SMALL, "workers": 1, "storage": url}
+    result = compare(tiny_task(), ["sgd"], **options, listener=counting, accept_edits=True)
     assert 0 < len(counting.runs) < len(result.runs)
 
 
@@ -227,6 +247,7 @@ def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, t
         ({"task": "digitz"}, UnknownName, "Did you mean digits"),
         ({"seeds": 2}, InvalidArgument, "at least 3 seeds"),
         ({"workers": 0}, InvalidArgument, "workers"),
+        ({"accept_edits": "yes"}, InvalidArgument, "accept_edits must be True or False"),
         ({"device": "cuda:99"}, InvalidArgument, "device must be one"),
         ({"device": "gpu"}, InvalidArgument, "device must be one"),
         ({"baseline": "sdg"}, UnknownName, "Did you mean sgd"),

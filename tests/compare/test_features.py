@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 from steepest.compare import Budget, Cell, Run, as_json, compare
 from steepest.compare._features import FeatureObserver
+from steepest.compare._identity import Identity
 from steepest.compare._store import Store
 from steepest.diagnose import Diagnosis
 from steepest.errors import InvalidArgument
@@ -20,6 +21,7 @@ from steepest.linearize import Linearization, compare_linearizations
 from steepest.tasks import Task
 from steepest.train import FeatureChange, History, Spectrum, train
 
+IDENTITIES = {Cell("sgd", "he"): Identity(request={"optimizer": "sgd", "init": "he"}, content={}, versions={})}
 QUICK = {"seeds": 3, "budget": Budget(rates=5, tuning_seeds=1), "workers": 1}
 
 
@@ -157,20 +159,20 @@ CHANGE = FeatureChange(
 @pytest.mark.parametrize("features", [CHANGE, "a reason", None], ids=["seen", "refused", "not looked at"])
 def test_a_storage_gives_back_what_was_seen(tmp_path, features):
     cell = Cell("sgd", "he")
-    store = Store(f"sqlite:///{tmp_path / 's.db'}", {}, [cell])
+    store = Store(f"sqlite:///{tmp_path / 's.db'}", IDENTITIES)
     store.enqueue([Run(cell, -8, 1000)])
     store.finish(store.claim(), history(features))
-    again = Store(f"sqlite:///{tmp_path / 's.db'}", {}, [cell])
+    again = Store(f"sqlite:///{tmp_path / 's.db'}", IDENTITIES)
     assert list(again.finished().values()) == [history(features)]
 
 
 def test_a_storage_from_before_there_were_features_still_loads(tmp_path):
     cell, url = Cell("sgd", "he"), f"sqlite:///{tmp_path / 's.db'}"
-    store = Store(url, {}, [cell])
+    store = Store(url, IDENTITIES)
     store.enqueue([Run(cell, -8, 1000)])
     claim = store.claim()
     old = dataclasses.asdict(history(None))
     del old["features"]
     claim.trial.set_user_attr("history", json.dumps(old))
     optuna.load_study(study_name="steepest", storage=url).tell(claim.trial.number, 1.0)
-    assert list(Store(url, {}, [cell]).finished().values()) == [history(None)]
+    assert list(Store(url, IDENTITIES).finished().values()) == [history(None)]

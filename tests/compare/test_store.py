@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from steepest.compare import Cell, Run
+from steepest.compare._identity import Identity
 from steepest.compare._lease import LEASE_SECONDS, Lease
 from steepest.compare._store import Store
 from steepest.diagnose import Diagnosis
@@ -17,7 +18,22 @@ from steepest.train import History
 
 CELLS = [Cell("sgd", "he"), Cell("adamw", "he")]
 RUNS = [Run(CELLS[0], -8, 0), Run(CELLS[1], -24, 0), Run(CELLS[1], -24, 1000)]
-IDENTITY = {"task": "tiny", "steps": 10}
+
+
+def identity(cell, *, steps=10, code="#1", torch="2.6.0", loss=0.5):
+    """The identity of a cell's runs."""
+    return Identity(
+        request={"task": "tiny", "optimizer": cell.optimizer, "init": cell.init, "steps": steps},
+        content={"code": {"mine.py: function loss": code}, "probe": {"the loss at the start": loss}},
+        versions={"torch": torch},
+    )
+
+
+def identities(**options):
+    return {cell: identity(cell, **options) for cell in CELLS}
+
+
+IDENTITIES = identities()
 
 
 @pytest.fixture
@@ -54,23 +70,23 @@ def dead_process():
 
 
 def test_runs_are_claimed_in_the_order_in_which_they_were_queued_and_each_once(url):
-    store = Store(url, IDENTITY, CELLS)
+    store = Store(url, IDENTITIES)
     store.enqueue(RUNS)
     assert [store.claim().run for _ in RUNS] == RUNS
     assert store.claim() is None
 
 
 def test_a_finished_run_comes_back_bit_for_bit_also_when_it_diverged(url):
-    store = Store(url, IDENTITY, CELLS)
+    store = Store(url, IDENTITIES)
     store.enqueue(RUNS[:2])
     store.finish(store.claim(), history())
     store.finish(store.claim(), history(float("inf")))
-    again = Store(url, IDENTITY, CELLS)
+    again = Store(url, IDENTITIES)
     assert again.finished() == {RUNS[0]: history(), RUNS[1]: history(float("inf"))}
 
 
 def test_nothing_that_is_queued_claimed_or_finished_is_queued_again(url):
-    store = Store(url, IDENTITY, CELLS)
+    store = Store(url, IDENTITIES)
     store.enqueue(RUNS)
     store.finish(store.claim(), history())
     store.claim()
@@ -79,7 +95,7 @@ def test_nothing_that_is_queued_claimed_or_finished_is_queued_again(url):
 
 
 def test_a_run_that_two_processes_queued_at_once_is_made_once(url):
-    first, second = Store(url, IDENTITY, CELLS), Store(url, IDENTITY, CELLS)
+    first, second = Store(url, IDENTITIES), Store(url, IDENTITIES)
     first.enqueue(RUNS[:1])
     second._trials = lambda *_states: []  # what the second saw before the first wrote
     second.enqueue(RUNS[:1])
@@ -89,13 +105,13 @@ def test_a_run_that_two_processes_queued_at_once_is_made_once(url):
 
 
 def test_the_queue_stays_short(url):
-    store = Store(url, IDENTITY, CELLS)
+    store = Store(url, IDENTITIES)
     many = [Run(CELLS[0], notch, 0) for notch in range(40)]
     assert store.enqueue(many) == len(trials(url)) == 16
 
 
 def test_a_run_given_up_is_queued_again(url):
-    store = Store(url, IDENTITY, CELLS)
+    store = Store(url, IDENTITIES)
     store.enqueue(RUNS[:1])
     store.give_up(store.claim())
     assert store.claim() is None
@@ -104,7 +120,7 @@ def test_a_run_given_up_is_queued_again(url):
 
 
 def test_a_run_of_a_process_that_died_on_this_host_is_queued_again_at_once(url):
-    store = Store(url, IDENTITY, CELLS)
+    store = Store(url, IDENTITIES)
     store.enqueue(RUNS[:1])
     claim = store.claim()
     claim.trial.set_user_attr("owner", {"host": socket.gethostname(), "pid": dead_process(), "seen": time.time()})
@@ -114,7 +130,7 @@ def test_a_run_of_a_process_that_died_on_this_host_is_queued_again_at_once(url):
 
 @pytest.mark.parametrize(("age", "taken_over"), [(0.0, False), (LEASE_SECONDS + 1, True)])
 def test_a_run_of_another_host_is_taken_over_only_when_its_lease_has_run_out(url, age, taken_over):
-    store = Store(url, IDENTITY, CELLS)
+    store = Store(url, IDENTITIES)
     store.enqueue(RUNS[:1])
     store.claim().trial.set_user_attr("owner", {"host": "elsewhere", "pid": 1, "seen": time.time() - age})
     store.enqueue(RUNS[:1])
@@ -123,9 +139,9 @@ def test_a_run_of_another_host_is_taken_over_only_when_its_lease_has_run_out(url
 
 @pytest.mark.parametrize(("age", "taken_over"), [(0.0, False), (11.0, True)])
 def test_a_run_that_was_taken_and_never_signed_is_queued_again_soon(url, monkeypatch, age, taken_over):
-    store = Store(url, IDENTITY, CELLS)
+    store = Store(url, IDENTITIES)
     store.enqueue(RUNS[:1])
-    store._study.ask()  # and then the process is killed
+    store._take()  # and then the process is killed
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + age)
     store.enqueue(RUNS[:1])
@@ -133,7 +149,7 @@ def test_a_run_that_was_taken_and_never_signed_is_queued_again_soon(url, monkeyp
 
 
 def test_of_two_that_took_the_same_run_the_last_to_sign_has_it(url, monkeypatch):
-    first, second = Store(url, IDENTITY, CELLS), Store(url, IDENTITY, CELLS)
+    first, second = Store(url, IDENTITIES), Store(url, IDENTITIES)
     first.enqueue(RUNS[:1])
     second._lease = Lease("elsewhere", 1)
     sign = first.renew
@@ -149,7 +165,7 @@ def test_of_two_that_took_the_same_run_the_last_to_sign_has_it(url, monkeypatch)
 
 
 def test_a_run_claimed_by_a_living_process_is_left_to_it(url):
-    first, second = Store(url, IDENTITY, CELLS), Store(url, IDENTITY, CELLS)
+    first, second = Store(url, IDENTITIES), Store(url, IDENTITIES)
     first.enqueue(RUNS[:1])
     assert first.claim().trial.user_attrs["owner"]["pid"] == os.getpid()
     second.enqueue(RUNS[:1])
@@ -157,7 +173,7 @@ def test_a_run_claimed_by_a_living_process_is_left_to_it(url):
 
 
 def test_the_result_of_a_run_that_was_taken_over_does_not_disturb(url):
-    store = Store(url, IDENTITY, CELLS)
+    store = Store(url, IDENTITIES)
     store.enqueue(RUNS[:1])
     late = store.claim()
     store.give_up(late)
@@ -170,20 +186,12 @@ def test_the_result_of_a_run_that_was_taken_over_does_not_disturb(url):
     assert [t.state for t in trials(url)] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
-def test_a_storage_of_another_comparison_is_refused_and_left_as_it_was(url):
-    Store(url, IDENTITY, CELLS).enqueue(RUNS)
-    before = trials(url)
-    with pytest.raises(StorageError, match=r"one comparison.*steps 10 there, 20 here"):
-        Store(url, {**IDENTITY, "steps": 20}, CELLS)
-    assert trials(url) == before
-
-
 @pytest.mark.parametrize(
     "url", ["sqlite:////nowhere/at/all/study.db", "nonsense", "postgresql://me:secret@localhost/x"]
 )
 def test_a_storage_that_cannot_be_opened_is_one_line_without_the_password(url):
     with pytest.raises(StorageError) as caught:
-        Store(url, IDENTITY, CELLS)
+        Store(url, IDENTITIES)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -192,11 +200,11 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path):
     path = tmp_path / "study.db"
     path.write_text("not a database, but somebody's notes\n" * 100)
     with pytest.raises(StorageError, match="database"):
-        Store(f"sqlite:///{path}", IDENTITY, CELLS)
+        Store(f"sqlite:///{path}", IDENTITIES)
     assert path.read_text().startswith("not a database")
 
 
 def test_optunas_logging_is_left_as_it_was(url):
     before = optuna.logging.get_verbosity()
-    Store(url, IDENTITY, CELLS)
+    Store(url, IDENTITIES)
     assert optuna.logging.get_verbosity() == before

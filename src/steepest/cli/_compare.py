@@ -47,10 +47,13 @@ def compare(
     workers: Annotated[int, typer.Option(help="Runs at a time, each on one thread.")] = 2,
     device: Annotated[str, typer.Option(help="Where to train, for example cuda.")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/TASK")] = None,
+    accept_edits: Annotated[
+        bool, typer.Option("--accept-edits", help="Use the runs from before the last edit of the task again.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
 ) -> None:
     """Tune, run and compare optimizers and inits on one task; started again, it goes on where it was."""
-    from steepest.compare import Budget, RichProgress, require_writable, without_password
+    from steepest.compare import Budget, Lines, RichProgress, require_writable, without_password
     from steepest.compare import as_json as to_json
     from steepest.compare import compare as run
     from steepest.tasks import load
@@ -73,7 +76,8 @@ def compare(
                 storage=storage or f"sqlite:///{folder.resolve() / 'study.db'}",
                 workers=workers,
                 device=device,
-                listener=progress,
+                accept_edits=accept_edits,
+                listener=progress or Lines(console),
             )
     except KeyboardInterrupt:
         console.print(f"Stopped. Finished runs are kept; to go on: {command}", highlight=False, soft_wrap=True)

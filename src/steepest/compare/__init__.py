@@ -8,7 +8,7 @@ from steepest.compare._diagnoses import CellDiagnosis
 from steepest.compare._displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
 from steepest.compare._files import as_json, require_writable, write_text
 from steepest.compare._plan import Budget, Cell, Plan, Run
-from steepest.compare._progress import Listener, RichProgress
+from steepest.compare._progress import Lines, Listener, RichProgress
 from steepest.compare._statistics import ALPHA, Interval, Pair, compare_pairs, mean_interval, more_seeds
 from steepest.compare._verdict import Verdict
 
@@ -23,6 +23,7 @@ __all__ = [
     "Comparison",
     "Interval",
     "LearningRateDisplay",
+    "Lines",
     "Listener",
     "LossCurvesDisplay",
     "Pair",

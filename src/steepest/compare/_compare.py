@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
+from steepest._check import boolean
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
 from steepest.compare._comparison import Comparison
 from steepest.compare._environment import environment
 from steepest.compare._gather import gather, losses_of
+from steepest.compare._identify import identify
 from steepest.compare._plan import Budget, Cell, Plan
 from steepest.compare._progress import Listener, Silent
+from steepest.compare._reuse import reuse_notices
 from steepest.compare._store import Store
 from steepest.compare._tuning import next_runs
 from steepest.compare._workers import Bench
@@ -38,6 +41,7 @@ def compare(
     storage: str | None = None,
     workers: int = 2,
     device: str = "cpu",
+    accept_edits: bool = False,
     listener: Listener | None = None,
 ) -> Comparison:
     """Run a fair trial and return what it found; started again on the same storage, it goes on where it was.
@@ -45,6 +49,8 @@ def compare(
     Every cell (optimizer x init) is tuned with the same number of learning rates and seeds (see `next_runs`); then
     its best rate is run with `seeds` fresh seeds, each of which gives every cell the same starting weights and data
     order. The verdict (see `compare_pairs`) is about these final runs only.
+
+    A storage may hold runs of an edited task: only runs of the present code and data are used (see docs/compare.md).
 
     Args:
         task: A `Task`, the name of a built-in one, or `module:attribute`.
@@ -59,7 +65,9 @@ def compare(
         storage: An Optuna storage URL, for example sqlite:///trial.db; None keeps the runs in memory.
         workers: Runs at a time, at least 1, each on one thread; 1 runs in this process.
         device: Where to train.
-        listener: Is told of every run that starts or ends.
+        accept_edits: Whether the finished runs from before the last edit are used, too: to be said where the edit does
+            not change the numbers.
+        listener: Is told of every run that starts or ends, and of everything that a person should know.
 
     Returns:
         The comparison: verdict, tables, displays and report.
@@ -68,7 +76,7 @@ def compare(
         UnknownName: If an optimizer, init or task has no such name.
         ImportFailed: If a `module:attribute` cannot be imported.
         TaskError: If the task cannot be trained, or a run fails.
-        StorageError: If the storage cannot be used or belongs to another comparison.
+        StorageError: If the storage cannot be used.
         InvalidArgument: If another argument is outside its range.
 
     >>> import torch
@@ -79,6 +87,7 @@ def compare(
     >>> len(comparison.table())
     2
     """
+    boolean("accept_edits", accept_edits)
     budget = budget or Budget()
     if workers < 1:
         raise InvalidArgument("workers must be at least 1", got=workers, remedy="Pass 1 to run in this process.")
@@ -100,11 +109,15 @@ def compare(
     for candidate in candidates.values():
         check_candidate(candidate, task)
     steps = budget.steps or task.steps
-    store = Store(storage, _identity(task, plan, steps, device), list(plan.cells))
+    bench = Bench(task, candidates, schemes, steps, budget.schedule, device)
+    store = Store(storage, identify(bench, plan), accept_edits=accept_edits)
+    notices = reuse_notices(plan, store.past(), store.selection)
+    listener = listener or Silent()
+    for line in notices:
+        listener.noticed(line)
     finished = store.finished()
     if next_runs(plan, losses_of(finished)):
-        bench = Bench(task, candidates, schemes, steps, budget.schedule, device)
-        finished = gather(plan, store, bench, workers, listener or Silent())
+        finished = gather(plan, store, bench, workers, listener)
     return Comparison(
         task_name=task.name,
         metric_name=task.metric_name,
@@ -112,6 +125,7 @@ def compare(
         steps=steps,
         baseline=baseline or ("adamw" if "adamw" in candidates else next(iter(candidates))),
         histories=finished,
+        notices=tuple(notices),
         environment=environment(device),
     )
 
@@ -145,17 +159,3 @@ def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def _centre(candidate: Candidate) -> int:
     """Return the notch nearest the candidate's own learning rate, in half decades."""
     return 4 * round(2 * math.log10(candidate.lr))
-
-
-def _identity(task: Task, plan: Plan, steps: int, device: str) -> dict[str, Any]:
-    """What a storage belongs to. More seeds are the same comparison, so that a trial can be extended."""
-    return {
-        "task": task.name,
-        "data and model": task.fingerprint(),
-        "cells": [f"{cell} around {centre}" for cell, centre in plan.cells.items()],
-        "steps": steps,
-        "rates": plan.budget.rates,
-        "tuning seeds": plan.budget.tuning_seeds,
-        "schedule": plan.budget.schedule,
-        "device": device,
-    }

@@ -63,6 +63,7 @@ class Comparison:
         baseline: The optimizer whose median best is the target.
         histories: Every finished run.
         environment: Versions and hardware.
+        notices: What a person should know about the runs: which were used again, and why others were not.
     """
 
     task_name: str
@@ -72,6 +73,7 @@ class Comparison:
     baseline: str
     histories: Mapping[Run, History] = field(repr=False)
     environment: Mapping[str, str]
+    notices: tuple[str, ...] = ()
 
     def label(self, cell: Cell) -> str:
         """Return how a cell is called: by its optimizer alone where there is one init, and the other way round."""

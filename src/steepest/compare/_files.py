@@ -51,6 +51,7 @@ def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
         "budget": {**dataclasses.asdict(plan.budget), "steps": comparison.steps},
         "seeds": {"tuning": plan.budget.tuning_seeds, "final": plan.seeds, "first final": FIRST_SEED},
         "command": command,
+        "notices": list(comparison.notices),
         "environment": dict(comparison.environment),
     }
     return _finite(data)

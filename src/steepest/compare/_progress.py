@@ -18,7 +18,7 @@ from rich.progress import (
 
 from steepest.compare._plan import Run
 
-__all__ = ["Listener", "RichProgress", "Silent"]
+__all__ = ["Lines", "Listener", "RichProgress", "Silent"]
 
 
 @runtime_checkable
@@ -33,6 +33,10 @@ class Listener(Protocol):
         """These runs are finished, of about `total`."""
         ...
 
+    def noticed(self, line: str) -> None:
+        """Something came up that a person should know."""
+        ...
+
 
 class Silent:
     """Says nothing."""
@@ -42,6 +46,20 @@ class Silent:
 
     def known(self, losses: Mapping[Run, float], total: int) -> None:
         """Say nothing."""
+
+    def noticed(self, line: str) -> None:
+        """Say nothing."""
+
+
+class Lines(Silent):
+    """Writes what a person should know, a line each, and nothing else."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def noticed(self, line: str) -> None:
+        """Write the line."""
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 class RichProgress:
@@ -81,3 +99,7 @@ class RichProgress:
             run = min(losses, key=lambda run: losses[run])
             best = f"best {losses[run]:.4g} ({run.cell}, {run.lr:.2g})"
         self._progress.update(self._bar, completed=len(losses), total=max(total, len(losses)), best=best)
+
+    def noticed(self, line: str) -> None:
+        """Write the line above the bar."""
+        self._progress.console.print(line, highlight=False, soft_wrap=True)

@@ -7,22 +7,27 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from steepest.compare._database import open_study, quiet, storage_errors
+from steepest.compare._identity import Identity
 from steepest.compare._lease import Lease
 from steepest.compare._plan import Cell, Run
+from steepest.compare._selection import Past, Selection
 from steepest.diagnose import Diagnosis
-from steepest.errors import StorageError
 from steepest.train import FeatureChange, History, Spectrum
 
 __all__ = ["Claim", "Store"]
 
 _QUEUE_LENGTH = 16
+_DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "learning_rate": FloatDistribution(1e-30, 1e30, log=True),
+    "seed": IntDistribution(0, 2**31),
+}
 _ALIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 
@@ -42,41 +47,40 @@ class Store:
     that it is alive; when it is not, the run goes back to the queue. Times are those of the claiming hosts, so
     hosts that share a storage need clocks that agree within a minute.
 
+    One storage may hold runs of many identities, for example of a task before and after an edit. Only those whose
+    identity is that of one of the cells are seen here.
+
     Args:
         url: Any Optuna storage URL; None keeps all in memory.
-        identity: What makes this comparison this one; a storage with another identity is refused.
-        cells: All cells that a run can belong to.
+        identities: What decides the numbers of each cell's runs.
+        accept_edits: Whether finished runs whose task, optimizer and init have the same names, and were something else
+            when they ran, are used too.
 
     Raises:
-        StorageError: If the storage cannot be opened or belongs to another comparison.
+        StorageError: If the storage cannot be opened.
     """
 
-    def __init__(self, url: str | None, identity: Mapping[str, Any], cells: Collection[Cell]) -> None:
+    def __init__(self, url: str | None, identities: Mapping[Cell, Identity], *, accept_edits: bool = False) -> None:
         self._waiting = 0
         self._finished: dict[Run, History] = {}
         self._lease = Lease()
-        self._distributions: dict[str, BaseDistribution] = {
-            "optimizer": CategoricalDistribution(sorted({cell.optimizer for cell in cells})),
-            "init": CategoricalDistribution(sorted({cell.init for cell in cells})),
-            "learning_rate": FloatDistribution(1e-30, 1e30, log=True),
-            "seed": IntDistribution(0, 2**31),
-        }
         with storage_errors(url), quiet():
             self._study = open_study(url)
-            known = self._study.user_attrs.get("identity")
-            if known is None:
-                self._study.set_user_attr("identity", dict(identity))
-        if known is not None and known != identity:
-            differing = [key for key in identity if known.get(key) != identity[key]]
-            raise StorageError(
-                "a storage belongs to one comparison",
-                got="; ".join(f"{key} {known.get(key)!r} there, {identity[key]!r} here" for key in differing),
-                remedy="Choose another --out or --storage; nothing was changed.",
-            )
+            self.selection = Selection(self._study, identities)
+            self.selection.look(self.past(), accept_edits=accept_edits)
+
+    def past(self) -> list[Past]:
+        """Return every finished run of what has these names, whatever the code and the data were when it ran."""
+        return [
+            Past(_run_of(trial), trial.user_attrs["identity"], trial.datetime_complete or datetime.min)
+            for trial in self._all(TrialState.COMPLETE)
+            if self.selection.cell(trial.user_attrs.get("identity")) is not None
+        ]
 
     def finished(self) -> dict[Run, History]:
         """Return every finished run with what it left."""
-        for trial in self._trials(TrialState.COMPLETE):
+        accepted = [t for t in self._all(TrialState.COMPLETE) if self.selection.accepts(t.user_attrs.get("identity"))]
+        for trial in (*self._trials(TrialState.COMPLETE), *accepted):  # its own first
             run = _run_of(trial)
             if run not in self._finished:
                 self._finished[run] = _history_of(trial)
@@ -102,14 +106,14 @@ class Store:
                 self._study.add_trial(
                     create_trial(
                         state=TrialState.WAITING,
-                        params={
+                        params={"learning_rate": run.lr, "seed": run.seed},
+                        distributions=_DISTRIBUTIONS,
+                        user_attrs={
                             "optimizer": run.cell.optimizer,
                             "init": run.cell.init,
-                            "learning_rate": run.lr,
-                            "seed": run.seed,
+                            "notch": run.notch,
+                            "identity": self.selection.register(run.cell),
                         },
-                        distributions=self._distributions,
-                        user_attrs={"notch": run.notch},
                     )
                 )
         return self._waiting
@@ -118,11 +122,9 @@ class Store:
         """Take the first run of the queue; None if the queue, as `enqueue` last saw it, is empty."""
         while self._waiting:
             self._waiting -= 1
-            with quiet():
-                trial = self._study.ask()
-            if "notch" not in trial.user_attrs:  # another process took the last one just now
+            trial = self._take()
+            if trial is None:  # another process took the last one just now
                 self._waiting = 0
-                self._close(trial.number)
                 continue
             claim = Claim(trial, _run_of(trial))
             self.renew(claim)
@@ -154,9 +156,20 @@ class Store:
         with quiet(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
+    def _take(self) -> optuna.Trial | None:
+        """Do as `Study.ask` does, which would take a run of any comparison."""
+        for trial in self._trials(TrialState.WAITING):
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                if self._study._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
+                    return optuna.Trial(self._study, trial._trial_id)
+        return None
+
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        # A trial without a notch is what `ask` makes of an empty queue, until whoever asked closes it.
-        return [t for t in self._study.get_trials(deepcopy=False, states=states) if "notch" in t.user_attrs]
+        """Return this comparison's own runs."""
+        return [trial for trial in self._all(*states) if self.selection.includes(trial.user_attrs.get("identity"))]
+
+    def _all(self, *states: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states)
 
 
 def _history_of(trial: FrozenTrial) -> History:
@@ -171,5 +184,5 @@ def _history_of(trial: FrozenTrial) -> History:
 
 
 def _run_of(trial: FrozenTrial | optuna.Trial) -> Run:
-    params = trial.params
-    return Run(Cell(params["optimizer"], params["init"]), trial.user_attrs["notch"], params["seed"])
+    attributes = trial.user_attrs
+    return Run(Cell(attributes["optimizer"], attributes["init"]), attributes["notch"], trial.params["seed"])
