@@ -65,7 +65,7 @@ class Store:
         self._finished: dict[Run, History] = {}
         self._lease = Lease()
         with storage_errors(url), quiet():
-            self._study = open_study(url)
+            self._study, self.patience = open_study(url)
             self.selection = Selection(self._study, identities)
             self.selection.look(self.past(), accept_edits=accept_edits)
 
