@@ -87,13 +87,13 @@ def test_json_is_all_that_is_printed_when_asked_for(folder, monkeypatch, capsys)
 
 
 def test_no_file_holds_the_storages_password(folder, monkeypatch):
-    # SQLite takes no password, but what stands before an @ is where others have theirs.
-    url = "sqlite:///me:secret@study.db"
+    # SQLite takes no password, but ignores what it does not know.
+    url = "sqlite:///file:study.db?uri=true&mode=rwc&password=secret"
     assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", "--storage", url, *QUICK) == 0
     for name in ("report.html", "results.json", "results.csv"):
         text = Path("o", name).read_text()
         assert "secret" not in text[: text.find("plotly")] + text[-20_000:]
-    assert "/me@study.db" in Path("o/results.json").read_text()
+    assert "password=***" in Path("o/results.json").read_text()
 
 
 def test_the_results_table_has_one_row_a_run_and_the_costs_stand_apart(folder, monkeypatch):
@@ -124,6 +124,7 @@ def test_the_results_table_has_one_row_a_run_and_the_costs_stand_apart(folder, m
         (["--workers", "0"], "workers must be at least 1"),
         (["--baseline", "muon"], "baseline"),
         (["--storage", "sqlite:////no/such/folder/x.db"], "database"),
+        (["--storage", "me:secret@host/trial"], "***@host/trial"),
         (["--out", "file/below"], "file"),
     ],
 )

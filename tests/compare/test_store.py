@@ -1,8 +1,5 @@
 import os
 import socket
-import subprocess
-import sys
-import time
 
 import optuna
 import pytest
@@ -10,7 +7,6 @@ from optuna.trial import TrialState
 
 from steepest.compare import Cell, Run
 from steepest.compare._identity import Identity
-from steepest.compare._lease import LEASE_SECONDS, Lease
 from steepest.compare._store import Store
 from steepest.diagnose import Diagnosis
 from steepest.errors import StorageError
@@ -60,13 +56,6 @@ def history(loss=0.5):
 def trials(url, *states):
     study = optuna.load_study(study_name="steepest", storage=url)
     return study.get_trials(states=states or None)
-
-
-def dead_process():
-    """Return the number of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 def test_runs_are_claimed_in_the_order_in_which_they_were_queued_and_each_once(url):
@@ -119,39 +108,19 @@ def test_a_run_given_up_is_queued_again(url):
     assert store.claim().run == RUNS[0]
 
 
-def test_a_run_of_a_process_that_died_on_this_host_is_queued_again_at_once(url):
-    store = Store(url, IDENTITIES)
-    store.enqueue(RUNS[:1])
-    claim = store.claim()
-    claim.trial.set_user_attr("owner", {"host": socket.gethostname(), "pid": dead_process(), "seen": time.time()})
-    store.enqueue(RUNS[:1])
-    assert store.claim().run == RUNS[0]
-
-
-@pytest.mark.parametrize(("age", "taken_over"), [(0.0, False), (LEASE_SECONDS + 1, True)])
-def test_a_run_of_another_host_is_taken_over_only_when_its_lease_has_run_out(url, age, taken_over):
-    store = Store(url, IDENTITIES)
-    store.enqueue(RUNS[:1])
-    store.claim().trial.set_user_attr("owner", {"host": "elsewhere", "pid": 1, "seen": time.time() - age})
-    store.enqueue(RUNS[:1])
-    assert (store.claim() is not None) == taken_over
-
-
-@pytest.mark.parametrize(("age", "taken_over"), [(0.0, False), (11.0, True)])
-def test_a_run_that_was_taken_and_never_signed_is_queued_again_soon(url, monkeypatch, age, taken_over):
-    store = Store(url, IDENTITIES)
-    store.enqueue(RUNS[:1])
-    store._take()  # and then the process is killed
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + age)
-    store.enqueue(RUNS[:1])
-    assert (store.claim() is not None) == taken_over
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_claimed_run_is_queued_again_when_its_owner_is_gone(url, monkeypatch, gone):
+    first, second = Store(url, IDENTITIES), Store(url, IDENTITIES)
+    first.enqueue(RUNS[:1])
+    first.claim()
+    monkeypatch.setattr(second._lease, "is_abandoned", lambda _trial: gone)
+    second.enqueue(RUNS[:1])
+    assert (second.claim() is not None) == gone
 
 
 def test_of_two_that_took_the_same_run_the_last_to_sign_has_it(url, monkeypatch):
     first, second = Store(url, IDENTITIES), Store(url, IDENTITIES)
     first.enqueue(RUNS[:1])
-    second._lease = Lease("elsewhere", 1)
     sign = first.renew
 
     def both_sign(claim):
@@ -161,15 +130,17 @@ def test_of_two_that_took_the_same_run_the_last_to_sign_has_it(url, monkeypatch)
     monkeypatch.setattr(first, "renew", both_sign)
     assert first.claim() is None
     (trial,) = trials(url, TrialState.RUNNING)
-    assert trial.user_attrs["owner"]["host"] == "elsewhere"
+    assert second._lease.is_mine(trial)
 
 
 def test_a_run_claimed_by_a_living_process_is_left_to_it(url):
     first, second = Store(url, IDENTITIES), Store(url, IDENTITIES)
     first.enqueue(RUNS[:1])
-    assert first.claim().trial.user_attrs["owner"]["pid"] == os.getpid()
+    first.claim()
     second.enqueue(RUNS[:1])
     assert second.claim() is None
+    said = second.waits_for()
+    assert f"waiting for {RUNS[0]}: process {os.getpid()} on {socket.gethostname()}" in said
 
 
 def test_the_result_of_a_run_that_was_taken_over_does_not_disturb(url):

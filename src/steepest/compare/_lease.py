@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import socket
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
 
 from optuna.trial import FrozenTrial
 
@@ -19,39 +22,110 @@ LEASE_SECONDS = 120.0
 _SIGNING_SECONDS = 10.0
 
 
-@dataclass
 class Lease:
-    """This process as the owner of runs, known by host and number; times are those of the claiming hosts."""
+    """This process as the owner of runs, and as one who watches the other owners.
 
-    host: str = field(default_factory=socket.gethostname)
-    pid: int = field(default_factory=os.getpid)
+    An owner renews its signature every now and then. Nobody compares clocks: a watcher waits until a signature has not
+    changed for `LEASE_SECONDS` of its own time. Where it can see the owner's process, it need not wait: that is so in
+    the same PID namespace of the same machine since the same start. A host's name and a process's number alone say
+    nothing, as containers have them in common.
+
+    Args:
+        clock: The watcher's time in seconds, which never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._renewals = 0
+        self._seen: dict[int, tuple[str, float]] = {}
+        self._me: dict[str, Any] = {
+            "token": secrets.token_hex(16),
+            "host": socket.gethostname(),
+            "machine": _machine(),
+            "namespace": _namespace(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+        }
 
     def signed(self) -> dict[str, Any]:
-        """Return what a claimed run's `owner` attribute holds: who has it, and that they were alive just now."""
-        return {"host": self.host, "pid": self.pid, "seen": time.time()}
+        """Return what a claimed run's `owner` attribute holds: who has it, and another value every time."""
+        self._renewals += 1
+        return {**self._me, "renewals": self._renewals}
 
-    def is_mine(self, owner: Mapping[str, Any]) -> bool:
-        """Return whether this process signed it."""
-        return (owner["host"], owner["pid"]) == (self.host, self.pid)
+    def is_mine(self, trial: FrozenTrial) -> bool:
+        """Return whether this process signed a claimed run."""
+        return _owner(trial).get("token") == self._me["token"]
 
     def is_abandoned(self, trial: FrozenTrial) -> bool:
-        """Return whether the owner of a claimed run is gone."""
-        owner = trial.user_attrs.get("owner")
-        if owner is None:  # its process is, or was stopped, between claiming and signing
-            started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-            return time.time() - started > _SIGNING_SECONDS
-        if owner["host"] == self.host and not _is_alive(owner["pid"]):
-            return True
-        return time.time() - owner["seen"] > LEASE_SECONDS
+        """Return whether the owner of a claimed run is gone; to be asked again and again."""
+        if self.is_mine(trial):
+            return False
+        # Nobody has signed where a process is, or was stopped, between claiming and signing.
+        patience = LEASE_SECONDS if "owner" in trial.user_attrs else _SIGNING_SECONDS
+        return self._silence(trial) > patience or self._has_ended(_owner(trial))
+
+    def describe(self, trial: FrozenTrial) -> str:
+        """Say whose a claimed run is, and when it is taken over."""
+        owner, silence = _owner(trial), self._silence(trial)
+        who = f"process {owner.get('pid')} on {owner.get('host')}" if owner else "an unknown process"
+        heard = f"not heard of for {silence:.0f} s" if silence > LEASE_SECONDS / 4 else "which is at work"
+        return f"{who}, {heard} (after {LEASE_SECONDS:.0f} s of silence its run is taken over)"
+
+    def _silence(self, trial: FrozenTrial) -> float:
+        """Return for how long, as far as this process has seen, a signature has not changed."""
+        now, signature = self._clock(), json.dumps(trial.user_attrs.get("owner"))
+        before = self._seen.get(trial.number)
+        if before is None or before[0] != signature:
+            before = self._seen[trial.number] = signature, now
+        return now - before[1]
+
+    def _has_ended(self, owner: Mapping[str, Any]) -> bool:
+        here = ("machine", "namespace")
+        if not all(self._me[key] and owner.get(key) == self._me[key] for key in here):
+            return False
+        pid = owner.get("pid")
+        return isinstance(pid, int) and pid > 0 and not _is_running(pid, owner.get("started"))
 
 
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # signal 0 means something else there; the lease decides
+def _owner(trial: FrozenTrial) -> Mapping[str, Any]:
+    owner = trial.user_attrs.get("owner")
+    return cast("dict[str, Any]", owner) if isinstance(owner, dict) else {}
+
+
+def _machine() -> str:
+    """Return what only this machine is called, and only until it starts again; "" if nothing is."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if boot.exists():
+        return boot.read_text().strip()
+    node = uuid.getnode()
+    is_made_up = node >> 40 & 1  # then it is another in every process
+    return "" if is_made_up or Path("/proc/self").exists() else f"{node:x}"
+
+
+def _namespace() -> str:
+    """Return among which processes a number means one; "" if unknown, "all" where there are no namespaces."""
+    if not Path("/proc/self").exists():
+        return "" if os.name == "nt" else "all"  # on Windows, signal 0 would end a process
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in the machine's own ticks; "" where that is unknown or it has ended."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else rest[18]
+
+
+def _is_running(pid: int, started: object) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
-    return True
+        return True  # somebody else's, who may hide it
+    return not started or _started(pid) == started

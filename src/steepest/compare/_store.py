@@ -43,9 +43,8 @@ class Store:
     """The queue of runs and their results, shared by everyone who opens the same storage.
 
     A run waits in the queue, is claimed by one process, and ends as finished, with its history in one user
-    attribute. A claimed run belongs to a process that is known by host and number and says every now and then
-    that it is alive; when it is not, the run goes back to the queue. Times are those of the claiming hosts, so
-    hosts that share a storage need clocks that agree within a minute.
+    attribute. A claimed run belongs to a process (see `Lease`), which says every now and then that it is alive; when
+    it is not, the run goes back to the queue.
 
     One storage may hold runs of many identities, for example of a task before and after an edit. Only those whose
     identity is that of one of the cells are seen here.
@@ -131,7 +130,7 @@ class Store:
             alike = [t for t in self._trials(*_ALIVE) if _run_of(t) == claim.run]
             if any(t.number < trial.number for t in alike):  # two processes queued it at once: the first stands
                 self._close(trial.number)
-            elif any(t.number == trial.number and self._lease.is_mine(t.user_attrs["owner"]) for t in alike):
+            elif any(t.number == trial.number and self._lease.is_mine(t) for t in alike):
                 return claim
             # Else two took the same one, as SQLite cannot lock a row: the last to sign has it. Should both run it, the
             # first result stands, and they are the same.
@@ -141,6 +140,14 @@ class Store:
         """Say that this process is alive and still has the run."""
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # somebody thought that it is not
             claim.trial.set_user_attr("owner", self._lease.signed())
+
+    def waits_for(self) -> str:
+        """Say who has the runs that nobody has finished."""
+        runs = self._trials(TrialState.RUNNING)
+        if not runs:
+            return ""
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        return f"waiting for {_run_of(runs[0])}{more}: {self._lease.describe(runs[0])}"
 
     def finish(self, claim: Claim, history: History) -> None:
         """Keep a run's result; if another process took the run over meanwhile, that one's stands."""
