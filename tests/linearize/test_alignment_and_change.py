@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from tests.linearize.architectures import dense
+from tests.linearize.dense import dense
 from torch import nn
 
 from steepest.errors import InvalidArgument, SteepestError
@@ -72,6 +72,9 @@ def test_a_target_to_align_with_is_finite_of_the_right_length_and_not_zero():
         (torch.zeros(5, 2), "not zero"),
         (torch.ones(5), "5 x 2 outputs"),
         (torch.full((5, 2), math.inf), "finite"),
+        (torch.zeros(5, 2, dtype=torch.complex64), "5 x 2 outputs"),
+        (["a"] * 10, "5 x 2 outputs"),
+        (None, "5 x 2 outputs"),
     ):
         with pytest.raises(InvalidArgument, match=says):
             lin.alignment(y)
@@ -245,3 +248,12 @@ def test_ten_directions_need_no_more_memory_than_ten_directions(k):
     model, x = nn.Linear(300, 1, bias=False).double(), points(200, 300)
     lin = Linearization(model, x, max_bytes=8 * 200 * 200 + 8 * 200 * 2 * 6 * 18)
     assert compare_linearizations(lin, lin, k).k == 10
+
+
+def test_a_kernel_that_is_scaled_is_aligned_but_has_changed():
+    model = nn.Sequential(nn.Tanh(), nn.Linear(3, 2, bias=False)).double()
+    before, after = (Linearization(model, points(10), outputs) for outputs in (None, lambda out: 2 * out))
+    change = compare_linearizations(before, after)
+    assert change.kernel_alignment == pytest.approx(1)
+    assert change.kernel_change == pytest.approx(3)
+    assert change.regime == "feature learning"

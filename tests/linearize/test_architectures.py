@@ -21,18 +21,88 @@ MANY = 18
 """More than the examples on which the structure of a network is found."""
 
 
-def marked(names):
-    return [pytest.param(name, marks=marks_of(name)) for name in names]
+REPRESENTATIVES = frozenset(
+    (
+        "a_gate_that_is_zero",
+        "a_matrix_and_its_transpose",
+        "a_parameter_for_each_example",
+        "a_weight_as_a_matrix_and_as_a_kernel",
+        "attention_by_hand_time_first",
+        "batch_mean_subtracted",
+        "batch_norm",
+        "batch_norm_without_statistics",
+        "checkpointed",
+        "class_token",
+        "conv2d_grouped_and_dilated",
+        "conv2d_same_circular",
+        "cross_attention",
+        "dead_units",
+        "einsum",
+        "embedding_tied_to_the_head",
+        "encoder_time_first_as_many_as_examples",
+        "energy_and_forces",
+        "four_outputs_of_shape_2_2",
+        "frames_merged_before_the_batch",
+        "frames_merged_into_the_batch",
+        "group_norm",
+        "in_place_operations",
+        "layer_norm_of_two_axes",
+        "linear_on_a_batch_between_two_axes",
+        "lstm_of_two_layers_both_ways",
+        "mixture_of_experts",
+        "one_bias_of_two_layers",
+        "one_output_of_shape_n",
+        "positions_as_an_embedding",
+        "positions_scaled_in_place",
+        "recurrent_loop",
+        "rms_norm",
+        "scale_and_shift",
+        "scales_far_apart",
+        "several_inputs_of_several_types",
+        "slices",
+        "tied_embedding_with_padding",
+        "toeplitz",
+        "transposed_convolution",
+        "tuple_of_outputs",
+        "vision_transformer",
+    )
+)
+"""One of each kind: every rule, every layout, the general path by either way, and what is coupled."""
 
 
-def marks_of(name):
-    slow = [pytest.mark.slow] if ZOO[name].slow else []
+IN_CHUNKS = frozenset(
+    (
+        "a_weight_as_a_matrix_and_as_a_kernel",
+        "attention_by_hand_time_first",
+        "batch_mean_subtracted",
+        "batch_norm",
+        "class_token",
+        "conv2d_grouped_and_dilated",
+        "einsum",
+        "frames_merged_before_the_batch",
+        "lstm_of_two_layers_both_ways",
+        "one_output_of_shape_n",
+        "positions_as_an_embedding",
+        "several_inputs_of_several_types",
+        "slices",
+        "tied_embedding_with_padding",
+    )
+)
+"""Fewer, as evaluating a batch in many ways and parts takes long."""
+
+
+def of(names, fast=REPRESENTATIVES):
+    """Those that are not among the fast ones, or take seconds themselves, are slow."""
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks_of(name, fast)) for name in names])
+
+
+def marks_of(name, fast):
+    slow = [pytest.mark.slow] if ZOO[name].slow or name not in fast else []
     warns = [pytest.mark.filterwarnings(f"ignore:{ZOO[name].warns}")] if ZOO[name].warns else []
     return slow + warns
 
 
-every = pytest.mark.parametrize("name", marked(ZOO))
-of_any_number = pytest.mark.parametrize("name", marked(name for name in ZOO if ZOO[name].others))
+every = of(ZOO, fast=frozenset(ZOO))
 
 
 @functools.cache
@@ -48,6 +118,7 @@ def linearized(name: str) -> Linearization:
 def test_there_are_many_and_all_are_small():
     assert all(part.__doc__ for part in PARTS)
     assert len(ZOO) >= 150
+    assert set(ZOO) >= REPRESENTATIVES
     assert all(sum(p.numel() for p in build(name).parameters()) < 3000 for name in ZOO if not ZOO[name].slow)
 
 
@@ -136,7 +207,7 @@ def test_predictions_are_the_models_outputs(name):
     assert relative(lin.predictions(x), evaluate(build(name), x).detach()) < 1e-12
 
 
-@every
+@of(ZOO)
 def test_at_other_inputs_of_any_number_everything_is_right_too(name):
     lin, first = linearized(name), reference(name)
     for n in (ZOO[name].n, *ZOO[name].others):
@@ -149,7 +220,7 @@ def test_at_other_inputs_of_any_number_everything_is_right_too(name):
         assert relative(lin.kernel(x, batch(name), trace=True), trace(cross, lin.outputs)) < 1e-10, n
 
 
-@pytest.mark.parametrize("name", marked(name for name in ZOO if 1 in ZOO[name].others))
+@of(name for name in ZOO if 1 in ZOO[name].others)
 def test_found_on_one_example_it_is_right_for_more(name):
     lin = Linearization(build(name), batch(name, 1))
     assert relative(lin.features(), reference(name, 1)) < 1e-10
@@ -158,7 +229,7 @@ def test_found_on_one_example_it_is_right_for_more(name):
     assert relative(lin.kernel(x), expected @ expected.T) < 1e-10
 
 
-@of_any_number
+@of((name for name in ZOO if ZOO[name].others), IN_CHUNKS)
 def test_in_chunks_of_examples_everything_is_the_same(name):
     model, x, expected = build(name), batch(name, MANY), reference(name, MANY)
     kernel = expected @ expected.T
@@ -178,7 +249,7 @@ def test_in_chunks_of_examples_everything_is_the_same(name):
     assert relative(tight.features(), expected) < 1e-10
 
 
-@of_any_number
+@of(name for name in ZOO if ZOO[name].others)
 def test_large_matrices_are_filled_in_place_and_tile_by_tile(name, monkeypatch):
     monkeypatch.setattr("steepest.linearize._jacobian._SMALL", 0)
     monkeypatch.setattr("steepest.linearize._gram._TILE", 64)
@@ -189,7 +260,7 @@ def test_large_matrices_are_filled_in_place_and_tile_by_tile(name, monkeypatch):
     assert relative(lin.kernel(None, batch(name, 5, 6)), expected @ second.T) < 1e-10
 
 
-@pytest.mark.parametrize("name", marked(name for name in ZOO if ZOO[name].single))
+@of(name for name in ZOO if ZOO[name].single)
 def test_float32_is_right_to_1e_4(name):
     model, x = build(name, torch.float32), batch(name, dtype=torch.float32)
     lin = Linearization(model, x)
@@ -198,3 +269,23 @@ def test_float32_is_right_to_1e_4(name):
     assert relative(lin.features().double(), expected) < 1e-4
     assert relative(lin.kernel().double(), expected @ expected.T) < 1e-4
     assert relative(lin.kernel(dtype=torch.float64), expected @ expected.T) < 1e-4
+
+
+PATHS = {
+    "reused": {"linear"},
+    "linear_on_flattened_time": {"linear"},
+    "encoder_time_first_as_many_as_examples": {"linear", "normalization"},
+    "cross_attention": {"linear"},
+    "frames_merged_into_the_batch": {"linear", "convolution"},
+    "frames_merged_before_the_batch": {"linear", "convolution"},
+    "batch_norm": {"linear", "convolution", "normalization"},
+    "positions_as_an_embedding": {"embedding", "elementwise", "linear"},
+    "scale_and_shift": {"elementwise"},
+    "lstm_of_two_layers_both_ways": {"backward"},
+    "bilinear": {"vmap"},
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_what_has_a_rule_is_not_left_to_the_general_path(name):
+    assert set(linearized(name).paths.values()) == PATHS[name]

@@ -12,9 +12,10 @@ import torch
 
 from steepest.cli import main
 from steepest.linearize import Linearization
+from steepest.report import FeaturesReport
 from steepest.tasks import curve
 
-SMALL = ["--width", "5", "--depth", "1", "--steps", "40"]
+SMALL = ["--width", "5", "--depth", "1", "--steps", "3"]
 
 OWN = """
 import torch
@@ -63,8 +64,11 @@ def own(tmp_path, monkeypatch):
     return name
 
 
-def run(monkeypatch, *arguments):
-    """Run the command in this process; return its exit status."""
+def run(monkeypatch, *arguments, page=False):
+    """Run the command in this process; return its exit status. Drawing the page takes most of the time."""
+    if not page:
+        monkeypatch.setattr(FeaturesReport, "_content", lambda self: {})
+        monkeypatch.setattr("steepest.report._features.write_page", lambda path, *_: path)
     monkeypatch.setattr(sys, "argv", ["steepest", "features", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()
@@ -76,16 +80,15 @@ def results(folder="o"):
 
 
 def test_it_prints_what_happened_and_writes_a_page_and_the_numbers(own, monkeypatch, capsys):
-    assert run(monkeypatch, *SMALL, "--out", "o") == 0
+    assert run(monkeypatch, *SMALL, "--out", "o", page=True) == 0
     shown = capsys.readouterr()
     found = results()
     assert found["headline"] in shown.out
     assert "Page: o/features.html" in shown.out
     assert shown.err == "", "quiet where there is no terminal"
     assert {path.name for path in Path("o").iterdir()} == {"features.html", "results.json"}
-    assert found["command"] == "steepest features --width 5 --depth 1 --steps 40 --out o"
-    assert [each["step"] for each in found["snapshots"]][:2] == [0, 1]
-    assert found["snapshots"][-1]["step"] == 40
+    assert found["command"] == "steepest features --width 5 --depth 1 --steps 3 --out o"
+    assert [each["step"] for each in found["snapshots"]] == [0, 1, 2, 3]
 
 
 def test_the_start_is_the_tasks_own_network_in_float64(own, monkeypatch):
@@ -109,7 +112,7 @@ def test_the_end_is_that_of_a_bare_loop_with_sgd(own, monkeypatch):
     task = curve(5, 1)
     model = task.build(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    for _, batch in zip(range(40), task.batches(torch.Generator().manual_seed(0)), strict=False):
+    for _, batch in zip(range(3), task.batches(torch.Generator().manual_seed(0)), strict=False):
         optimizer.zero_grad()
         task.batch_loss(model, batch).backward()
         optimizer.step()
@@ -148,13 +151,14 @@ def test_the_default_is_the_courses_net(own, monkeypatch):
 def test_the_page_of_the_courses_net_is_of_modest_size(own, monkeypatch):
     from plotly.offline import get_plotlyjs
 
-    assert run(monkeypatch, "--steps", "15", "--out", "o") == 0
+    assert run(monkeypatch, "--steps", "15", "--out", "o", page=True) == 0
     size = Path("o/features.html").stat().st_size - len(get_plotlyjs())
     assert size / len(results()["snapshots"]) < 200e3, "which is 3.2 MB for the sixteen snapshots of a long run"
 
 
 def test_digits_are_linearised_up_to_a_thousand_outputs_and_have_no_functions_of_x(own, monkeypatch):
-    assert run(monkeypatch, "--task", "digits", "--width", "6", "--depth", "1", "--steps", "2", "--out", "o") == 0
+    small = "--width", "6", "--depth", "1", "--steps", "2"
+    assert run(monkeypatch, "--task", "digits", *small, "--out", "o", page=True) == 0
     found = results()
     assert (found["examples"], found["outputs"], found["rows"]) == (100, 10, 1000)
     assert all(0 < each["target_alignment"] < 1 for each in found["snapshots"])
@@ -225,7 +229,7 @@ def test_bad_input_is_one_line_and_status_2_before_any_training(own, monkeypatch
     Path("file").write_text("somebody's")
     before = {path for path in Path().rglob("*") if "__pycache__" not in str(path)}
     given = [argument.replace("OWN", own) for argument in arguments]
-    rest = [] if "--task" in given else ["--steps", "40"] if "--steps" not in given else []
+    rest = [] if "--task" in given else ["--steps", "3"] if "--steps" not in given else []
     out = [] if "--out" in given else ["--out", "o"]
     assert run(monkeypatch, *given, *rest, *out) == 2
     shown = capsys.readouterr()

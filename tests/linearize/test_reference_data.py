@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.linearize.architectures import dense
+from tests.linearize.dense import dense
 from torch import nn
 
 from steepest.linearize import Linearization

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from tests.linearize.architectures import dense
+from tests.linearize.dense import dense
 from torch import nn
 from torch.nn import functional as F
 
@@ -154,6 +154,30 @@ def test_dropout_is_refused_unless_a_seed_fixes_one_draw(p, n, rng_untouched):
     torch.testing.assert_close(lin.kernel(), expected @ expected.T)
     other = Linearization(model, x, seed=6).features()
     assert (other - expected).abs().max() > 0.01
+
+
+def test_a_seed_fixes_one_draw_for_what_has_no_rule_too(rng_untouched):
+    model, x = net(nn.Dropout(0.5), nn.PReLU()).double(), points(20)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        expected = dense(model, (x,))
+    with rng_untouched():
+        lin = Linearization(model, x, seed=7)
+        torch.testing.assert_close(lin.features(), expected)
+        torch.testing.assert_close(lin.features(x.clone()), expected)
+
+
+def test_the_dropout_of_an_attention_is_refused():
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(3, 1, dropout=0.1)
+
+        def forward(self, x):
+            return self.attention(x, x, x)[0]
+
+    with pytest.raises(InvalidArgument, match=r"dropout is on.*attention: MultiheadAttention"):
+        Linearization(Attending().double(), points()[:, None])
 
 
 def test_fresh_inputs_of_a_seeded_model_get_the_draw_of_their_batch():
@@ -305,7 +329,7 @@ def test_k_larger_than_the_rank_is_refused_with_the_rank():
     assert lin.svd(3).rank == 2
 
 
-@pytest.mark.parametrize("k", [0, -2, 13])
+@pytest.mark.parametrize("k", [0, -2, 13, 2.0, True, "2", math.nan])
 def test_k_larger_than_the_matrix_is_refused(k):
     with pytest.raises(InvalidArgument, match="Ask for k from 1 to 12"):
         Linearization(net(), points()).svd(k)

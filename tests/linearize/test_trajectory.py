@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
-from tests.linearize.architectures import dense
+from tests.linearize.dense import dense
 from torch import nn
 from torch.nn import functional as F
 
@@ -216,6 +216,10 @@ def test_targets_may_be_flat():
         ({"t": [-1.0]}, "times are finite and >= 0"),
         ({"t": [math.nan]}, "times are finite and >= 0"),
         ({"t": []}, "times are finite and >= 0"),
+        ({"t": ["a"]}, "times are finite and >= 0"),
+        ({"t": None}, "times are finite and >= 0"),
+        ({"y": None}, "9 x 2 outputs"),
+        ({"k": 2.0}, "Ask for k from 1"),
         ({"reduction": "none"}, "reduction is mean or sum"),
         ({"k": 0}, "Ask for k from 1"),
         ({"k": 1000}, "Ask for k from 1"),

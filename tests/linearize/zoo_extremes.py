@@ -23,6 +23,11 @@ def nothing_gets_through():
     return net, draw(3)
 
 
+@architecture(4, others=(2,))
+def outputs_times_zero():
+    return Net(lambda s, x: s.a(x) * 0 + s.b(x).detach(), a=nn.Linear(3, 2), b=nn.Linear(3, 2)), draw(3)
+
+
 @architecture()
 def inputs_that_are_zero():
     return mlp(nn.Tanh), lambda n: torch.zeros(n, 3, dtype=torch.float64)
@@ -85,4 +90,16 @@ def distances_to_the_first_example():
 def gate_on_the_batch_mean_that_is_zero():
     return Net(
         lambda s, x: s.a(x) + s.g * s.k(x).mean(0), a=nn.Linear(3, 2), k=nn.Linear(3, 2), g=nn.Parameter(torch.zeros(2))
+    ), draw(3)
+
+
+@architecture(4, others=(3, 1))
+def similarities_over_the_batch():
+    return Net(lambda s, x: (s.a(x) @ x.T).softmax(1) @ x, a=nn.Linear(3, 3)), draw(3)
+
+
+@architecture(20, others=(3,))
+def batch_mean_of_more_examples_than_are_looked_at_first():
+    return Net(
+        lambda s, x: s.b((s.a(x) - s.a(x).mean(0) * s.g).tanh()), a=nn.Linear(3, 3), b=nn.Linear(3, 2), g=parameter(3)
     ), draw(3)
