@@ -10,7 +10,18 @@ import pytest
 import steepest
 
 ROOT = Path(steepest.__file__).parent
-FOUNDATION = {"errors", "_check", "_shapes", "_figure", "_frozen", "_random", "_sharding", "_version"}
+FOUNDATION = {
+    "errors",
+    "_check",
+    "_contained",
+    "_shapes",
+    "_figure",
+    "_frozen",
+    "_random",
+    "_schedule",
+    "_sharding",
+    "_version",
+}
 ALLOWED = {
     "norms": set(),
     "init": set(),

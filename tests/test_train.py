@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 from torch.utils.data import Dataset
 
-from steepest.errors import InvalidArgument, UnknownName
-from steepest.init import Normal
+from steepest.errors import InvalidArgument, TaskError, UnknownName
+from steepest.init import Initializer, Normal
 from steepest.norms import L2
-from steepest.optim import Muon, SignDescent, SteepestDescent
+from steepest.optim import Muon, Scion, SignDescent, SteepestDescent
 from steepest.tasks import Task, curve
 from steepest.train import SCHEDULES, History, train
 
@@ -150,7 +150,7 @@ def test_a_model_with_dropout_is_trained_with_it_and_validated_without():
             modes.append((self.training, torch.is_grad_enabled()))
             return self.linear(x)
 
-    run(small(model=Watched), steps=4, validations=2)
+    run(small(model=Watched, eval_batch_size=20), steps=4, validations=2)
     # First the init looks at what follows each layer.
     validated, trained = (False, False), (True, True)
     expected = [(True, False), validated, trained, trained, validated, trained, trained, validated]
@@ -334,7 +334,10 @@ def test_a_gradient_that_is_not_finite_ends_the_run_where_it_appears():
 
     calls: list[int] = []
     history = run(
-        small(loss=loss), lambda model, lr: SteepestDescent(model.parameters(), L2(), lr), steps=12, validations=1
+        small(loss=loss, eval_batch_size=20),
+        lambda model, lr: SteepestDescent(model.parameters(), L2(), lr),
+        steps=12,
+        validations=1,
     )
     # Calls 1 to 4: the first validation, and three steps.
     assert history.diverged
@@ -399,6 +402,184 @@ def test_a_part_of_the_model_that_is_frozen_stays_and_has_no_gradient():
     assert not history.diverged
 
 
+class Pretrained(nn.Module):
+    """A backbone that arrives with weights, and a head."""
+
+    WEIGHT = torch.arange(64.0).view(16, 4) / 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Linear(4, 16), nn.Linear(16, 1)
+        with torch.no_grad():
+            self.backbone.weight.copy_(self.WEIGHT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x).relu())
+
+
+def test_a_model_that_arrives_trained_starts_as_it_is_unless_an_init_is_asked_for():
+    starts = {}
+    for init in (small().init, "he"):
+        recorder, _ = recorded(sgd, task=small(model=Pretrained), init=init)
+        starts[init] = torch.equal(recorder.start[0], Pretrained.WEIGHT)
+    assert starts == {"default": True, "he": False}
+
+
+OPTIMIZERS_OF_ALL = {
+    "sgd": lambda m, lr: torch.optim.SGD(m.parameters(), lr, momentum=0.9, weight_decay=0.1),
+    "adamw": lambda m, lr: torch.optim.AdamW(m.parameters(), lr, weight_decay=0.1),
+    "l2": lambda m, lr: SteepestDescent(m.parameters(), L2(), lr, weight_decay=0.1),
+    "sign": lambda m, lr: SignDescent(m.parameters(), lr, mode="constrained", weight_decay=0.1),
+    "muon": lambda m, lr: Muon([p for p in m.parameters() if p.ndim == 2], lr, weight_decay=0.1),
+    "scion": Scion,
+    "of the head alone": lambda m, lr: torch.optim.SGD(m.head.parameters(), lr),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS_OF_ALL.values(), ids=OPTIMIZERS_OF_ALL)
+def test_what_is_frozen_keeps_every_bit_under_any_init_and_optimizer(optimizer):
+    models: list[nn.Module] = []
+
+    def model() -> nn.Module:
+        models.append(Pretrained())
+        return models[-1]
+
+    history = run(small(model=model, frozen=("backbone.weight",)), optimizer, "he", lr=0.01)
+    assert torch.equal(models[0].backbone.weight, Pretrained.WEIGHT)
+    assert not models[0].backbone.weight.requires_grad
+    assert not torch.equal(models[0].head.weight, Pretrained().head.weight)
+    assert history.diagnosis.cause != "frozen_parameters"
+
+
+def written_by_the_optimizer(model: nn.Module, lr: float) -> Optimizer:
+    class Writing(torch.optim.SGD):
+        def step(self, closure=None):
+            model.backbone.weight.data.view(-1)[3] += 1e-6
+            return super().step(closure)
+
+    return Writing(model.parameters(), lr)
+
+
+def unfrozen_by_the_optimizer(model: nn.Module, lr: float) -> Optimizer:
+    model.backbone.requires_grad_(True)
+    return sgd(model, lr)
+
+
+def replaced_by_the_optimizer(model: nn.Module, lr: float) -> Optimizer:
+    del model.backbone.weight
+    model.backbone.weight = nn.Parameter(torch.ones(16, 4))
+    return sgd(model, lr)
+
+
+@pytest.mark.parametrize("optimizer", [written_by_the_optimizer, unfrozen_by_the_optimizer, replaced_by_the_optimizer])
+def test_what_is_frozen_and_moves_is_an_error_that_names_it(optimizer):
+    task = small(model=Pretrained, frozen=("backbone",))
+    with pytest.raises(TaskError, match=r"what is frozen must not move \(got 'backbone.weight'\)"):
+        run(task, optimizer, "default", steps=2)
+
+
+def test_an_init_that_touches_what_is_frozen_is_an_error_that_names_it():
+    class Filling(Initializer):
+        def weight(self, weight, layer, generator): ...
+
+        def __call__(self, model, *_, **__):
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.zero_()
+
+    with pytest.raises(TaskError, match=r"what is frozen must not move \(got 'backbone"):
+        run(small(model=Pretrained, frozen="backbone"), sgd, Filling(), steps=2)
+
+
+class Warming(torch.optim.SGD):
+    """Has a warm-up of its own."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+        self.rates: list[float] = []
+        self.inner = torch.optim.lr_scheduler.LinearLR(self, 0.1, total_iters=5)
+
+    def step(self, closure=None):
+        self.rates.append(float(self.param_groups[0]["lr"]))
+        out = super().step(closure)
+        self.inner.step()
+        return out
+
+
+def warming(made: list[Warming]):
+    def make(model, lr):
+        made.append(Warming(model.parameters(), lr))
+        return made[-1]
+
+    return make
+
+
+def test_a_constant_schedule_leaves_alone_what_the_optimizer_sets_itself_and_says_so():
+    made: list[Warming] = []
+    history = run(optimizer=warming(made), lr=0.05, steps=8, schedule="constant")
+    assert made[0].rates == pytest.approx([0.005, 0.014, 0.023, 0.032, 0.041, 0.05, 0.05, 0.05])
+    (remark,) = history.remarks
+    assert "The learning rate is not the one that was set (0.014 instead of 0.005)" in remark
+    assert "constant, leaves it alone" in remark
+
+
+def test_the_cosine_overrules_what_the_optimizer_sets_itself_and_says_so():
+    made: list[Warming] = []
+    history = run(optimizer=warming(made), lr=0.05, steps=8)
+    assert made[0].rates == pytest.approx([0.05 * (1 + math.cos(math.pi * t / 8)) / 2 for t in range(8)])
+    assert "cosine, overrules it" in history.remarks[0]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_rates_that_nobody_else_sets_are_not_remarked(schedule):
+    def tensors(model, lr):
+        return torch.optim.Adam(model.parameters(), torch.tensor(lr), capturable=False, foreach=False)
+
+    def decoupled(model, lr):
+        groups = [{"params": [p], "lr": lr * k} for k, p in enumerate(model.parameters(), 1)]
+        return torch.optim.SGD(groups, lr)
+
+    for optimizer in (sgd, Scion, tensors, decoupled):
+        assert run(optimizer=optimizer, lr=1e-3, schedule=schedule).remarks == []
+
+
+def test_a_rate_that_is_a_tensor_follows_the_cosine_in_place_and_a_foreign_hand_is_noticed():
+    rate = torch.tensor(0.05)
+    seen = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append(float(rate))
+            super().step(closure)
+            if len(seen) == 3:
+                rate.mul_(0.5)
+
+    history = run(optimizer=lambda model, _: Watched(model.parameters(), rate), steps=4)
+    assert seen == pytest.approx([0.05 * (1 + math.cos(math.pi * t / 4)) / 2 for t in range(4)])
+    assert len(history.remarks) == 1
+
+
+def test_groups_that_come_later_or_have_no_rate_do_not_disturb_the_schedule():
+    class Growing(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            rates.append([group["lr"] for group in self.param_groups])
+            if len(rates) == 2:
+                self.add_param_group({"params": self.later, "lr": 1.0})
+
+    rates: list[list[float]] = []
+
+    def make(model, lr):
+        *first, last = model.parameters()
+        grown = Growing(first, lr)
+        grown.later = [last]
+        return grown
+
+    assert run(optimizer=make, lr=0.1, steps=4).remarks == []
+    factors = [(1 + math.cos(math.pi * t / 4)) / 2 for t in range(4)]
+    assert rates == [pytest.approx([0.1 * f, 1.0 * f][: 1 if t < 2 else 2]) for t, f in enumerate(factors)]
+
+
 def test_optimizers_of_this_house_and_of_torch_train_the_curve():
     optimizers = [
         (sgd, 0.1),
@@ -418,10 +599,27 @@ def test_an_unknown_schedule_or_init_is_refused_with_the_known_ones():
         run(init="hee")
 
 
-@pytest.mark.parametrize(("option", "value"), [("steps", 0), ("steps", -1), ("validations", 0), ("seed", -1)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("steps", 0),
+        ("steps", True),
+        ("steps", 2.5),
+        ("validations", 0),
+        ("validations", math.nan),
+        ("seed", -1),
+        ("seed", math.nan),
+        ("lr", -1.0),
+        ("lr", math.nan),
+        ("optimizer", None),
+        ("task", "digits"),
+        ("schedule", None),
+    ],
+)
 def test_a_number_outside_its_range_is_refused(option, value):
-    with pytest.raises(InvalidArgument, match=rf"{option}.* \(got {value}\)"):
-        run(**{option: value})
+    given = {"task": small(), "optimizer": sgd, "init": "he", "lr": 0.1, "seed": 0, option: value}
+    with pytest.raises(InvalidArgument, match=rf"{option}.* must be .* \(got {value!r}\)"):
+        train(given.pop("task"), given.pop("optimizer"), given.pop("init"), **given)
 
 
 def test_an_observer_sees_the_start_and_each_validation_in_evaluation_mode():
@@ -472,5 +670,5 @@ def test_the_steps_to_validate_after_can_be_given_and_the_last_one_is_added():
     assert run(steps=12, validations=[7, 2]).steps == [0, 2, 7, 12]
     assert run(steps=12, validations=[]).steps == [0, 12]
     for step in (0, 13):
-        with pytest.raises(InvalidArgument, match=rf"one of the steps 1 to 12 \(got {step}\)"):
+        with pytest.raises(InvalidArgument, match=rf"must be a whole number from 1 to 12 \(got {step}\)"):
             run(steps=12, validations=[3, step])

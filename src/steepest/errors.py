@@ -100,7 +100,7 @@ class ImportFailed(SteepestError, ImportError):  # noqa: N818
     """A `module:attribute` could not be imported."""
 
 
-class TaskError(SteepestError):
+class TaskError(SteepestError, ValueError):
     """A task's model, data, loss or metric does not do what training needs."""
 
 

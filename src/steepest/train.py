@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
 
+from steepest._check import at_least, function, in_range, instance
+from steepest._contained import contained
+from steepest._frozen import frozen_names
 from steepest._random import seeded
+from steepest._schedule import Schedule
 from steepest.diagnose import Diagnosis, Monitor
-from steepest.errors import InvalidArgument, NonFiniteGradient, UnknownName
+from steepest.errors import NonFiniteGradient, TaskError, UnknownName
 from steepest.init import Initializer, initialize
 from steepest.tasks import Task
 
@@ -89,6 +92,7 @@ class History:
         seconds_per_step: Time of a training step without validation, the median over the stretches between validations.
         state_bytes: Bytes of the optimizer's tensors at the end.
         features: How the network's features changed, or why that cannot be said; None where nobody looked.
+        remarks: What a person should know about the run, as sentences: that somebody else set the learning rate.
     """
 
     steps: list[int]
@@ -103,6 +107,7 @@ class History:
     seconds_per_step: float
     state_bytes: int
     features: FeatureChange | str | None = None
+    remarks: list[str] = field(default_factory=list[str])
 
 
 def train(
@@ -128,10 +133,11 @@ def train(
         task: What is trained.
         optimizer: optimizer(model, lr) -> the optimizer.
         init: A scheme of `steepest.init`, or its name.
-        lr: The learning rate at the start.
+        lr: The learning rate at the start, >= 0.
         seed: Any integer >= 0.
-        steps: Training steps; the task's own number by default.
-        schedule: A name in `SCHEDULES`: "cosine" (lr (1 + cos(pi t / steps)) / 2) or "constant".
+        steps: Training steps, at least 1; the task's own number by default.
+        schedule: A name in `SCHEDULES`: "cosine" (lr (1 + cos(pi t / steps)) / 2), or "constant", which leaves alone
+            what the optimizer's own schedule does with its rates.
         validations: How many times to validate after the start, at most; evenly spread, and after the last step. Or
             after which steps; after the last one in any case.
         device: Where to train.
@@ -142,17 +148,18 @@ def train(
         The curves and costs of the run.
 
     Raises:
-        UnknownName: If there is no such init or schedule.
+        UnknownName: If there is no such init or schedule, or what a task calls frozen is not in its model.
+        InvalidArgument: If another argument is outside its range.
+        TaskError: If a parameter that is frozen has moved, or somebody's code tries to end the program.
     """
-    if schedule not in SCHEDULES:
+    instance("task", task, Task, "a steepest.tasks.Task")
+    function("optimizer", optimizer)
+    if instance("schedule", schedule, str, "the name of a schedule") not in SCHEDULES:
         raise UnknownName.among("schedule", schedule, SCHEDULES)
-    factor = SCHEDULES[schedule]
-    steps = task.steps if steps is None else steps
-    for name, value, least in (("steps", steps, 1), ("seed", seed, 0)):
-        if value < least:
-            raise InvalidArgument(f"{name} must be at least {least}", got=value, remedy=f"Pass {name} >= {least}.")
+    steps = task.steps if steps is None else at_least("steps", steps, 1)
+    at_least("seed", seed, 0, most=2**63 - 1)
+    in_range("lr", lr, "[0, inf]")
     looks = _validation_steps(validations, steps)
-    model = task.build(seed)
     batches = task.batches(torch.Generator().manual_seed(seed))
     every = math.ceil(steps / len(looks))
     validated, losses, metrics, times = [0], [], [], []
@@ -169,12 +176,17 @@ def train(
         return math.isfinite(loss)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(contained("a task, optimizer or init"))
+        model = task.build(seed)
+        frozen = frozen_names(model, task.frozen)
+        untouched = {name: _bits(parameter) for name, parameter in model.named_parameters() if name in frozen}
         stack.enter_context(seeded(seed, device))
         first = next(batches)  # the init may look at it, and training begins with it
         initialize(model, init, torch.Generator().manual_seed(seed), tuple(first[:-1]))
         model.to(device).train()
         stepper = optimizer(model, lr)
-        decay = LambdaLR(stepper, lambda step: factor(step / steps))
+        rates = Schedule(stepper, None if schedule == "constant" else SCHEDULES[schedule])
+        rates.set(0.0)
         monitor = stack.enter_context(Monitor(model, stepper, every, frozen=task.frozen))
         finite = validate()
         start, since = _clock(device), 0
@@ -188,7 +200,7 @@ def train(
             except (NonFiniteGradient, torch.linalg.LinAlgError):
                 finite = False
             monitor.record(step, loss, target=batch[-1])
-            decay.step()
+            rates.set((step + 1) / steps)
             if not finite or step + 1 in looks:
                 validated.append(step + 1)
                 times.append((_clock(device) - start) / (step + 1 - since))
@@ -196,6 +208,14 @@ def train(
                 start, since = _clock(device), step + 1
             if not finite:
                 break
+    parameters = dict(model.named_parameters())
+    for name, bits in untouched.items():
+        if name not in parameters or not torch.equal(bits, _bits(parameters[name])):
+            raise TaskError(
+                "what is frozen must not move",
+                got=name,
+                remedy="Look for what writes into it: the model's forward, a hook, the init or the optimizer.",
+            )
     if len(losses) < len(validated):  # a gradient that was not finite ended the run before it could be validated
         losses.append(math.inf)
         metrics.append(math.nan)
@@ -217,6 +237,15 @@ def train(
             for value in state.values()
             if isinstance(value, Tensor)
         ),
+        remarks=[] if rates.foreign is None else [_about_rates(*rates.foreign, schedule)],
+    )
+
+
+def _about_rates(found: float, expected: float, schedule: str) -> str:
+    leaves = "leaves it alone" if schedule == "constant" else f"overrules it; schedule={'constant'!r} would not"
+    return (
+        f"The learning rate is not the one that was set ({found:.3g} instead of {expected:.3g}): the optimizer has a "
+        f"schedule of its own, and the trial's, {schedule}, {leaves}."
     )
 
 
@@ -226,19 +255,17 @@ def _validation_steps(validations: int | Sequence[int], steps: int) -> frozenset
     Raises:
         InvalidArgument: If there is none, or one that is not among the run's.
     """
-    if isinstance(validations, int):
-        if validations < 1:
-            raise InvalidArgument("validations must be at least 1", got=validations, remedy="Pass validations >= 1.")
-        every = math.ceil(steps / validations)
+    if not isinstance(validations, Sequence):
+        every = math.ceil(steps / at_least("validations", validations, 1))
         return frozenset({*range(every, steps, every), steps})
-    outside = [step for step in validations if not 1 <= step <= steps]
-    if outside:
-        raise InvalidArgument(
-            f"validations after the start follow one of the steps 1 to {steps}",
-            got=outside[0],
-            remedy="The start is validated anyway.",
-        )
+    for step in validations:
+        at_least("validations after the start", step, 1, most=steps, remedy="The start is validated anyway.")
     return frozenset({*validations, steps})
+
+
+def _bits(parameter: nn.Parameter) -> Tensor:
+    """Return a copy of the bytes of a parameter."""
+    return parameter.detach().cpu().contiguous().flatten().view(torch.uint8).clone()
 
 
 def _clock(device: str) -> float:

@@ -78,6 +78,7 @@ def test_the_curves_training_points_are_the_courses_bit_for_bit():
     torch.testing.assert_close(task.train[0], torch.tensor(x).float(), rtol=0, atol=0)
     torch.testing.assert_close(task.train[1], torch.tensor(y).float(), rtol=0, atol=1e-6)
     assert (task.batch_size, task.init) == (40, "default")
+    assert (digits().init, mnist5k().init) == ("he", "he")
 
 
 def test_the_curve_is_validated_without_noise_on_a_thousand_equally_spaced_points():
@@ -117,7 +118,8 @@ def test_the_curves_network_has_the_known_number_of_parameters(width, depth, col
 
 @pytest.mark.parametrize(("width", "depth"), [(0, 1), (1, 0), (-1, 2)])
 def test_a_curve_network_without_units_is_refused(width, depth):
-    message = rf"width and depth must be at least 1 \(got \({width}, {depth}\)\). Pass 1 or more."
+    name, value = ("width", width) if width < 1 else ("depth", depth)
+    message = rf"{name} must be a whole number >= 1 \(got {value}\)"
     with pytest.raises(InvalidArgument, match=message):
         curve(width, depth)
 

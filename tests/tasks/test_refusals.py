@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from steepest.errors import InvalidArgument, TaskError
+from steepest.errors import InvalidArgument, TaskError, UnknownName
 from steepest.tasks import Task
 
 X, Y = torch.linspace(-1, 1, 20)[:, None], torch.linspace(-2, 2, 20)[:, None]
@@ -44,15 +44,20 @@ class Empty(Unsized):
         return 0
 
 
-TENSORS = r"is a tuple \(inputs..., target\) of tensors with one common first dimension"
-DATASET = "is a tuple of tensors or a map-style torch Dataset with a length"
+class Running:
+    def update(self, output, target): ...
+    def compute(self): ...
+
+
+TENSORS = r"must be a tuple \(inputs..., target\) of tensors with one common first dimension"
+DATASET = "must be a tuple of tensors or a map-style torch Dataset with a length"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": nn.Linear(1, 1)(X)}, r"a task's model is a function .* Pass a callable."),
-        ({"loss": "mse"}, r"a task's loss is a function \(got 'mse'\). Pass a callable."),
+        ({"model": nn.Linear(1, 1)(X)}, r"a task's model must be a function .* Pass a function."),
+        ({"loss": "mse"}, r"a task's loss must be a function \(got 'mse'\). Pass a function."),
         ({"train": (X,)}, rf"train {TENSORS} \(got \[\(20, 1\)\]\). Convert arrays with torch.as_tensor"),
         ({"valid": (X,)}, rf"valid {TENSORS}"),
         ({"train": (X, Y[:-1])}, rf"train {TENSORS} \(got \[\(20, 1\), \(19, 1\)\]\)"),
@@ -66,9 +71,22 @@ DATASET = "is a tuple of tensors or a map-style torch Dataset with a length"
         ({"train": Stream()}, rf"train {DATASET} \(got 'Stream'\)"),
         ({"train": Unsized()}, rf"train {DATASET} \(got 'Unsized'\)"),
         ({"train": Empty()}, rf"train {DATASET} \(got 'Empty'\)"),
-        ({"batch_size": 0}, r"batch_size must lie between 1 and the 20 training examples \(got 0\). Choose a smaller"),
-        ({"batch_size": 21}, r"batch_size must lie between 1 and the 20 training examples \(got 21\)"),
-        ({"steps": 0}, r"steps must be at least 1 \(got 0\). Pass steps >= 1."),
+        ({"batch_size": 0}, r"batch_size must be a whole number from 1 to 20 \(got 0\). Choose a smaller"),
+        ({"batch_size": 21}, r"batch_size must be a whole number from 1 to 20 \(got 21\)"),
+        ({"steps": 0}, r"steps must be a whole number >= 1 \(got 0\)"),
+        ({"steps": True}, r"steps must be a whole number >= 1 \(got True\)"),
+        ({"batch_size": 2.5}, r"batch_size must be a whole number from 1 to 20 \(got 2.5\)"),
+        ({"eval_batch_size": 0}, r"eval_batch_size must be a whole number >= 1 \(got 0\)"),
+        ({"name": ""}, r"a task's name must not be empty \(got ''\)"),
+        ({"name": None}, r"a task's name must be a string \(got None\)"),
+        ({"init": None}, r"a task's init must be the name of an init \(got None\)"),
+        ({"frozen": 3}, r"frozen must be a tuple of names \(got 3\)"),
+        ({"frozen": (3,)}, r"frozen must be a tuple of names \(got 3\)"),
+        ({"metric": "accuracy"}, r"metric must be a function, or an object with update and compute \(got 'accuracy'\)"),
+        ({"metric": Running}, r"metric must be a function, .* Of a class pass an instance."),
+        ({"train": (X.to_sparse(), Y)}, r"train must be dense tensors with data \(got torch.sparse_coo\)"),
+        ({"valid": (X, Y.to("meta"))}, r"valid must be dense tensors with data \(got 'device meta'\)"),
+        ({"train": DataLoader(TensorDataset(X, Y))}, rf"train {DATASET} \(got 'DataLoader'\). .* of a DataLoader"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -97,12 +115,48 @@ def raising(output, target):
     raise ZeroDivisionError("division by zero\nand a second line")
 
 
+SAME = nn.Linear(1, 1)
+
+
+def raises(*_):
+    raise ZeroDivisionError("no luck")
+
+
+def frozen():
+    return nn.Linear(1, 1).requires_grad_(False)
+
+
+class Items(Dataset):
+    """Twenty items made by a function of their number."""
+
+    def __init__(self, item):
+        self.item = item
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return self.item(index)
+
+
+def broken_at_the_end():
+    """Only the last item is broken: a batch of five seldom has it."""
+    return Items(lambda i: raises() if i == 19 else (X[i], Y[i]))
+
+
+def uneven():
+    return Items(lambda i: (torch.ones(1 + i % 2), Y[i]))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": lambda: 3}, r"a task's model function returns a torch.nn.Module \(got 'int'\). Return the module"),
-        ({"model": lambda: nn.Linear}, r"returns a torch.nn.Module \(got 'type'\)"),
-        ({"model": nn.ReLU}, r"a model to train has parameters \(got 'ReLU'\). Add a layer."),
+        (
+            {"model": lambda: 3},
+            r"a task's model function must return a torch.nn.Module \(got 'int'\). Return the module",
+        ),
+        ({"model": lambda: nn.Linear}, r"must return a torch.nn.Module \(got 'type'\)"),
+        ({"model": nn.ReLU}, r"a model to train must have parameters \(got 'ReLU'\). Add a layer."),
         (
             {"model": lambda: nn.Linear(3, 1)},
             r"the model and the loss must take the training data, of shapes \(5, 1\), \(5, 1\) "
@@ -127,11 +181,38 @@ def raising(output, target):
             r"\(got 'RuntimeError: .*'\). Give `valid` the shapes of `train`, and let the metric return a number.",
         ),
         ({"metric": raising}, r"validation data \(got 'ZeroDivisionError: division by zero'\)"),
-        ({"metric": first_argument}, r"must take the validation data .* the metric return a number."),
+        (
+            {"metric": first_argument},
+            r"metric must be one number \(got 'shape \(20, 1\)'\). Return a float or a tensor",
+        ),
+        ({"metric": lambda *_: "good"}, r"metric must be one number \(got \"'good'\"\)"),
+        ({"metric": lambda *_: None}, r"metric must be one number \(got 'None'\)"),
+        ({"metric": lambda *_: torch.tensor(1j)}, r"metric must be one number"),
+        (
+            {"metric": lambda *_: math.nan},
+            r"metric must be a finite number before training \(got nan\). Look for a div",
+        ),
+        ({"valid": (X * math.nan, Y)}, r"validation loss must be finite before training \(got nan\). Look for NaN in"),
+        ({"valid": (X, Y * math.inf)}, r"validation loss must be finite before training \(got inf\)"),
+        ({"loss": lambda output, target: (output != target).sum()}, r"real floating-point number \(got torch.int64\)"),
+        ({"loss": lambda output, _: (output * 1j).mean()}, r"real floating-point number \(got torch.complex64\)"),
+        ({"model": raises}, r"model function must return a torch.nn.Module \(got 'ZeroDivisionError: no luck'\)"),
+        ({"model": frozen}, r"must have a parameter that is not frozen \(got '2 frozen'\)"),
+        ({"model": lambda: SAME}, r"must make a new model each time, .* \(got 'the same weight twice'\). Make the mod"),
+        ({"train": broken_at_the_end()}, r"the training data must give batches \(got 'ZeroDivisionError: no luck'\)"),
+        ({"train": uneven()}, r"the training data must give batches \(got 'RuntimeError: stack expects each tensor"),
+        ({"valid": broken_at_the_end()}, r"must take the validation data \(got 'ZeroDivisionError: no luck'\)"),
+        ({"train": Items(lambda i: {"x": X[i]})}, r"items must be tuples \(inputs..., target\) \(got 'dict'\)"),
+        ({"train": Items(lambda i: X[i])}, r"items must be tuples \(inputs..., target\) \(got 'Tensor'\)"),
+        (
+            {"train": Items(lambda i: (X[i], "a"))},
+            r"items must be tuples of tensors, arrays or numbers \(got 'tuple'\)",
+        ),
+        ({"frozen": ("wait",)}, r"no such parameter or module \(got 'wait'\). Did you mean weight\?"),
     ],
 )
 def test_what_shows_only_when_it_runs_is_refused_by_the_check(changes, message):
-    with pytest.raises(TaskError, match=message):
+    with pytest.raises((TaskError, UnknownName), match=message):
         task(**changes).check()
 
 

@@ -1,12 +1,13 @@
 """What is trained: a model, its data, its loss and its metric."""
 
 from steepest.tasks._curve import curve
+from steepest.tasks._data import Batch
 from steepest.tasks._digits import digits
 from steepest.tasks._load import TASKS, load, load_attribute
 from steepest.tasks._metrics import accuracy
 from steepest.tasks._mnist5k import mnist5k
 from steepest.tasks._networks import mlp
-from steepest.tasks._task import Batch, Task
+from steepest.tasks._task import Task
 
 __all__ = [
     "TASKS",

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from steepest.errors import InvalidArgument
+from steepest._check import at_least
 from steepest.tasks._metrics import rmse
 from steepest.tasks._networks import mlp
 from steepest.tasks._task import Task
@@ -30,12 +30,12 @@ def curve(width: int = 40, depth: int = 1) -> Task:
         depth: Hidden layers, >= 1.
 
     Raises:
-        InvalidArgument: If width or depth is below 1.
+        InvalidArgument: If width or depth is no whole number of at least 1.
 
     Source: EECS 182, Fall 2025, homework 2.
     """
-    if width < 1 or depth < 1:
-        raise InvalidArgument("width and depth must be at least 1", got=(width, depth), remedy="Pass 1 or more.")
+    at_least("width", width, 1)
+    at_least("depth", depth, 1)
     random = np.random.RandomState(1)  # the course's own data, bit for bit
     x = np.sort(random.rand(200, 1), axis=0)
     y = _target(x) + random.normal(0, 0.1, x.shape)
@@ -49,6 +49,7 @@ def curve(width: int = 40, depth: int = 1) -> Task:
         valid=(as_tensor(grid), as_tensor(_target(grid))),
         metric=rmse,
         batch_size=40,
+        eval_batch_size=1000,
         steps=2000,
         init="default",
     )

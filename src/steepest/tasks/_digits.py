@@ -44,5 +44,7 @@ def classification(name: str, x: Tensor, y: Tensor, width: int, depth: int) -> T
         valid=(x[valid], y[valid].long()),
         metric=accuracy,
         batch_size=100,
+        eval_batch_size=1000,
         steps=200,
+        init="he",
     )

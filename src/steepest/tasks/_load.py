@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from steepest._check import instance
+from steepest._contained import contained
 from steepest.errors import ImportFailed, InvalidArgument, UnknownName
 from steepest.tasks._curve import curve
 from steepest.tasks._digits import digits
@@ -31,13 +33,17 @@ def load(name: str) -> Task:
     >>> load("digits").name
     'digits'
     """
-    if name in TASKS:
+    if instance("name", name, str, "a string") in TASKS:
         return TASKS[name]()
     if ":" not in name:
         raise UnknownName.among("task", name, TASKS, also=", or your own as module:attribute")
     found = load_attribute(name)
     try:
-        task = found() if callable(found) else found
+        # Where the code has moved to it stays: what it loads later may lie there.
+        with contained(f"the function {name}", ImportFailed, keep_folder=False):
+            task = found() if callable(found) else found
+    except ImportFailed:
+        raise
     except Exception as error:  # a user's own function may raise anything
         raise ImportFailed(
             "a function at module:attribute must make its task without arguments",
@@ -59,14 +65,17 @@ def load_attribute(path: str) -> Any:
     Raises:
         ImportFailed: With the last line of the import's own error.
     """
-    module, _, attribute = path.partition(":")
+    module, _, attribute = instance("path", path, str, "a string").partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
+        with contained(f"the module of {path}", ImportFailed, keep_folder=False):
+            found = importlib.import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+    except ImportFailed:
+        raise
     except Exception as error:  # a module's own code may raise anything
         raise ImportFailed(
             "module:attribute must be importable from this folder",

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.utils.data import Dataset, TensorDataset, default_collate
 
+from steepest._check import at_least, function, instance
+from steepest._contained import contained
+from steepest._frozen import frozen_names
 from steepest._random import seeded
 from steepest.errors import InvalidArgument, TaskError
+from steepest.tasks._checking import check_task
+from steepest.tasks._data import Batch, Data, check_data, length, rows, take
+from steepest.tasks._evaluation import evaluate, is_metric
 
-__all__ = ["Batch", "Task"]
-
-Batch = Sequence[Tensor]
-"""Tensors with a common first dimension: the model's inputs, and last the target."""
-
-_EVALUATION_BATCH = 1000
+__all__ = ["Task"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,16 @@ class Task:
         loss: loss(output, target) -> a scalar, the mean over the batch.
         train: Tensors (inputs..., target), or a map-style `Dataset` of such tuples.
         valid: The same, for validation.
-        metric: metric(output, target) -> a number, the mean over the batch; only reported.
-        batch_size: Examples a training step, drawn without replacement within an epoch, 1 to len(train).
+        metric: metric(output, target) -> a number, of all validation outputs and targets together, on the CPU; or an
+            object with update(output, target) and compute(), as torchmetrics has them, which sees them batch by batch
+            where they are (each evaluation uses a copy, reset if it has `reset`). Only reported.
+        batch_size: Examples per training step, drawn without replacement within an epoch, 1 to len(train).
+        eval_batch_size: Rows with which the model is called in validation, at least 1; None for batch_size.
         steps: Training steps of one run, unless the trial says otherwise.
         name: How reports call it.
-        init: The name of the init that a trial uses unless told otherwise.
-        frozen: Parameters that do not train on purpose: names, names of modules, or patterns as in a shell.
+        init: The name of the init that a trial uses unless told otherwise: "default" is the model as `model` made it.
+        frozen: Parameters that do not train on purpose: names, names of modules, or patterns as in a shell. They
+            need no gradient, no init touches them, and a run that moves one is an error.
 
     Raises:
         InvalidArgument: If a number is outside its range, or the data are no such tensors.
@@ -55,47 +59,58 @@ class Task:
 
     model: Callable[[], nn.Module]
     loss: Callable[[Any, Tensor], Tensor]
-    train: Dataset[Any] | tuple[Tensor, ...]
-    valid: Dataset[Any] | tuple[Tensor, ...]
-    metric: Callable[[Any, Tensor], Any] | None = None
+    train: Data
+    valid: Data
+    metric: Any = None
     batch_size: int = 100
+    eval_batch_size: int | None = None
     steps: int = 300
     name: str = "task"
-    init: str = "he"
+    init: str = "default"
     frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("model", "loss"):
-            if not callable(getattr(self, field)):
-                raise InvalidArgument(
-                    f"a task's {field} is a function", got=getattr(self, field), remedy="Pass a callable."
-                )
-        for field in ("train", "valid"):
-            _check_data(field, getattr(self, field))
-        size = self.examples
-        if not 1 <= self.batch_size <= size:
+            function(f"a task's {field}", getattr(self, field))
+        if not is_metric(self.metric):
             raise InvalidArgument(
-                f"batch_size must lie between 1 and the {size} training examples",
-                got=self.batch_size,
-                remedy="Choose a smaller batch.",
+                "a task's metric must be a function, or an object with update and compute",
+                got=self.metric,
+                remedy="Of a class pass an instance.",
             )
-        if self.steps < 1:
-            raise InvalidArgument("steps must be at least 1", got=self.steps, remedy="Pass steps >= 1.")
+        for field in ("train", "valid"):
+            with contained(f"the data {field}"):
+                check_data(field, getattr(self, field))
+        at_least("batch_size", self.batch_size, 1, most=self.examples, remedy="Choose a smaller batch.")
+        if self.eval_batch_size is not None:
+            at_least("eval_batch_size", self.eval_batch_size, 1)
+        at_least("steps", self.steps, 1)
+        if not instance("a task's name", self.name, str, "a string"):
+            raise InvalidArgument("a task's name must not be empty", got=self.name, remedy='Pass name="mine".')
+        if not callable(self.init):  # a scheme is a function
+            instance("a task's init", self.init, str, "the name of an init", remedy='Pass for example init="he".')
+        names = (self.frozen,) if isinstance(self.frozen, str) else self.frozen
+        for name in instance("frozen", names, (tuple, list), "a tuple of names"):
+            instance("frozen", name, str, "a tuple of names", remedy='Pass for example frozen=("backbone",).')
+        object.__setattr__(self, "frozen", tuple(names))
 
     def build(self, seed: int) -> nn.Module:
-        """Return a new model; torch's global generator is seeded for it and restored after it.
+        """Return a new model, what is frozen without gradients; torch's global generator is restored after it.
 
         Raises:
             TaskError: If the model's function does not return a module.
+            UnknownName: If a name in `frozen` is no parameter's or module's.
         """
-        with seeded(seed):
+        with seeded(at_least("seed", seed, 0, most=2**63 - 1)):
             model: Any = self.model()
         if not isinstance(model, nn.Module):
             raise TaskError(
-                "a task's model function returns a torch.nn.Module",
+                "a task's model function must return a torch.nn.Module",
                 got=type(model).__name__,
                 remedy="Return the module itself, for example model=lambda: Net().",
             )
+        for name in frozen_names(model, self.frozen) if self.frozen else ():
+            model.get_parameter(name).requires_grad_(False)
         return model
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
@@ -109,91 +124,54 @@ class Task:
     @property
     def examples(self) -> int:
         """How many training examples there are."""
-        return _length(self.train)
+        return length(self.train)
 
     def take(self, indices: Tensor) -> Batch:
         """Return the training examples of these numbers."""
-        return _take(self.train, indices)
+        return take(self.train, indices)
 
     def batch_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return loss(model(*inputs), target)."""
         *inputs, target = batch
         return self.loss(model(*inputs), target)
 
+    def validation_batches(self) -> Iterator[Batch]:
+        """Yield the validation data in their order, `eval_batch_size` rows at a time."""
+        size, step = length(self.valid), self.eval_batch_size or self.batch_size
+        for start in range(0, size, step):
+            yield rows(self.valid, start, min(start + step, size))
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module, device: torch.device | str = "cpu") -> tuple[float, float]:
-        """Return the mean validation loss and metric (nan without one), in evaluation mode."""
+        """Return the mean validation loss and the metric (nan without one), in evaluation mode.
+
+        Raises:
+            TaskError: If the loss is no scalar tensor, the outputs cannot be concatenated, or the metric is no number.
+        """
         training = model.training
-        size = _length(self.valid)
         model.eval()
         try:
-            parts = [self._evaluate_part(model, start, device) for start in range(0, size, _EVALUATION_BATCH)]
+            return evaluate(model, self.loss, self.metric, self.validation_batches(), device)
         finally:
             model.train(training)
-        loss, metric = torch.tensor(parts, dtype=torch.float64).T @ torch.tensor(
-            [min(_EVALUATION_BATCH, size - start) / size for start in range(0, size, _EVALUATION_BATCH)],
-            dtype=torch.float64,
-        )
-        return float(loss), float(metric)
-
-    def _evaluate_part(self, model: nn.Module, start: int, device: torch.device | str) -> tuple[float, float]:
-        stop = min(start + _EVALUATION_BATCH, _length(self.valid))
-        *inputs, target = (tensor.to(device) for tensor in _slice(self.valid, start, stop))
-        output = model(*inputs)
-        return float(self.loss(output, target)), float(self.metric(output, target)) if self.metric else math.nan
 
     @property
     def metric_name(self) -> str:
         """The metric's own name, or "" without one."""
-        return "" if self.metric is None else str(getattr(self.metric, "__name__", type(self.metric).__name__))
+        metric = self.metric.func if isinstance(self.metric, functools.partial) else self.metric
+        return "" if metric is None else str(getattr(metric, "__name__", type(metric).__name__))
 
     def check(self) -> None:
-        """Run the model once on a batch, so that what is wrong shows before any training.
+        """Run the model once on a batch and on the validation data, so that what is wrong shows before any training.
 
         Raises:
-            TaskError: If the model, the loss or the metric fails on a batch, or the loss is not a finite
-                scalar that depends on the model.
+            TaskError: If the model, the data, the loss or the metric fails or tries to end the program; if the loss is
+                not a finite scalar that depends on the model; if outputs and targets are broadcast against each other;
+                if the validation loss or metric is no finite number; if two models share what trains.
+            UnknownName: If a name in `frozen` is no parameter's or module's.
         """
-        model = self.build(seed=0)
-        if next(model.parameters(), None) is None:
-            raise TaskError("a model to train has parameters", got=type(model).__name__, remedy="Add a layer.")
-        batch = next(self.batches(torch.Generator().manual_seed(0)))
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch)
-        try:
-            with seeded(0):
-                loss: Any = self.batch_loss(model, batch)
-        except Exception as error:
-            raise TaskError(
-                f"the model and the loss must take the training data, of shapes {shapes}",
-                got=_last_line(error),
-                remedy="Compare these shapes with what the first layer and the loss expect.",
-            ) from error
-        if not isinstance(loss, Tensor) or loss.ndim > 0:
-            raise TaskError(
-                "a task's loss must be a scalar tensor",
-                got=f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__,
-                remedy="Average over the batch, for example with .mean().",
-            )
-        if not loss.isfinite():
-            raise TaskError(
-                "a task's loss must be finite before training",
-                got=loss.item(),
-                remedy="Look for NaN in the data and for log(0) or division by 0 in the loss.",
-            )
-        if not loss.requires_grad:
-            raise TaskError(
-                "a task's loss must depend on the model's parameters",
-                got="a loss without a gradient",
-                remedy="Remove .detach(), .item() or torch.no_grad() from the model and the loss.",
-            )
-        try:
-            self.evaluate(model)
-        except Exception as error:
-            raise TaskError(
-                "the model, the loss and the metric must take the validation data",
-                got=_last_line(error),
-                remedy="Give `valid` the shapes of `train`, and let the metric return a number.",
-            ) from error
+        with contained("a task's model, data, loss and metric"):
+            check_task(self)
 
     def fingerprint(self) -> str:
         """Return a digest of the data, the batch size and the shapes of the model's parameters."""
@@ -202,48 +180,9 @@ class Task:
             digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
         for data in (self.train, self.valid):
             # Of a Dataset, which may be too large to read, the length and the two ends.
-            tensors = data if isinstance(data, tuple) else _take(data, torch.tensor([0, _length(data) - 1]))
-            digest.update(str(_length(data)).encode())
+            tensors = data if isinstance(data, tuple) else take(data, torch.tensor([0, length(data) - 1]))
+            digest.update(str(length(data)).encode())
             for tensor in tensors:
                 content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
                 digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode() + content.tobytes())
         return digest.hexdigest()[:16]
-
-
-def _length(data: Dataset[Any] | tuple[Tensor, ...]) -> int:
-    return len(data[0]) if isinstance(data, tuple) else len(cast(Any, data))
-
-
-def _take(data: Dataset[Any] | tuple[Tensor, ...], indices: Tensor) -> Batch:
-    if isinstance(data, tuple):
-        return [tensor[indices] for tensor in data]
-    if isinstance(data, TensorDataset):
-        return list(data[indices])
-    return cast(Batch, default_collate([data[int(i)] for i in indices]))
-
-
-def _slice(data: Dataset[Any] | tuple[Tensor, ...], start: int, stop: int) -> Batch:
-    return [t[start:stop] for t in data] if isinstance(data, tuple) else _take(data, torch.arange(start, stop))
-
-
-def _check_data(field: str, data: Any) -> None:
-    if isinstance(data, tuple):
-        lengths = {len(tensor) if isinstance(tensor, Tensor) and tensor.ndim else -1 for tensor in cast(Any, data)}
-        if len(data) < 2 or len(lengths) != 1 or min(lengths) < 1:
-            shown = [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in cast(Any, data)]
-            raise InvalidArgument(
-                f"{field} is a tuple (inputs..., target) of tensors with one common first dimension",
-                got=shown,
-                remedy="Convert arrays with torch.as_tensor and pair every example with a target.",
-            )
-    elif not (isinstance(data, Dataset) and hasattr(data, "__len__") and len(cast(Any, data)) > 0):
-        raise InvalidArgument(
-            f"{field} is a tuple of tensors or a map-style torch Dataset with a length",
-            got=type(data).__name__,
-            remedy="Pass (x, y), or a Dataset whose items are tuples (inputs..., target).",
-        )
-
-
-def _last_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"
