@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
 
@@ -186,15 +184,20 @@ def transformers() -> dict[str, Any]:
     )
 
 
+def slow(*case: str | None) -> Any:
+    """A run of an example of which others are representative."""
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("example", "fault", "cause"),
     [
-        ("lightning_monitor", None, "healthy"),
         ("lightning_monitor", "zero", "zero_gradients"),
-        ("lightning_monitor", "frozen", "disconnected_parameters"),
         ("transformers_monitor", None, "healthy"),
-        ("transformers_monitor", "rate", "learning_rate_too_high"),
-        ("transformers_monitor", "constant", "symmetric_units"),
+        slow("lightning_monitor", None, "healthy"),
+        slow("lightning_monitor", "frozen", "disconnected_parameters"),
+        slow("transformers_monitor", "rate", "learning_rate_too_high"),
+        slow("transformers_monitor", "constant", "symmetric_units"),
     ],
 )
 def test_an_example_names_its_fault_and_reaches_for_no_network(tmp_path, example, fault, cause):
@@ -207,12 +210,14 @@ def test_an_example_names_its_fault_and_reaches_for_no_network(tmp_path, example
     assert cause.replace("_", " ") in page.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["same", "same, accumulating", "same, in bfloat16"])
 @pytest.mark.parametrize("framework", ["lightning", "transformers"])
 def test_a_training_with_the_callback_is_the_same_bit_for_bit(request, framework, how):
     assert request.getfixturevalue(framework)[how] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["lightning", "transformers"])
 def test_it_sees_the_gradient_that_the_optimizer_was_given(request, framework):
     for how, steps in (("plain", 29 if framework == "lightning" else 10), ("accumulating", None)):
@@ -224,22 +229,26 @@ def test_it_sees_the_gradient_that_the_optimizer_was_given(request, framework):
         assert min(found["updates"]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["lightning", "transformers"])
 def test_it_has_the_loss_of_every_step(request, framework):
     recorded, logged = request.getfixturevalue(framework)["plain"]["losses"]
     assert recorded == logged
 
 
+@pytest.mark.slow
 def test_over_accumulated_batches_the_loss_is_the_mean(lightning):
     recorded, parts = lightning["accumulating"]["losses"]
     assert len(recorded) == 8  # of 29 batches, the last alone
     assert recorded == pytest.approx([sum(parts[i : i + 4]) for i in range(0, 29, 4)], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_the_one_of_the_step_and_not_of_the_next(lightning):
     assert lightning["scheduled"]["rates"][:3] == pytest.approx([0.1, 0.05, 0.025])
 
 
+@pytest.mark.slow
 def test_steps_that_the_gradient_scaler_skips_are_no_fault(lightning):
     found = lightning["overflowing"]
     assert found["updates"][0] == 0
@@ -247,6 +256,7 @@ def test_steps_that_the_gradient_scaler_skips_are_no_fault(lightning):
     assert found["cause"] == "healthy"
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_logged_seldom_is_given_to_its_own_step(transformers):
     found = transformers["logging seldom"]
     recorded, logged = found["losses"]
@@ -255,11 +265,13 @@ def test_a_loss_that_is_logged_seldom_is_given_to_its_own_step(transformers):
     assert sum(loss == loss for loss in recorded) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["lightning", "transformers"])
 def test_after_a_training_no_hook_is_left(request, framework):
     assert request.getfixturevalue(framework)["plain"]["hooks"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["lightning", "transformers"])
 def test_after_an_exception_no_hook_is_left_and_what_was_seen_can_be_read(request, framework):
     found = request.getfixturevalue(framework)["failing"]

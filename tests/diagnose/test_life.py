@@ -218,21 +218,22 @@ def test_a_monitor_that_is_closed_can_be_pickled():
     assert pickle.loads(pickle.dumps(monitor.summary())).diagnosis == monitor.diagnosis()
 
 
-def test_after_two_thousand_steps_no_more_tensors_are_alive_than_after_a_few_hundred():
+@pytest.mark.parametrize("steps", [640, pytest.param(2000, marks=pytest.mark.slow)])
+def test_after_many_steps_no_more_tensors_are_alive_than_after_a_few_hundred(steps):
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
     optimizer = sgd(model)
     counts: dict[int, int] = {}
 
     def count(step: int) -> None:
-        if step % 32 == 20 and (460 < step < 512 or step > 1940):
+        if step % 32 == 20 and (256 < step < 300 or step > steps - 60):
             counts[step] = live_tensors()
 
     with Monitor(model, optimizer) as monitor:
-        train(model, monitor, optimizer, range(2000), count)
-    early = max(number for step, number in counts.items() if step < 512)
-    late = max(number for step, number in counts.items() if step > 1900)
+        train(model, monitor, optimizer, range(steps), count)
+    early = max(number for step, number in counts.items() if step < 300)
+    late = max(number for step, number in counts.items() if step > 300)
     assert late <= early + 16  # samples of the weights at up to 16 steps are kept, more or fewer at a time
-    assert len(monitor.history["step"]) == 2000
+    assert len(monitor.history["step"]) == steps
 
 
 def test_reading_at_every_step_piles_up_no_tensors():
@@ -242,12 +243,12 @@ def test_reading_at_every_step_piles_up_no_tensors():
 
     def read(step: int) -> None:
         monitor.diagnosis()
-        if step in (49, 99):
+        if step in (24, 49):
             counts[step] = live_tensors()
 
     with Monitor(model, optimizer) as monitor:
-        train(model, monitor, optimizer, range(100), read)
-    assert counts[99] <= counts[49] + 8  # at most sixteen samples of the weights are kept, fewer at first
+        train(model, monitor, optimizer, range(50), read)
+    assert counts[49] <= counts[24] + 8  # at most sixteen samples of the weights are kept, fewer at first
 
 
 FAILURES = [
@@ -290,11 +291,18 @@ def break_after(monkeypatch: pytest.MonkeyPatch, place: str, calls: int) -> None
     monkeypatch.setattr(owner, rest, breaks)
 
 
-@pytest.mark.parametrize("calls", [0, 1, 7])
-@pytest.mark.parametrize("place", FAILURES)
+# Each place fails after another number of calls; all places after each number are slow.
+BROKEN = [
+    pytest.param(place, calls, marks=() if i % 3 == j else pytest.mark.slow)
+    for i, place in enumerate(FAILURES)
+    for j, calls in enumerate((1, 0, 7))
+]
+
+
+@pytest.mark.parametrize(("place", "calls"), BROKEN)
 def test_a_failure_inside_is_one_warning_and_the_training_goes_on_as_without(monkeypatch, place, calls):
     alone = network()
-    wanted = train(alone, None, sgd(alone), range(70))
+    wanted = train(alone, None, sgd(alone), range(40))
     model = network()
     optimizer = sgd(model)
     before = hooks(model, optimizer)
@@ -302,7 +310,7 @@ def test_a_failure_inside_is_one_warning_and_the_training_goes_on_as_without(mon
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with Monitor(model, optimizer) as monitor:
-            found = train(model, monitor, optimizer, range(70))
+            found = train(model, monitor, optimizer, range(40))
             inside = monitor.diagnosis(), monitor.history
         after = monitor.diagnosis(), monitor.history
     assert all(torch.equal(p, q) for p, q in zip(found, wanted, strict=True))

@@ -6,9 +6,10 @@ import copy
 import datetime
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pytest
@@ -144,6 +145,11 @@ def in_double(model: nn.Module, step: int) -> Tensor:
     return F.cross_entropy(model(x.double()), y)
 
 
+def some(cases: Iterable[tuple[Any, ...]], fast: list[tuple[Any, ...]]) -> list[Any]:
+    """All cases, of which only some are fast."""
+    return [pytest.param(*case, marks=() if case in fast else pytest.mark.slow) for case in cases]
+
+
 RUNS: dict[str, tuple[Callable[[], nn.Module], Step]] = {
     "mlp": (perceptron, classify),
     "dropout": (lambda: nn.Sequential(nn.Linear(4, 9), nn.Dropout(0.3), nn.ReLU(), nn.Linear(9, 2)), classify),
@@ -161,8 +167,7 @@ RUNS: dict[str, tuple[Callable[[], nn.Module], Step]] = {
 }
 
 
-@pytest.mark.parametrize("every", [1, 2])
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("name", "every"), some(product(RUNS, (1, 2)), [(n, 1 + i % 2) for i, n in enumerate(RUNS)]))
 def test_with_and_without_it_a_run_is_the_same_bit_for_bit(name, every, rng_untouched):
     make, loss_of = RUNS[name]
     alone, watched = seeded(make), seeded(make)
@@ -246,10 +251,18 @@ def no_storm(counts: list[list[tuple[int, int]]]) -> None:
     assert watched[0] <= 3 * max(1, alone[0])
 
 
+# Each way of compiling once, each value beside each other one; all together are slow.
+BEFORE = [
+    (compile_root, False, 2),
+    (compile_in_place, True, 1),
+    (compile_part, True, 2),
+    (compile_part_in_place, False, 1),
+]
+INSIDE = [(compile_root, 1), (compile_in_place, 2)]
+
+
 @looks_at_grad
-@pytest.mark.parametrize("every", [1, 2])
-@pytest.mark.parametrize("warm", [False, True], ids=["first called inside", "called before"])
-@pytest.mark.parametrize("how", COMPILATIONS)
+@pytest.mark.parametrize(("how", "warm", "every"), some(product(COMPILATIONS, (False, True), (1, 2)), BEFORE))
 def test_a_model_compiled_before_the_block_trains_the_same_without_a_storm_of_graphs(how, warm, every, fresh_compiler):
     results, counts = [], []
     for watched in (False, True):
@@ -272,8 +285,7 @@ def test_a_model_compiled_before_the_block_trains_the_same_without_a_storm_of_gr
 
 
 @looks_at_grad
-@pytest.mark.parametrize("every", [1, 2])
-@pytest.mark.parametrize("how", COMPILATIONS)
+@pytest.mark.parametrize(("how", "every"), some(product(COMPILATIONS, (1, 2)), INSIDE))
 def test_a_model_compiled_inside_the_block_trains_the_same_without_a_storm_of_graphs(how, every, fresh_compiler):
     results, counts = [], []
     for watched in (False, True):
