@@ -67,7 +67,7 @@ def own(tmp_path, monkeypatch):
 def run(monkeypatch, *arguments, page=False):
     """Run the command in this process; return its exit status. Drawing the page takes most of the time."""
     if not page:
-        monkeypatch.setattr(FeaturesReport, "_content", lambda self: {})
+        monkeypatch.setattr(FeaturesReport, "_content", lambda _: {})
         monkeypatch.setattr("steepest.report._features.write_page", lambda path, *_: path)
     monkeypatch.setattr(sys, "argv", ["steepest", "features", *arguments])
     with pytest.raises(SystemExit) as caught:
