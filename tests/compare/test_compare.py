@@ -34,6 +34,9 @@ class Counting:
     def noticed(self, line):
         self.lines.append(line)
 
+    def waiting(self, reason):
+        self.lines.append(reason)
+
 
 @pytest.fixture(scope="module")
 def comparison(tiny_task):

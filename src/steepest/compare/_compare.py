@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from steepest._check import boolean
+from steepest._check import at_least, boolean
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
 from steepest.compare._comparison import Comparison
 from steepest.compare._environment import environment
@@ -18,6 +19,7 @@ from steepest.compare._plan import Budget, Cell, Plan
 from steepest.compare._progress import Listener, Silent
 from steepest.compare._reuse import reuse_notices
 from steepest.compare._store import Store
+from steepest.compare._timeout import RunTimeout, parse_duration
 from steepest.compare._tuning import next_runs
 from steepest.compare._workers import Bench
 from steepest.errors import InvalidArgument, UnknownName
@@ -38,8 +40,9 @@ def compare(
     seeds: int = 10,
     budget: Budget | None = None,
     baseline: str | None = None,
-    storage: str | None = None,
+    storage: str | Path | None = None,
     workers: int = 2,
+    run_timeout: float | str | None = None,
     device: str = "cpu",
     accept_edits: bool = False,
     listener: Listener | None = None,
@@ -62,8 +65,12 @@ def compare(
         budget: What each cell may spend.
         baseline: The optimizer whose median best validation loss is the target for the steps; None for adamw where
             it takes part, else the first optimizer.
-        storage: An Optuna storage URL, for example sqlite:///trial.db; None keeps the runs in memory.
+        storage: An Optuna storage URL, for example sqlite:///trial.db, or the path of a SQLite file; None keeps the
+            runs in memory. It may be away for a minute.
         workers: Runs at a time, at least 1, each on one thread; 1 runs in this process.
+        run_timeout: Seconds after which a run counts as hanging, or for example "10m"; None for 20 times the median
+            of its cell (a minute at least), once that is known. It is tried once more; then the trial stops. One
+            worker only says it.
         device: Where to train.
         accept_edits: Whether the finished runs from before the last edit are used, too: to be said where the edit does
             not change the numbers.
@@ -75,8 +82,9 @@ def compare(
     Raises:
         UnknownName: If an optimizer, init or task has no such name.
         ImportFailed: If a `module:attribute` cannot be imported.
-        TaskError: If the task cannot be trained, or a run fails.
-        StorageError: If the storage cannot be used.
+        TaskError: If the task cannot be trained or sent to worker processes, or a run fails.
+        SteepestError: If a worker process dies, or a run hangs twice.
+        StorageError: If the storage cannot be used, is away for a minute, or is no longer what it was.
         InvalidArgument: If another argument is outside its range.
 
     >>> import torch
@@ -89,8 +97,8 @@ def compare(
     """
     boolean("accept_edits", accept_edits)
     budget = budget or Budget()
-    if workers < 1:
-        raise InvalidArgument("workers must be at least 1", got=workers, remedy="Pass 1 to run in this process.")
+    at_least("workers", workers, 1, remedy="Pass 1 to run in this process.")
+    timeout = RunTimeout(None if run_timeout is None else parse_duration("run_timeout", run_timeout))
     _require_device(device)
     task = load(task) if isinstance(task, str) else task
     candidates = _by_name("optimizer", [(c.name, c) for c in map(resolve_candidate, optimizers)])
@@ -110,14 +118,14 @@ def compare(
         check_candidate(candidate, task)
     steps = budget.steps or task.steps
     bench = Bench(task, candidates, schemes, steps, budget.schedule, device)
-    store = Store(storage, identify(bench, plan), accept_edits=accept_edits)
-    notices = reuse_notices(plan, store.past(), store.selection)
     listener = listener or Silent()
+    store = Store(storage, identify(bench, plan), accept_edits=accept_edits, say=listener.waiting)
+    notices = reuse_notices(plan, store.past(), store.selection)
     for line in notices:
         listener.noticed(line)
     finished = store.finished()
     if next_runs(plan, losses_of(finished)):
-        finished = gather(plan, store, bench, workers, listener)
+        finished = gather(plan, store, bench, workers, listener, timeout)
     return Comparison(
         task_name=task.name,
         metric_name=task.metric_name,

@@ -87,7 +87,9 @@ for _name in {*BaseStorage.__abstractmethods__, "_get_trials", "get_trial_id_fro
         setattr(PatientStorage, _name, _patient(getattr(RDBStorage, _name)))
 
 
-def open_study(location: Location | None) -> tuple[optuna.Study, Patience]:
+def open_study(
+    location: Location | None, say: Callable[[str], None] = lambda _reason: None
+) -> tuple[optuna.Study, Patience]:
     """Open the study of a storage, or make it; nothing is written where it cannot be used.
 
     Returns:
@@ -97,6 +99,7 @@ def open_study(location: Location | None) -> tuple[optuna.Study, Patience]:
         StorageError: If it cannot be opened, or is not empty and not Optuna's.
     """
     patience = Patience("memory" if location is None else location)
+    patience.say = say
     deadline = time.monotonic() + patience.seconds
     for pause in itertools.chain((0.1, 0.5, 2.0), itertools.repeat(None)):
         try:
@@ -112,8 +115,12 @@ def open_study(location: Location | None) -> tuple[optuna.Study, Patience]:
             # have locked it for a while.
             if pause is None and not (is_locked(error) and time.monotonic() < deadline):
                 raise
+            if pause is None:
+                say("waiting for the storage, which another program has locked")
             time.sleep(pause or 2.0)
         else:
+            if pause is None:
+                say("")
             patience.opened = True
             return study, patience
     raise AssertionError("unreachable")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 
 from steepest.compare._interrupts import DeferredInterrupts
@@ -12,20 +14,39 @@ from steepest.compare._lease import LEASE_SECONDS
 from steepest.compare._plan import Plan, Run
 from steepest.compare._progress import Listener
 from steepest.compare._store import Claim, Store
+from steepest.compare._timeout import RunTimeout, in_words
 from steepest.compare._tuning import next_runs
 from steepest.compare._workers import Bench, worker_processes
-from steepest.errors import SteepestError
+from steepest.errors import SteepestError, StorageError
 from steepest.train import History
 
 __all__ = ["gather", "losses_of"]
 
 
-def gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: Listener) -> dict[Run, History]:
-    """Execute what the protocol asks for until it asks for nothing."""
+_TICK = 1.0  # seconds, after which it is looked whether a run hangs
+_UNTOLD = 5.0  # seconds, for which others are waited for without a word
+
+
+def gather(
+    plan: Plan, store: Store, bench: Bench, workers: int, listener: Listener, timeout: RunTimeout
+) -> dict[Run, History]:
+    """Execute what the protocol asks for until it asks for nothing.
+
+    Raises:
+        SteepestError: If a worker process dies, or a run hangs twice.
+        StorageError: If the storage is away for too long, or is no longer what it was.
+    """
     running: dict[Claim, Future[History]] = {}
+    hung: set[Run] = set()
     finished = store.finished()
-    renewed = time.monotonic()
-    with DeferredInterrupts() as interrupts, worker_processes(bench, workers) as (executor, function):
+    renewed = idle_since = time.monotonic()
+    with DeferredInterrupts() as interrupts, worker_processes(bench, workers) as pool:
+
+        def sleep(seconds: float) -> None:
+            with interrupts.allowed():
+                time.sleep(seconds)
+
+        store.patience.sleep, store.patience.say = sleep, listener.waiting
         try:
             while needed := next_runs(plan, losses := losses_of(finished)):
                 listener.known(losses, _expected(plan, finished, len(needed)))
@@ -36,18 +57,33 @@ def gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: Liste
                         break
                     listener.started(claim.run)
                     running[claim] = Future()  # until it is submitted; one worker trains while it is submitted
-                    with interrupts.allowed() if workers == 1 else contextlib.nullcontext():
-                        running[claim] = executor.submit(function, claim.run)
-                with interrupts.allowed():
-                    wait(running.values(), timeout=LEASE_SECONDS / 6, return_when=FIRST_COMPLETED)
-                    if not running:  # what is left is run by other processes
-                        time.sleep(0.5)
-                if not running:
+                    if workers == 1:
+                        with interrupts.allowed(), _announced(claim.run, timeout.of(claim.run.cell), listener):
+                            running[claim] = pool.submit(claim.run)
+                    else:
+                        running[claim] = pool.submit(claim.run)
+                if running:
+                    if time.monotonic() > idle_since + _UNTOLD:
+                        listener.waiting("")
+                    idle_since = time.monotonic()
+                    with interrupts.allowed():
+                        wait(running.values(), timeout=_TICK, return_when=FIRST_COMPLETED)
+                else:  # what is left is run by other processes
+                    if time.monotonic() > idle_since + _UNTOLD:
+                        listener.waiting(store.waits_for())
+                    sleep(0.5)
                     finished = store.finished()
                 for claim in [claim for claim, future in running.items() if future.done()]:
+                    timeout.learn(claim.run.cell, pool.seconds(running[claim]))
                     finished[claim.run] = running[claim].result()
                     store.finish(claim, finished[claim.run])
                     del running[claim]
+                hanging = [c.run for c, future in running.items() if pool.seconds(future) > timeout.of(c.run.cell)]
+                if hanging:
+                    _require_first(hanging, hung, timeout, listener)
+                    pool.restart()
+                    for claim in running:
+                        running[claim] = pool.submit(claim.run)
                 if time.monotonic() > renewed + LEASE_SECONDS / 6:
                     renewed = time.monotonic()
                     for claim in running:
@@ -59,9 +95,39 @@ def gather(plan: Plan, store: Store, bench: Bench, workers: int, listener: Liste
                 remedy="Often memory is short: try fewer --workers. Finished runs are kept; start again to go on.",
             ) from error
         finally:
-            for claim in running:
-                store.give_up(claim)
+            store.patience.seconds = 0.0  # what has ended waits for nothing
+            with contextlib.suppress(StorageError):
+                for claim in running:
+                    store.give_up(claim)
     return finished
+
+
+def _require_first(hanging: Iterable[Run], hung: set[Run], timeout: RunTimeout, listener: Listener) -> None:
+    """Check that no run hangs for the second time, and take note of the first."""
+    for run in hanging:
+        longest = in_words(timeout.of(run.cell))
+        if run in hung:
+            raise SteepestError(
+                f"a run must end within {longest}",
+                got=f"{run} hung twice",
+                remedy="Mend the task, or pass a longer --run-timeout. Finished runs are kept; start again to go on.",
+            )
+        hung.add(run)
+        listener.noticed(f"{run} did not end within {longest}: it is tried once more.")
+
+
+@contextlib.contextmanager
+def _announced(run: Run, seconds: float, listener: Listener) -> Generator[None, None, None]:
+    """Say when a run in this process, which cannot be ended from outside, takes too long."""
+    line = f"{run} has not ended within {in_words(seconds)}. With --workers 2 such a run would be tried once more."
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), listener.noticed, [line])
+    timer.daemon = True
+    if math.isfinite(seconds):
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def losses_of(histories: Mapping[Run, History]) -> dict[Run, float]:

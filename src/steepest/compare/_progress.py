@@ -34,7 +34,11 @@ class Listener(Protocol):
         ...
 
     def noticed(self, line: str) -> None:
-        """Something came up that a person should know."""
+        """Something came up that a person should know; may come from another thread."""
+        ...
+
+    def waiting(self, reason: str) -> None:
+        """Nothing goes on, for this reason; "" when it goes on. May come again and again."""
         ...
 
 
@@ -50,12 +54,22 @@ class Silent:
     def noticed(self, line: str) -> None:
         """Say nothing."""
 
+    def waiting(self, reason: str) -> None:
+        """Say nothing."""
+
 
 class Lines(Silent):
     """Writes what a person should know, a line each, and nothing else."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._is_waiting = False
+
+    def waiting(self, reason: str) -> None:
+        """Write the first of many reasons."""
+        if reason and not self._is_waiting:
+            self.noticed(reason)
+        self._is_waiting = bool(reason)
 
     def noticed(self, line: str) -> None:
         """Write the line."""
@@ -103,3 +117,7 @@ class RichProgress:
     def noticed(self, line: str) -> None:
         """Write the line above the bar."""
         self._progress.console.print(line, highlight=False, soft_wrap=True)
+
+    def waiting(self, reason: str) -> None:
+        """Say it in place of the run."""
+        self._progress.update(self._bar, description=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from steepest.compare._identity import Identity
 from steepest.compare._lease import Lease
 from steepest.compare._plan import Cell, Run
 from steepest.compare._selection import Past, Selection
+from steepest.compare._url import Location
 from steepest.diagnose import Diagnosis
 from steepest.train import FeatureChange, History, Spectrum
 
@@ -50,21 +51,32 @@ class Store:
     identity is that of one of the cells are seen here.
 
     Args:
-        url: Any Optuna storage URL; None keeps all in memory.
+        url: Any Optuna storage URL, or the path of a SQLite file; None keeps all in memory.
         identities: What decides the numbers of each cell's runs.
         accept_edits: Whether finished runs whose task, optimizer and init have the same names, and were something else
             when they ran, are used too.
+        say: Is told what is waited for, and "" when it goes on.
+
+    Attributes:
+        patience: How long a storage may be away, then and later.
 
     Raises:
         StorageError: If the storage cannot be opened.
     """
 
-    def __init__(self, url: str | None, identities: Mapping[Cell, Identity], *, accept_edits: bool = False) -> None:
+    def __init__(
+        self,
+        url: Location | None,
+        identities: Mapping[Cell, Identity],
+        *,
+        accept_edits: bool = False,
+        say: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
         self._waiting = 0
         self._finished: dict[Run, History] = {}
         self._lease = Lease()
         with storage_errors(url), quiet():
-            self._study, self.patience = open_study(url)
+            self._study, self.patience = open_study(url, say)
             self.selection = Selection(self._study, identities)
             self.selection.look(self.past(), accept_edits=accept_edits)
 

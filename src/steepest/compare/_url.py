@@ -31,7 +31,7 @@ def locate(storage: Location) -> URL:
         return URL.create("sqlite", database=str(storage.absolute()))
     if not isinstance(storage, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArgument(
-            "storage must be a URL or a pathlib.Path", got=type(storage).__name__, remedy="Pass None for memory."
+            "storage must be a URL or a path", got=storage, remedy="Pass a text, a pathlib.Path, or None for memory."
         )
     url = _parsed(storage)
     if url is None:
@@ -72,7 +72,7 @@ def hide_secrets(text: str, storage: Location) -> str:
     text = text.replace(storage, without_password(storage))
     url = _parsed(storage)
     for secret in _secrets(url) if url else ():
-        for written in {secret, quote(secret, safe=""), quote_plus(secret)}:
+        for written in {secret, quote(secret, safe=""), quote(secret, safe="+ "), quote_plus(secret)}:
             # A short one may be a part of innocent words.
             pattern = re.escape(written) if len(written) > 3 else rf"(?<!\w){re.escape(written)}(?!\w)"
             text = re.sub(pattern, _HIDDEN, text)

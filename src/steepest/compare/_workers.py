@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import cloudpickle
 import torch
@@ -26,7 +26,7 @@ from steepest.init import Initializer
 from steepest.tasks import Task
 from steepest.train import History, train
 
-__all__ = ["Bench", "InProcess", "execute", "worker_processes"]
+__all__ = ["Bench", "Workers", "execute", "worker_processes"]
 
 
 @dataclass(frozen=True)
@@ -78,46 +78,127 @@ def execute(bench: Bench, run: Run) -> History:
     return history if run.phase == "final" else replace(history, gradient_norm={})
 
 
-class InProcess(Executor):
+class Workers(Protocol):
+    """Executes runs, some at a time."""
+
+    def submit(self, run: Run) -> Future[History]:
+        """Hand a run over."""
+        ...
+
+    def seconds(self, future: Future[History]) -> float:
+        """Return for how long a run has been executed, or was; 0 as long as it waits."""
+        ...
+
+    def restart(self) -> None:
+        """End every run that is being executed."""
+        ...
+
+
+class ThisProcess:
     """Executes in this process, at once: nothing has to be pickled, and a debugger works."""
 
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call the function and return its finished future."""
-        future: Future[Any] = Future()
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._seconds: dict[Future[History], float] = {}
+
+    def submit(self, run: Run) -> Future[History]:
+        """Execute the run and return its finished future."""
+        future: Future[History] = Future()
+        began = time.monotonic()
         try:
-            future.set_result(fn(*args, **kwargs))
+            future.set_result(execute(self._bench, run))
         except Exception as error:  # handed to whoever asks for the result, as an executor does
             future.set_exception(error)
+        self._seconds[future] = time.monotonic() - began
         return future
 
+    def seconds(self, future: Future[History]) -> float:
+        """Return how long the run took."""
+        return self._seconds[future]
 
-@contextlib.contextmanager
-def worker_processes(bench: Bench, workers: int) -> Generator[tuple[Executor, Any], None, None]:
-    """Open an executor and yield it with the function to submit; on leaving, its processes are gone.
+    def restart(self) -> None:
+        """Do nothing: a run in this process cannot be ended."""
 
-    One worker is this process. More are processes that loky starts: they need no `if __name__ == "__main__"`, take
-    lambdas, and end when this process does, however it ends.
+
+class Processes:
+    """Executes in processes that loky starts.
+
+    They need no `if __name__ == "__main__"`, take lambdas, and end when this process does, however it ends.
+
+    Raises:
+        TaskError: If the task cannot be sent to another process.
     """
-    if workers == 1:
-        yield InProcess(), functools.partial(execute, bench)
-        return
-    from loky import ProcessPoolExecutor  # a tenth of a second that only this path needs
 
-    with tempfile.TemporaryDirectory(prefix="steepest-") as folder:
-        path = Path(folder) / "bench.pickle"
-        path.write_bytes(cloudpickle.dumps(bench))
+    def __init__(self, bench: Bench, workers: int, folder: Path) -> None:
+        self._count, self._folder = workers, folder
+        self._began: dict[Future[History], float] = {}
+        self._marks: dict[Future[History], Path] = {}
+        try:
+            (folder / "bench.pickle").write_bytes(cloudpickle.dumps(bench))
+        except Exception as error:
+            raise _not_portable(error) from error
+        self._executor = self._start()
+
+    def _start(self) -> Executor:
+        from loky import ProcessPoolExecutor  # a tenth of a second that only this path needs
+
         # One thread each: the threads of a product of small matrices cost more than they bring, and two processes'
         # threads would fight for the same cores.
         environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        executor = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),), env=environment)
+        return ProcessPoolExecutor(self._count, initializer=_start_worker, initargs=(os.getpid(),), env=environment)
+
+    def submit(self, run: Run) -> Future[History]:
+        """Hand a run to the next process that is free."""
+        mark = self._folder / f"begun-{len(self._marks)}"
+        future = self._executor.submit(_execute_from, str(self._folder / "bench.pickle"), str(mark), run)
+        self._marks[future] = mark
+        return future
+
+    def seconds(self, future: Future[History]) -> float:
+        """Return since when, as far as it was looked at, the run is executed."""
+        if future not in self._began and self._marks[future].exists():
+            self._began[future] = time.monotonic()
+        return time.monotonic() - self._began.get(future, time.monotonic())
+
+    def restart(self) -> None:
+        """Kill the processes and start new ones."""
+        self.close()
+        self._executor = self._start()
+
+    def close(self) -> None:
+        """Kill the processes."""
+        self._executor.shutdown(wait=True, kill_workers=True)  # pyright: ignore[reportCallIssue]
+
+
+@contextlib.contextmanager
+def worker_processes(bench: Bench, workers: int) -> Generator[Workers, None, None]:
+    """Yield what executes runs: this process for one worker, else processes that are gone on leaving."""
+    if workers == 1:
+        yield ThisProcess(bench)
+        return
+    with tempfile.TemporaryDirectory(prefix="steepest-", ignore_cleanup_errors=True) as folder:
+        processes = Processes(bench, workers, Path(folder))
         try:
-            yield executor, functools.partial(_execute_from, str(path))
+            yield processes
         finally:
-            executor.shutdown(wait=True, kill_workers=True)
+            processes.close()
 
 
-def _execute_from(path: str, run: Run) -> History:
-    return execute(_read_bench(path), run)
+def _not_portable(error: Exception) -> TaskError:
+    return TaskError(
+        "a task for more than one worker must be fit to be sent to other processes",
+        got=f"{type(error).__name__}: {error}",
+        remedy="Pass --workers 1 (workers=1) to train in this process.",
+    )
+
+
+def _execute_from(path: str, mark: str, run: Run) -> History:
+    try:
+        bench = _read_bench(path)
+    except Exception as error:
+        raise _not_portable(error) from error
+    Path(mark).touch()  # from now on its time counts
+    return execute(bench, run)
 
 
 @functools.lru_cache(maxsize=1)
