@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import pickle
 
@@ -99,7 +100,7 @@ EVERY_NORM = pytest.mark.parametrize(("norm", "shapes"), NORMS)
 BOTH_DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
 # There are many norms.
-FEW = settings(max_examples=15)
+FEW = settings(max_examples=4)
 ALPHAS = st.floats(1e-3, 10)
 
 
@@ -171,14 +172,15 @@ def test_the_duality_map_turns_with_the_sign_of_the_gradient(norm, shapes, seed)
         assert_close(norm.duality_map(times(g, -1)), times(norm.duality_map(g), -1), 1e-12)
 
 
-SCALES = [(torch.float64, k) for k in (-30, -15, -3, 3, 15, 30)] + [(torch.float32, k) for k in (-18, -9, 9, 18)]
+EXTREMES = [(torch.float64, -30), (torch.float64, 30), (torch.float32, -18), (torch.float32, 18)]
+BETWEEN = [(torch.float64, k) for k in (-15, -3, 3, 15)] + [(torch.float32, k) for k in (-9, 9)]
 
 
 @EVERY_NORM
-@pytest.mark.parametrize(("dtype", "exponent"), SCALES, ids=str)
-def test_the_scale_of_the_gradient_scales_the_norms_and_the_step_and_leaves_the_map(norm, shapes, dtype, exponent):
-    tolerance, scale = TOLERANCE[dtype], 10.0**exponent
-    for shape in shapes:
+@pytest.mark.parametrize("scales", [EXTREMES, pytest.param(BETWEEN, marks=pytest.mark.slow)], ids=["ends", "between"])
+def test_the_scale_of_the_gradient_scales_the_norms_and_the_step_and_leaves_the_map(norm, shapes, scales):
+    for (dtype, exponent), shape in itertools.product(scales, shapes):
+        tolerance, scale = TOLERANCE[dtype], 10.0**exponent
         g = cast(generic(shape, seed=1), dtype)
         large = times(g, scale)
         assert_close(norm.duality_map(large), norm.duality_map(g), tolerance * largest(norm.duality_map(g)))
@@ -201,13 +203,13 @@ def test_the_optimal_value_is_minus_a_quarter_alpha_dual_norm_squared(norm, shap
 
 
 @EVERY_NORM
-def test_the_penalized_step_beats_a_thousand_random_competitors(norm, shapes):
+def test_the_penalized_step_beats_random_competitors_far_and_near(norm, shapes):
     alpha = 0.7
     for i, shape in enumerate(shapes[-2:]):
         g = generic(shape, seed=i)
         step = penalized_step(norm, g, alpha)
         best = by_formula(norm, g, step, alpha)
-        for k in range(500 // len(shapes[-2:])):
+        for k in range(25 // len(shapes[-2:])):
             noise = times(generic(shape, seed=10_000 * i + k), largest(step))
             assert by_formula(norm, g, noise, alpha) >= best
             near = added(step, times(noise, 10.0 ** (-k % 8)))
@@ -234,12 +236,12 @@ def descend(norm: Norm, g: Point, u: Point, alpha: float, best: float) -> list[f
 @EVERY_NORM
 def test_gradient_descent_on_the_objective_does_not_get_below_the_penalized_step(norm, shapes):
     alpha = 0.7
-    for i, shape in enumerate(shapes[-2:]):
+    for i, shape in enumerate(shapes[-1:]):
         g = generic(shape, seed=i)
         step = penalized_step(norm, g, alpha)
         best = by_formula(norm, g, step, alpha)
         noise = times(generic(shape, seed=i + 20), largest(step))
-        for start in (step, noise, added(step, times(noise, 0.01)), times(step, 2)):
+        for start in (noise, added(step, times(noise, 0.01))):
             values = descend(norm, g, start, alpha, best)
             assert min(values) >= best - 1e-12 * abs(best)
             # Competitors indeed: from far away they come nearer.

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.norms.points import gaussian
 
@@ -17,6 +17,7 @@ from steepest.norms import KullbackLeibler, duality_gap, objective, penalized_st
 SHAPES = [(1,), (2,), (5,), (3, 4)]
 ALPHAS = st.floats(0.05, 5)
 SEEDS = st.integers(0, 10**6)
+FEW = settings(max_examples=10)
 
 
 def simplex(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -34,6 +35,7 @@ def by_formula(p: torch.Tensor, g: torch.Tensor, q: torch.Tensor, alpha: float) 
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@FEW
 @given(seed=SEEDS, alpha=ALPHAS)
 def test_the_step_leads_to_the_point_times_exp_of_minus_alpha_g_normalised(shape, seed, alpha):
     p, g = simplex(shape, seed), gaussian(shape, seed + 1)
@@ -45,6 +47,7 @@ def test_the_step_leads_to_the_point_times_exp_of_minus_alpha_g_normalised(shape
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@FEW
 @given(seed=SEEDS, alpha=ALPHAS)
 def test_the_minimum_is_the_known_one_and_no_point_of_the_simplex_is_lower(shape, seed, alpha):
     p, g = simplex(shape, seed), gaussian(shape, seed + 1)
@@ -54,13 +57,14 @@ def test_the_minimum_is_the_known_one_and_no_point_of_the_simplex_is_lower(shape
     minimum = -float((g * p).sum()) - math.log(float((p * torch.exp(-alpha * g)).sum())) / alpha
     assert best == pytest.approx(minimum, rel=1e-11, abs=1e-13)
     assert float(objective(distance, g, step, alpha)) == pytest.approx(minimum, rel=1e-11, abs=1e-13)
-    for k in range(25):
+    for k in range(5):
         other = simplex(shape, seed + 100 + k)
         for share in (1.0, 0.1, 1e-3, 1e-5):
             mixed = (1 - share) * (p + step) + share * other
             assert by_formula(p, g, mixed, alpha) >= best - 1e-13
 
 
+@FEW
 @given(seed=SEEDS, alpha=ALPHAS)
 def test_the_gap_is_what_a_step_misses_of_the_minimum_over_its_size(seed, alpha):
     p, g = simplex((5,), seed), gaussian((5,), seed + 1)
@@ -89,8 +93,8 @@ def test_the_gap_is_as_true_for_short_steps_as_for_long_ones(alpha):
         assert float(duality_gap(distance, g, s * step, alpha)) == pytest.approx((s - 1) ** 2, abs=1e-2)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -3.0, 7.7])
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 10])
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.7])
+@pytest.mark.parametrize("size", [1, 3, 10])
 def test_a_constant_gradient_has_no_step_and_certifies_it(size, value):
     for p in (torch.full((size,), 1 / size, dtype=torch.float64), simplex((size,), 0)):
         distance, g = KullbackLeibler(p), torch.full((size,), value, dtype=torch.float64)
@@ -123,6 +127,7 @@ def test_steps_off_the_simplex_are_infinitely_far(dtype):
         assert float(duality_gap(distance, g, u, alpha=0.5)) == math.inf
 
 
+@FEW
 @given(seed=SEEDS, alpha=ALPHAS)
 def test_in_float32_the_step_is_that_in_float64_and_its_gap_rounding(seed, alpha):
     p, g = simplex((6,), seed).float(), gaussian((6,), seed + 1).float()

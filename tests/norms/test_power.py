@@ -41,7 +41,7 @@ NORMS = {
 EVERY_NORM = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 EVERY_POWER = pytest.mark.parametrize("p", [1.5, 2, 3, 10])
 ALPHAS = st.floats(0.05, 5)
-FEW = settings(max_examples=15)
+FEW = settings(max_examples=3)
 
 
 def gradient(norm, seed: int) -> Point:
@@ -74,10 +74,10 @@ def test_no_length_along_the_direction_and_no_random_competitor_is_lower(norm, p
     g, alpha = gradient(norm, 0), 0.7
     step = penalized_step(Power(norm, p), g, alpha)
     best = by_formula(norm, p, g, step, alpha)
-    for k in range(-200, 201):
+    for k in range(-200, 201, 13):
         stretched = times(step, 10.0 ** (k / 50) if k % 2 else 1 + k / 2000)
         assert by_formula(norm, p, g, stretched, alpha) >= best - 1e-12 * abs(best)
-    for k in range(300):
+    for k in range(24):
         noise = times(gradient(norm, 1000 + k), largest(step))
         assert by_formula(norm, p, g, noise, alpha) >= best
         near = added(step, times(noise, 10.0 ** (-k % 8)))
@@ -117,6 +117,7 @@ def test_at_zero_the_step_is_zero_with_the_gap_zero_and_any_other_infinitely_far
 
 
 @EVERY_NORM
+@FEW
 @given(seed=st.integers(0, 10**6), alpha=ALPHAS)
 def test_the_second_power_is_the_penalty_with_twice_alpha(norm, seed, alpha):
     g = gradient(norm, seed)
