@@ -8,12 +8,13 @@ import warnings
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from torch import nn
 
 from steepest.init import He, Xavier, initialize
 
 SMALL = st.integers(1, 3)
+FEW = settings(max_examples=10)
 CONVS = {1: (nn.Conv1d, nn.ConvTranspose1d), 2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
 
 
@@ -42,6 +43,7 @@ def middle(counts: torch.Tensor) -> torch.Tensor:
     return counts[(slice(None), *[slice(size // 2 - 6, size // 2 + 6) for size in counts.shape[1:]])]
 
 
+@FEW
 @given(st.integers(1, 2), SMALL, SMALL, SMALL, st.data())
 def test_the_fans_of_a_convolution_are_its_connections_away_from_the_borders(dims, groups, inputs, outputs, data):
     kernel = data.draw(st.tuples(*[st.integers(1, 4)] * dims))
@@ -53,6 +55,7 @@ def test_the_fans_of_a_convolution_are_its_connections_away_from_the_borders(dim
     assert bool((middle(out_of) == fan_out).all())
 
 
+@FEW
 @given(st.integers(1, 2), SMALL, SMALL, SMALL, st.data())
 def test_the_fans_of_a_transposed_convolution_are_its_connections_on_average(dims, groups, inputs, outputs, data):
     kernel = data.draw(st.tuples(*[st.integers(1, 4)] * dims))

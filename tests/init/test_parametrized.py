@@ -32,19 +32,23 @@ def test_a_weight_normed_weight_is_the_one_that_the_plain_layer_gets():
 def test_a_weight_norm_cannot_be_zero_and_is_left_as_it_was_and_the_table_says_so():
     layer = parametrizations.weight_norm(nn.Linear(4, 3))
     before = layer.weight.detach().clone()
-    row = initialize(layer, "zero")["parametrizations.weight.original0"]
+    with pytest.warns(UserWarning, match="weight is as the model made it: WeightNorm cannot be given this weight"):
+        row = initialize(layer, "zero")["parametrizations.weight.original0"]
     assert torch.equal(layer.weight.detach(), before)
     assert row.rule == "as ParametrizedLinear made it: WeightNorm cannot be given a weight"
 
 
-def test_a_spectral_norm_is_filled_before_its_division_and_its_buffers_stay():
+def test_a_spectral_norm_is_filled_before_its_division_and_divides_by_the_new_norm():
     layer = parametrizations.spectral_norm(nn.Linear(30, 20))
-    buffers = {name: b.clone() for name, b in layer.named_buffers()}
+    buffers = dict(layer.named_buffers())
     row = initialize(layer, "he")["parametrizations.weight.original"]
     assert row.rule == f"He fan_in=30, no activation, {WORDS}"
     assert row.std_measured == pytest.approx(1 / math.sqrt(30), rel=0.1)
-    assert all(torch.equal(b, buffers[name]) for name, b in layer.named_buffers())
+    assert all(b is buffers[name] for name, b in layer.named_buffers())
     assert layer.training
+    for training in (False, True):
+        weight = layer.train(training).weight.detach()
+        assert float(torch.linalg.matrix_norm(weight, 2)) == pytest.approx(1, rel=0.02)
     assert layer.parametrizations.weight[0].training
 
 
@@ -63,6 +67,7 @@ def test_a_parametrization_without_an_inverse_stays_as_it_is_and_the_table_says_
     layer = nn.Linear(4, 3)
     parametrize.register_parametrization(layer, "weight", Doubled())
     before = layer.weight.detach().clone()
-    row = initialize(layer, "he")["parametrizations.weight.original"]
+    with pytest.warns(UserWarning, match="weight is as the model made it: Doubled cannot be given this weight"):
+        row = initialize(layer, "he")["parametrizations.weight.original"]
     assert torch.equal(layer.weight.detach(), before)
     assert row.rule == "as ParametrizedLinear made it: Doubled cannot be given a weight"

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from steepest._frozen import frozen_names
 from steepest._sharding import is_sharded
 from steepest.errors import InvalidArgument
+from steepest.init._parametrized import hooked_weights
 
 __all__ = ["check_data", "check_model", "untrained"]
 
@@ -79,8 +80,12 @@ def untrained(model: nn.Module, frozen: Sequence[str]) -> dict[str, str]:
     # A weight given through several parameters cannot be filled without all of them.
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     for module in model.modules():
+        own = dict(module.named_parameters(recurse=False))
+        weights = [[own[name] for name in hooked.parameters] for hooked in hooked_weights(module)]
         if isinstance(module, ParametrizationList):
-            originals = [first[id(parameter)] for parameter in module.parameters(recurse=False)]
-            for name in originals if any(name in left for name in originals) else ():
+            weights.append(list(own.values()))
+        for parts in weights:
+            names = [first[id(parameter)] for parameter in parts]
+            for name in names if any(name in left for name in names) else ():
                 left.setdefault(name, "another parameter of this weight is frozen")
     return left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from steepest.init._activations import NONE, Activation
 from steepest.init._fill import Fill
 from steepest.init._kinds import EMBEDDINGS, RECURRENT, is_norm, is_transformers_conv1d, is_weight_layer
 from steepest.init._layer import Layer, as_stored, canonical_shape, fans_of
-from steepest.init._parametrized import assign, value_of
+from steepest.init._parametrized import Hooked, assign, assign_hooked, hooked_weights, value_of
 from steepest.init._table import InitRow
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def fill_model(scheme: Initializer, model: nn.Module, generator: Generator, sett
     filler = Filler(scheme, generator, setting)
     starts: list[Start] = []
     parametrized: dict[nn.Module, Fill] = {}
+    computed: dict[tuple[nn.Module, str], Fill] = {}
     for name, parameter in model.named_parameters():
         module = homes[id(parameter)][0][1]
         path, _, last = name.rpartition(".")
@@ -99,6 +101,12 @@ def fill_model(scheme: Initializer, model: nn.Module, generator: Generator, sett
             if module not in parametrized:
                 parametrized[module] = filler.fill_parametrized(modules, path, module)
             starts.append(Start(name, parameter, module, parametrized[module]))
+            continue
+        hooked = next((each for each in hooked_weights(module) if last in each.parameters), None)
+        if hooked is not None:
+            if (module, hooked.name) not in computed:
+                computed[module, hooked.name] = filler.fill_hooked(path, module, hooked)
+            starts.append(Start(name, parameter, module, computed[module, hooked.name]))
             continue
         owners = tuple(owner for _, owner in homes[id(parameter)])
         module = next((owner for owner in owners if isinstance(owner, EMBEDDINGS)), module)
@@ -160,8 +168,17 @@ class Filler:
             return fill
         if assign(parametrizations, values.to(device=current.device, dtype=current.dtype).contiguous()):
             return replace(fill, rule=f"{fill.rule}, through the parametrization of {name}", std=math.nan)
-        kind = type(parametrizations[0]).__name__.strip("_")
-        return Fill(f"as {type(module).__name__} made it: {kind} cannot be given a weight")
+        return _not_given(path, module, name, type(parametrizations[0]).__name__.strip("_"))
+
+    def fill_hooked(self, path: str, module: nn.Module, hooked: Hooked) -> Fill:
+        """Fill the weight that a hook computes, by way of what it is computed from."""
+        like = module.get_parameter(hooked.parameters[-1])
+        values, fill = self.make(Place(path, module, hooked.name, like, (module,)))
+        if values is None:
+            return fill
+        if assign_hooked(module, hooked, values.to(device=like.device, dtype=like.dtype)):
+            return replace(fill, rule=f"{fill.rule}, through {hooked.kind} of {hooked.name}", std=math.nan)
+        return _not_given(path, module, hooked.name, hooked.kind)
 
     def _embedding(self, module: nn.Module, place: Place) -> tuple[Tensor, Fill]:
         values = self._zeros(place.like.shape, place.like)
@@ -207,11 +224,18 @@ class Filler:
         return self._zeros(like.shape, like).fill_(value), Fill(f"constant {value:g}", 0.0)
 
 
+def _not_given(path: str, module: nn.Module, name: str, kind: str) -> Fill:
+    full_name = f"{path}.{name}" if path else name
+    warnings.warn(f"{full_name} is as the model made it: {kind} cannot be given this weight.", stacklevel=6)
+    return Fill(f"as {type(module).__name__} made it: {kind} cannot be given a weight")
+
+
 def _weight_names(module: nn.Module) -> tuple[str, ...]:
     if isinstance(module, nn.MultiheadAttention):
         return ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
     if isinstance(module, RECURRENT):
-        return tuple(name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight"))
+        computed = [hooked.name for hooked in hooked_weights(module)]
+        return (*computed, *(name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight")))
     return ("weight",)
 
 

@@ -73,6 +73,7 @@ def initialize(
     | norm layers                                   | weight 1, bias 0                                            |
     | biases                                        | 0, or as they are                                           |
     | weights with a parametrization                | the scheme's, through its inverse, if it has one            |
+    | weights behind a weight_norm or spectral_norm | the scheme's, through what they are computed from           |
     | others (class tokens, layer scales)           | as the model made them                                      |
     | frozen, or with requires_grad=False           | not touched                                                 |
 
@@ -105,6 +106,9 @@ def initialize(
     ('He fan_in=50, relu', 0.2)
     >>> table["2.weight"].rule, round(table["2.weight"].std_asked, 4)
     ('He fan_in=50, no activation', 0.1414)
+
+    Warns:
+        UserWarning: If a weight was to be filled and could not, as zeros behind a spectral norm.
 
     Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), for `depth_scaled`.
     """

@@ -1,15 +1,23 @@
-"""A weight given through its parametrization (torch.nn.utils.parametrize)."""
+"""A weight given through its parametrization (torch.nn.utils.parametrize), or through a hook that computes it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm, norm_except_dim
 
-__all__ = ["assign", "value_of"]
+__all__ = ["Hooked", "assign", "assign_hooked", "hooked_weights", "value_of"]
+
+# As many power iterations as torch makes when a spectral norm is put on a weight.
+_ITERATIONS = 15
 
 
 def value_of(parametrizations: ParametrizationList) -> Tensor:
@@ -31,6 +39,8 @@ def assign(parametrizations: ParametrizationList, weight: Tensor) -> bool:
         parametrizations.right_inverse(weight)
         wanted = [original.detach().clone() for original in originals]
         fits = bool(torch.isfinite(value_of(parametrizations)).all())
+        if fits:
+            _find_singular_vectors(parametrizations)
     except Exception:  # a parametrization of the user's own may fail in any way
         wanted, fits = before, False
     for original, memory, values in zip(originals, memories, wanted if fits else before, strict=True):
@@ -49,3 +59,73 @@ def _in_eval_mode(module: nn.Module) -> Generator[None, None, None]:
     finally:
         for each, training in modes:
             each.training = training
+
+
+def _find_singular_vectors(parametrizations: ParametrizationList) -> None:
+    """Let a spectral norm know those of the weight that it now has."""
+    if len(parametrizations) == 1 and isinstance(norm := parametrizations[0], _SpectralNorm):
+        weight: Any = parametrizations.original
+        if weight.ndim > 1:
+            norm._power_method(norm._reshape_weight_to_matrix(weight), _ITERATIONS)
+
+
+@dataclass(frozen=True, eq=False)
+class Hooked:
+    """A weight that a hook of torch.nn.utils.weight_norm or .spectral_norm computes before every forward.
+
+    Attributes:
+        name: The weight's.
+        hook: What computes it.
+        parameters: The names of the parameters that it is computed from, that of the weight's shape last.
+        kind: What it is called.
+    """
+
+    name: str
+    hook: Any
+    parameters: tuple[str, ...]
+    kind: str
+
+
+def hooked_weights(module: nn.Module) -> list[Hooked]:
+    """Return the weights of a layer that hooks compute."""
+    found: list[Hooked] = []
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            found.append(Hooked(hook.name, hook, (f"{hook.name}_g", f"{hook.name}_v"), "weight_norm"))
+        elif isinstance(hook, SpectralNorm):
+            found.append(Hooked(hook.name, hook, (f"{hook.name}_orig",), "spectral_norm"))
+    return found
+
+
+def assign_hooked(module: nn.Module, hooked: Hooked, weight: Tensor) -> bool:
+    """Set the parameters behind a hook so that they give a weight, or with a spectral norm its multiple of norm 1.
+
+    Return whether that was possible; it is not for a spectral norm and a weight of zeros, and all then stays as it was.
+    """
+    held = [tensor for name, tensor in vars(module)["_buffers"].items() if name.startswith(f"{hooked.name}_")]
+    held += [module.get_parameter(name) for name in hooked.parameters]
+    before = [tensor.detach().clone() for tensor in held]
+    main = module.get_parameter(hooked.parameters[-1])
+    if hooked.kind == "weight_norm":
+        norms = norm_except_dim(weight, 2, hooked.hook.dim)
+        # A row of zeros has no direction, and needs one.
+        direction = torch.where(norm_except_dim(main, 2, hooked.hook.dim) > 0, main, 1)
+        main.copy_(torch.where(norms > 0, weight, direction))
+        module.get_parameter(hooked.parameters[0]).copy_(norms)
+    else:
+        main.copy_(weight)
+        for _ in range(_ITERATIONS):
+            hooked.hook.compute_weight(module, do_power_iteration=True)
+    fits = bool(torch.isfinite(_computed(module, hooked)).all())
+    if not fits:
+        for tensor, values in zip(held, before, strict=True):
+            tensor.copy_(values)
+    # What is read before the next forward, or stays when the norm is removed.
+    setattr(module, hooked.name, _computed(module, hooked))
+    return fits
+
+
+def _computed(module: nn.Module, hooked: Hooked) -> Tensor:
+    if hooked.kind == "weight_norm":
+        return hooked.hook.compute_weight(module).detach()
+    return hooked.hook.compute_weight(module, do_power_iteration=False).detach()
