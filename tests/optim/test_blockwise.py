@@ -160,7 +160,7 @@ def test_a_parameter_without_block_is_refused():
 
 
 def test_parameters_without_names_are_refused():
-    message = r"finds its parameters by name \(got 'parameters without names'\). Pass model.named_parameters\(\)."
+    message = r"finds them \(got 'parameters without names'\). Pass model.named_parameters\(\)."
     with pytest.raises(InvalidArgument, match=message):
         SteepestDescent(network().parameters(), Blockwise(BLOCKS))
 

@@ -42,7 +42,7 @@ def random_gradient(step: int) -> Tensor:
 
 def test_on_one_equation_it_lands_where_every_entry_is_the_same():
     theta = nn.Parameter(torch.zeros(3, dtype=torch.float64))
-    steps, lr = 2000, 0.02
+    steps, lr = 500, 0.04
     descend(EpochAdam([theta], lr), theta, steps)
     # One entry is the other, for all move by the same; what is left of the residual is at most one step's.
     assert float(theta.detach().max() - theta.detach().min()) < 1e-12
@@ -136,16 +136,14 @@ def test_a_schedule_that_returns_no_step_is_refused_and_the_weights_stay(bad):
     optimizer = EpochAdam([w], 0.1, schedule=lambda t: 1.0 if t < 1 else bad)
     optimizer.step()
     before = w.detach().clone()
-    with pytest.raises(
-        InvalidArgument, match=r"a schedule returns finite factors >= 0 \(got 'schedule\(1\) = .*'\)\. Try"
-    ):
+    with pytest.raises(InvalidArgument, match=r"schedule\(1\) must be a number in \[0, inf\) \(got .*\)\. Try"):
         optimizer.step()
     assert torch.equal(w, before)
 
 
 @pytest.mark.parametrize("per_epoch", [0, -1])
 def test_an_epoch_without_steps_is_refused(per_epoch):
-    message = rf"an epoch has a whole number of steps, at least 1 \(got {per_epoch}\). Pass len\(loader\) or 1"
+    message = rf"steps_per_epoch must be a whole number >= 1 \(got {per_epoch}\). Pass len\(loader\) or 1"
     with pytest.raises(InvalidArgument, match=message):
         EpochAdam([nn.Parameter(torch.ones(2))], 0.1, per_epoch)
 

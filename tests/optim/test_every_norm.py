@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -78,9 +82,15 @@ def step_by_hand(norm: Norm, v: Tensor, lr: float, mode: str) -> Tensor:
     return -lr * dual * torch.cat(directions, norm.dim if isinstance(norm, Split) else 0)
 
 
-@pytest.mark.parametrize("options", FOLLOWING, ids=str)
-@MODES
-@EVERY
+def each_with_all_options_and_one_of_the_others() -> Iterator[Any]:
+    for (i, (norm, shape)), (j, mode), (k, options) in itertools.product(
+        enumerate(EXACT + ITERATIVE), enumerate(["penalized", "constrained"]), enumerate(FOLLOWING)
+    ):
+        marks = () if k == 3 or k == (i + j) % 3 else pytest.mark.slow
+        yield pytest.param(norm, shape, mode, options, id=f"{norm}-{mode}-{options}", marks=marks)
+
+
+@pytest.mark.parametrize(("norm", "shape", "mode", "options"), list(each_with_all_options_and_one_of_the_others()))
 def test_a_step_is_the_dual_norm_times_the_duality_map_or_the_radius_times_the_map(norm, shape, mode, options):
     lr, momentum, decay = 0.05, options.get("momentum", 0.0), options.get("weight_decay", 0.0)
     starts, (expected_0, expected_1, _) = tensors(shape, 1), tensors(shape, 1)
@@ -133,7 +143,11 @@ def test_a_gradient_of_zeros_moves_nothing_but_the_decay(norm, shape, mode):
 
 
 @MODES
-@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "rounding"),
+    [pytest.param(torch.float32, 2e-6, marks=pytest.mark.slow), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)],
+    ids=str,
+)
 @EVERY
 def test_in_lower_precision_a_step_is_that_of_float64_to_rounding(norm, shape, dtype, rounding, mode):
     g = tensors(shape, 4)[0].to(dtype)

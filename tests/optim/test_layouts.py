@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -85,9 +87,16 @@ STRIDED: list[tuple[Norm, tuple[int, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize("of", ["parameter", "gradient", "both"])
-@pytest.mark.parametrize("lay", LAYOUTS)
-@pytest.mark.parametrize(("norm", "shape"), STRIDED, ids=str)
+def pairwise() -> Iterator[Any]:
+    """Every layout in every norm, each time of another tensor; the other combinations are slow."""
+    for (i, (norm, shape)), (j, lay), (k, of) in itertools.product(
+        enumerate(STRIDED), enumerate(LAYOUTS), enumerate(["parameter", "gradient", "both"])
+    ):
+        marks = () if (i + j + k) % 3 == 0 else pytest.mark.slow
+        yield pytest.param(norm, shape, lay, of, id=f"{norm}-{shape}-{lay.__name__}-{of}", marks=marks)
+
+
+@pytest.mark.parametrize(("norm", "shape", "lay", "of"), list(pairwise()))
 def test_the_layout_of_parameters_and_gradients_makes_no_difference(norm, shape, lay, of, monkeypatch):
     monkeypatch.setattr("steepest.optim._steepest_descent._PIECE", 7)
     for mode, small in (("penalized", 2**16), ("penalized", 3), ("constrained", 2**16), ("constrained", 3)):

@@ -114,7 +114,7 @@ def test_the_state_is_one_buffer_a_parameter_and_nothing_without_momentum(norm, 
         (lambda w: SignDescent([w], 0.1), []),
         (lambda w: Muon([w], 0.1), ["momentum_buffer"]),
         (lambda w: Scion([w], 0.1), ["momentum_buffer"]),
-        (lambda w: EpochAdam([w], 0.1), ["step", "square_sum", "square_mean"]),
+        (lambda w: EpochAdam([w], 0.1), ["step", "root_so_far", "root_mean_square"]),
     ],
     ids=["SignDescent", "Muon", "Scion", "EpochAdam"],
 )

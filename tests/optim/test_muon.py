@@ -128,7 +128,7 @@ REMEDY = r"Pass route\(model\).param_groups\(lr\), which gives every parameter a
 
 @pytest.mark.parametrize("shape", [(3,), ()], ids=str)
 def test_vectors_are_refused_with_a_remedy(shape):
-    message = rf"Muon steps on matrices \(got 'a parameter of shape \(.*\)'\)\. {REMEDY}"
+    message = rf"Muon must have matrices \(got 'a parameter of shape \(.*\)'\)\. {REMEDY}"
     with pytest.raises(InvalidArgument, match=message):
         Muon([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(shape))], lr=0.1)
     with pytest.raises(InvalidArgument, match=message):
@@ -145,7 +145,7 @@ def test_vectors_are_refused_with_a_remedy(shape):
 def test_embeddings_are_refused_by_name_with_a_remedy(name):
     w = nn.Parameter(torch.zeros(4, 2))
     with pytest.raises(
-        InvalidArgument, match=rf"Muon steps on hidden matrices \(got 'the embedding {name}'\)\. {REMEDY}"
+        InvalidArgument, match=rf"Muon must have hidden matrices \(got 'the embedding {name}'\)\. {REMEDY}"
     ):
         Muon([(name, w)], lr=0.1)
 
@@ -159,7 +159,7 @@ def test_the_groups_of_a_route_are_taken_with_their_norms_vectors_and_embeddings
     net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
     routing = route(net)
     optimizer = Muon(routing.param_groups(0.1), lr=0.5)
-    found = {name: (g["norm"], g["lr"]) for g in optimizer.param_groups for name in g["param_names"]}
+    found = {name: (g["norm"], g["lr"] * g["factor"]) for g in optimizer.param_groups for name in g["param_names"]}
     assert found == {name: (to.norm, pytest.approx(0.1 * to.factor)) for name, to in routing.items()}
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     for p in net.parameters():

@@ -169,19 +169,19 @@ def test_parameters_without_a_rule_are_named_and_refused():
     ids=str,
 )
 def test_a_norm_of_matrices_for_a_vector_is_refused_by_name(norm):
-    with pytest.raises(InvalidArgument, match=r"is a norm of matrices \(got 'the parameter 0.bias of shape \(2,\)'\)"):
+    with pytest.raises(InvalidArgument, match=r"must have a matrix \(got 'the parameter 0.bias of shape \(2,\)'\)"):
         route(nn.Sequential(nn.Linear(3, 2)), {"*": norm})
 
 
 @pytest.mark.parametrize("target", [Blockwise({"a": L2()}), "Spectral", None])
 def test_a_route_leads_to_the_norm_of_one_tensor(target):
-    with pytest.raises(InvalidArgument, match="a rule leads to the norm of one tensor"):
+    with pytest.raises(InvalidArgument, match="a rule must lead to the norm of one tensor"):
         Route(target)
 
 
 @pytest.mark.parametrize("factor", [-1.0, float("nan"), float("inf")])
 def test_a_factor_is_finite_and_not_negative(factor):
-    with pytest.raises(InvalidArgument, match="the factor of a learning rate must be finite and >= 0"):
+    with pytest.raises(InvalidArgument, match=r"factor must be a number in \[0, inf\)"):
         Route(L2(), factor)
 
 
@@ -238,11 +238,12 @@ def test_parameters_of_one_norm_and_factor_make_a_group_with_their_names():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     routing = route(model, {"2.weight": Route(Spectral(), 0.5), "*.weight": Spectral(), "*": L2()})
     groups = routing.param_groups(lr=0.2)
-    assert [([name for name, _ in g["params"]], g["norm"], g["lr"]) for g in groups] == [
-        (["0.weight", "1.weight"], Spectral(), 0.2),
-        (["0.bias", "1.bias", "2.bias"], L2(), 0.2),
-        (["2.weight"], Spectral(), 0.1),
+    assert [([name for name, _ in g["params"]], g["norm"], g["factor"]) for g in groups] == [
+        (["0.weight", "1.weight"], Spectral(), 1.0),
+        (["0.bias", "1.bias", "2.bias"], L2(), 1.0),
+        (["2.weight"], Spectral(), 0.5),
     ]
+    assert {group["lr"] for group in groups} == {0.2}
     for group in groups:
         for name, parameter in group["params"]:
             assert parameter is model.get_parameter(name)

@@ -52,17 +52,17 @@ def through_a_file(state: dict) -> dict:
     return torch.load(file, weights_only=True)
 
 
-@pytest.mark.parametrize("at", [0, 1, 5])
+@pytest.mark.parametrize("at", [0, 4])
 @EVERY_MAKER
 def test_a_run_from_a_file_goes_on_bit_for_bit(make, at):
     whole, first, second = network(), network(), network()
-    train(whole, make(whole), range(10))
+    train(whole, make(whole), range(7))
     optimizer = make(first)
     train(first, optimizer, range(at))
     second.load_state_dict(through_a_file(first.state_dict()))
     resumed = make(second)
     resumed.load_state_dict(through_a_file(optimizer.state_dict()))
-    train(second, resumed, range(at, 10))
+    train(second, resumed, range(at, 7))
     torch.testing.assert_close(second.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 

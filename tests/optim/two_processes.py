@@ -81,12 +81,12 @@ def sharded(mesh: DeviceMesh) -> nn.Sequential:
     return net
 
 
-def distance_from_one_process(make: Make, how: str, mesh: DeviceMesh, rank: int) -> float:
+def distance_from_one_process(make: Make, how: str, mesh: DeviceMesh, rank: int, world: int = 2) -> float:
     reference = network()
     train(reference, make(reference), 0, 1)
     net = sharded(mesh) if how == "fully_shard" else network()
     run = net if how == "fully_shard" else DistributedDataParallel(net)
-    train(run, make(net), rank, 2)
+    train(run, make(net), rank, world)
     pairs = zip(net.parameters(), reference.parameters(), strict=True)
     return max(float((whole(p) - q.detach()).abs().max()) for p, q in pairs)
 
@@ -149,8 +149,8 @@ def cases(rank: int) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 @contextmanager
-def process_group(rank: int, folder: Path) -> Iterator[None]:
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+def process_group(rank: int, folder: Path, world: int = 2) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=world)
     try:
         yield
     finally:

@@ -58,7 +58,8 @@ class Ellipsoid(ByValue, Norm):
 
     def penalized_step(self, g: Float[Tensor, "*shape"], alpha: float | Tensor) -> Float[Tensor, "*shape"]:
         """Return -(alpha/2) D g."""
-        return (g * self._fitted(g) * (-alpha / 2)).to(g.dtype)
+        # In float64, for neither D g nor D alpha need be in the range of g's dtype where their product is.
+        return (g.double() * (self._fitted(g).double() * (-alpha / 2))).to(g.dtype)
 
     def _fitted(self, x: Tensor) -> Tensor:
         try:

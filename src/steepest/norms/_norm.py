@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from steepest._shapes import Float
-from steepest.norms._points import inner, times
+from steepest.norms._points import inner, like, times, widened
 
 __all__ = ["Distance", "Norm"]
 
@@ -91,8 +91,8 @@ class Norm(Distance[T]):
 
     def penalized_step(self, g: T, alpha: float | Tensor) -> T:
         """Return -(alpha/2) ||g||_* d(g)."""
-        direction, size = self.duality_pair(g)
-        return times(direction, size * (-alpha / 2))
+        direction, size = self.duality_pair(widened(g))
+        return like(times(direction, size * (-alpha / 2)), g)
 
     def duality_gap(self, g: T, step: T, alpha: float) -> Float[Tensor, ""]:
         """Return (<g, u> + ||u||^2/alpha + (alpha/4)||g||_*^2) / ((alpha/4)||g||_*^2)."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steepest.errors import InvalidArgument
 
-__all__ = ["check_shapes", "double", "inner", "times"]
+__all__ = ["check_shapes", "double", "inner", "like", "times", "widened"]
 
 T = TypeVar("T", Tensor, dict[str, Tensor])
 
@@ -44,6 +44,21 @@ def double(x: T) -> T:
     if isinstance(x, dict):
         return {name: part.double() for name, part in x.items()}
     return x.double()
+
+
+def widened(x: T) -> T:
+    """Return a point with what is in float16, whose range products of two numbers leave, in float32."""
+    if isinstance(x, dict):
+        return {name: widened(part) for name, part in x.items()}
+    return x.float() if x.dtype == torch.float16 else x
+
+
+def like(x: T, y: T) -> T:
+    """Return x in the dtypes of y."""
+    if isinstance(x, dict):
+        of = cast("dict[str, Tensor]", y)
+        return {name: part.to(of[name].dtype) for name, part in x.items()}
+    return x.to(cast("Tensor", y).dtype)
 
 
 def inner(x: T, y: T) -> Tensor:

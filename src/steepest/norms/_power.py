@@ -10,7 +10,7 @@ from torch import Tensor
 from steepest._shapes import Float
 from steepest.norms._lp import check_exponent
 from steepest.norms._norm import Distance, Norm, T, power_gap
-from steepest.norms._points import inner, times
+from steepest.norms._points import inner, like, times, widened
 
 __all__ = ["Power"]
 
@@ -48,8 +48,8 @@ class Power(Distance[T], Generic[T]):
 
     def penalized_step(self, g: T, alpha: float | Tensor) -> T:
         """Return -(alpha ||g||_*)^(1/(p-1)) d(g)."""
-        direction, dual = self.norm.duality_pair(g)
-        return times(direction, -((dual * alpha) ** (1 / (self.p - 1))))
+        direction, dual = self.norm.duality_pair(widened(g))
+        return like(times(direction, -((dual.double() * alpha) ** (1 / (self.p - 1)))), g)
 
     def duality_gap(self, g: T, step: T, alpha: float) -> Float[Tensor, ""]:
         """Return (<g, u> + d(u)/alpha - minimum) / |minimum|."""

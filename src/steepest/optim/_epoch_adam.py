@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from steepest._check import at_least, function, in_range
 from steepest._sharding import local
-from steepest.errors import InvalidArgument
 from steepest.norms import L2
+from steepest.norms._points import widened
 from steepest.optim._options import refuse_fixed
 from steepest.optim._steepest_descent import SteepestDescent
 
 __all__ = ["EpochAdam", "inverse_square_root"]
-
-_FIXED = ("norm", "mode", "momentum", "nesterov")
 
 
 def inverse_square_root(t: int) -> float:
@@ -51,8 +51,8 @@ class EpochAdam(SteepestDescent):
             what is no step; else as `SteepestDescent`.
 
     >>> theta = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
-    >>> optimizer = EpochAdam([theta], lr=0.5)
-    >>> for _ in range(2000):
+    >>> optimizer = EpochAdam([theta], lr=0.2)
+    >>> for _ in range(300):
     ...     optimizer.zero_grad()
     ...     ((theta * torch.tensor([1.0, 0.1, 0.01])).sum() - 1).square().backward()
     ...     optimizer.step()
@@ -62,6 +62,9 @@ class EpochAdam(SteepestDescent):
     Source: EECS 182 (UC Berkeley, Fall 2025), homework 2, the "simplified Adam".
     """
 
+    _kept: ClassVar[frozenset[str]] = frozenset({"step", "root_so_far", "root_mean_square"})
+    _fixed: ClassVar[tuple[str, ...]] = ("mode", "momentum", "nesterov")
+
     def __init__(
         self,
         params: ParamsT,
@@ -70,14 +73,10 @@ class EpochAdam(SteepestDescent):
         schedule: Callable[[int], float] = inverse_square_root,
         **options: Any,
     ) -> None:
-        if not isinstance(cast("object", steps_per_epoch), int) or steps_per_epoch < 1:
-            raise InvalidArgument(
-                "an epoch has a whole number of steps, at least 1",
-                got=steps_per_epoch,
-                remedy="Pass len(loader) or 1 for full batches.",
-            )
-        refuse_fixed("EpochAdam", options, _FIXED)
-        self.steps_per_epoch, self.schedule = steps_per_epoch, schedule
+        remedy = "Pass len(loader) or 1 for full batches."
+        self.steps_per_epoch = at_least("steps_per_epoch", steps_per_epoch, 1, remedy=remedy)
+        self.schedule = function("schedule", schedule)
+        refuse_fixed("EpochAdam", options, ("norm", *self._fixed))
         super().__init__(params, L2(), lr, **options)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,7 +89,7 @@ class EpochAdam(SteepestDescent):
         Raises:
             InvalidArgument: If the group has a norm, mode or momentum; else as `SteepestDescent`.
         """
-        refuse_fixed("EpochAdam", param_group, _FIXED)
+        refuse_fixed("EpochAdam", param_group, ("norm", *self._fixed))
         super().add_param_group(param_group)
 
     def _step_group(self, group: dict[str, Any]) -> None:
@@ -98,29 +97,27 @@ class EpochAdam(SteepestDescent):
         for parameter, gradient in zip(parameters, self._gradients(parameters, group), strict=True):
             t = int(self.state[parameter].get("step", 0))
             factor = self.schedule(t)
-            if not 0 <= factor < float("inf"):
-                raise InvalidArgument(
-                    "a schedule returns finite factors >= 0",
-                    got=f"schedule({t}) = {factor}",
-                    remedy="Try the default, 1 / sqrt(t + 1).",
-                )
-            v = self._second_moment(t, parameter, gradient)
-            self._move([parameter], [torch.where(v > 0, gradient / v.sqrt(), 0)], -factor, group)
+            in_range(f"schedule({t})", factor, "[0, inf)", remedy="Try the default, 1 / sqrt(t + 1).")
+            root = self._root_mean_square(t, parameter, gradient)
+            self._move([parameter], [torch.where(root > 0, gradient / root, 0)], -factor, group)
 
-    def _second_moment(self, t: int, parameter: Tensor, gradient: Tensor) -> Tensor:
-        """Count the gradient of step t; return the mean square to divide by."""
+    def _root_mean_square(self, t: int, parameter: Tensor, gradient: Tensor) -> Tensor:
+        """Count the gradient of step t; return the root of the mean square to divide by.
+
+        Roots are kept and not squares, whose range is half of the dtype's, and means and not sums.
+        """
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float64)
-            state["square_sum"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            state["square_mean"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        square_sum, square_mean = local(state["square_sum"]), local(state["square_mean"])
+            for name in ("root_so_far", "root_mean_square"):
+                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        so_far, latest = local(state["root_so_far"]), local(state["root_mean_square"])
         state["step"] += 1
-        square_sum.add_(gradient.square())
         counted = t % self.steps_per_epoch + 1
+        kept, new = math.sqrt((counted - 1) / counted), math.sqrt(1 / counted)
+        so_far.copy_(torch.hypot(widened(so_far) * kept, widened(gradient) * new))
+        if counted == self.steps_per_epoch or t < self.steps_per_epoch:
+            latest.copy_(so_far)
         if counted == self.steps_per_epoch:
-            square_mean.copy_(square_sum).div_(counted)
-            square_sum.zero_()
-        elif t < self.steps_per_epoch:
-            square_mean.copy_(square_sum).div_(counted)
-        return square_mean
+            so_far.zero_()
+        return latest

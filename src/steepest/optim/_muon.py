@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from steepest.errors import InvalidArgument
 from steepest.norms import Flattened, Norm, Scaled, Spectral
 from steepest.optim._options import refuse_fixed
-from steepest.optim._scion import looks_like_embedding
+from steepest.optim._route import Routing, owners_of, route_by
+from steepest.optim._scion import is_embedding, looks_like_embedding
 from steepest.optim._steepest_descent import SteepestDescent
 
 __all__ = ["Muon", "muon_norm"]
@@ -32,7 +33,7 @@ def muon_norm(parameter: Tensor) -> Norm:
     """
     if parameter.ndim < 2:
         raise InvalidArgument(
-            "Muon steps on matrices",
+            "Muon must have matrices",
             got=f"a parameter of shape {tuple(parameter.shape)}",
             remedy=_POINTER,
         )
@@ -46,15 +47,16 @@ class Muon(SteepestDescent):
 
     Args:
         params: Matrices and kernels, named or not, or group dicts of them; a group with a norm of its own, as
-            `route` makes them, may hold any parameter.
+            `route` makes them, may hold any parameter. Or a module of nothing else, whose layers are then told by their
+            type; of parameters only the names are known.
         lr: The spectral length of a step on a wide or square matrix.
         momentum: In [0, 1).
         nesterov: Look one step ahead.
         **options: The other options of `SteepestDescent`.
 
     Raises:
-        InvalidArgument: If a parameter without a norm has fewer than two dimensions or is named as an embedding; else
-            as `SteepestDescent`.
+        InvalidArgument: If a parameter without a norm has fewer than two dimensions, or is an embedding by its module,
+            or without one by its name; else as `SteepestDescent`.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.zeros(2, 2))
@@ -66,16 +68,19 @@ class Muon(SteepestDescent):
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
     """
 
+    _fixed: ClassVar[tuple[str, ...]] = ("mode",)
+
     def __init__(
         self,
-        params: ParamsT,
+        params: ParamsT | nn.Module,
         lr: float | Tensor,
         momentum: float = 0.95,
         nesterov: bool = True,
         **options: Any,
     ) -> None:
-        refuse_fixed("Muon", options, ("norm", "mode"))
-        super().__init__(params, lr=lr, mode="constrained", momentum=momentum, nesterov=nesterov, **options)
+        refuse_fixed("Muon", options, ("norm", *self._fixed))
+        groups: Any = _matrices(params).param_groups(lr) if isinstance(params, nn.Module) else params
+        super().__init__(groups, lr=lr, mode="constrained", momentum=momentum, nesterov=nesterov, **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of matrices and kernels, split so that every part has one norm; the other options are copied.
@@ -93,7 +98,21 @@ class Muon(SteepestDescent):
         for member in [members] if isinstance(members, Tensor) else members:
             name, parameter = member if isinstance(member, tuple) else ("", member)
             if looks_like_embedding(name):
-                raise InvalidArgument("Muon steps on hidden matrices", got=f"the embedding {name}", remedy=_POINTER)
+                raise _is_an_embedding(name)
             parts.setdefault(muon_norm(parameter), []).append(member)
-        for norm, part in parts.items():
-            super().add_param_group({**param_group, "params": part, "norm": norm})
+        with self._unchanged_if_refused():
+            for norm, part in parts.items():
+                super().add_param_group({**param_group, "params": part, "norm": norm})
+
+
+def _matrices(model: nn.Module) -> Routing:
+    """Return the norm of every trainable parameter of a model, all of which have to be matrices or kernels."""
+    for parameter, owners in owners_of(model).items():
+        for name, module in owners:
+            if parameter.requires_grad and is_embedding(name, module, parameter):
+                raise _is_an_embedding(name)
+    return route_by(model, [("*", muon_norm)])
+
+
+def _is_an_embedding(name: str) -> InvalidArgument:
+    return InvalidArgument("Muon must have hidden matrices", got=f"the embedding {name}", remedy=_POINTER)

@@ -10,12 +10,27 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
+from steepest._check import in_range, instance
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.norms import Blockwise, Flattened, MaxColumn, MaxRow, Norm, Nuclear, Scaled, Schatten, Spectral, Split
 
-__all__ = ["Predicate", "Route", "Routing", "Rules", "Selector", "Target", "check_route", "route_by"]
+__all__ = [
+    "EMBEDDINGS",
+    "Predicate",
+    "Route",
+    "Routing",
+    "Rules",
+    "Selector",
+    "Target",
+    "check_route",
+    "owners_of",
+    "route_by",
+]
 
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+"""The layers that look rows up."""
 
 _OF_MATRICES = (Spectral, Nuclear, Schatten, MaxRow, MaxColumn, Flattened)
 
@@ -26,7 +41,7 @@ class Route:
 
     Args:
         norm: The norm in which it steps.
-        factor: The factor of the learning rate, finite and >= 0.
+        factor: The factor of its steps, finite and >= 0, whatever a schedule does with the learning rate.
 
     Raises:
         InvalidArgument: If norm is not the norm of one tensor, or factor is out of range.
@@ -39,12 +54,9 @@ class Route:
         norm = cast("object", self.norm)
         if not isinstance(norm, Norm) or isinstance(norm, Blockwise):
             raise InvalidArgument(
-                "a rule leads to the norm of one tensor", got=norm, remedy="Try steepest.norms.Spectral()."
+                "a rule must lead to the norm of one tensor", got=norm, remedy="Try steepest.norms.Spectral()."
             )
-        if not (math.isfinite(self.factor) and self.factor >= 0):
-            raise InvalidArgument(
-                "the factor of a learning rate must be finite and >= 0", got=self.factor, remedy="Try factor=1."
-            )
+        in_range("factor", self.factor, "[0, inf)", remedy="Try factor=1.")
 
 
 Predicate = Callable[[str, nn.Module, nn.Parameter], bool]
@@ -98,17 +110,17 @@ class Routing(Mapping[str, Route]):
         )
 
     def param_groups(self, lr: float | Tensor) -> list[dict[str, Any]]:
-        """Return a group for each norm and factor: dicts of named params, norm and lr, for `SteepestDescent`."""
+        """Return a group for each norm and factor, dicts of named params, norm, factor and lr for `SteepestDescent`."""
         members: dict[Route, list[tuple[str, nn.Parameter]]] = {}
         for name, to in self.items():
             members.setdefault(to, []).append((name, self._parameters[name]))
-        return [{"params": named, "norm": to.norm, "lr": lr * to.factor} for to, named in members.items()]
+        return [{"params": named, "norm": to.norm, "factor": to.factor, "lr": lr} for to, named in members.items()]
 
 
 def route_by(model: nn.Module, rules: Rules) -> Routing:
     """Send every trainable parameter where the first rule that applies says; see `steepest.optim.route`."""
-    pairs = list(rules.items()) if isinstance(rules, Mapping) else list(rules)
-    owners = _owners(model)
+    owners = owners_of(instance("model", model, nn.Module, "a torch.nn.Module"))
+    pairs = _pairs(rules)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     routes: dict[str, Route] = {}
     for name, parameter in parameters.items():
@@ -125,12 +137,36 @@ def route_by(model: nn.Module, rules: Rules) -> Routing:
     return Routing(parameters, kinds, routes)
 
 
-def _owners(model: nn.Module) -> dict[nn.Parameter, list[tuple[str, nn.Module]]]:
-    """Return every name of each parameter with the module that owns it: several where weights are tied."""
+def _pairs(rules: Any) -> list[tuple[Any, Any]]:
+    """Return the rules as pairs, each of a selector and a target."""
+    pairs: list[Any] = list(
+        rules.items() if isinstance(rules, Mapping) else instance("rules", rules, Iterable, "pairs or a dict")
+    )
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and (isinstance(pair[0], str) or callable(pair[0]))):
+            raise InvalidArgument(
+                "a rule must be a pair of a selector and a target", got=pair, remedy='Try ("*.bias", LInf()).'
+            )
+        if not (isinstance(pair[1], (Norm, Route)) or callable(pair[1])):
+            raise InvalidArgument(
+                "a rule must lead to a norm, a Route or a function", got=pair[1], remedy='Try ("*.bias", LInf()).'
+            )
+    return pairs
+
+
+def owners_of(model: nn.Module) -> dict[nn.Parameter, list[tuple[str, nn.Module]]]:
+    """Return every name of each parameter with the module that owns it: several where weights are tied.
+
+    A weight that has a parametrization is owned by the layer whose weight it is.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
     owners: dict[nn.Parameter, list[tuple[str, nn.Module]]] = {}
     for path, module in model.named_modules():
+        owner = module
+        if isinstance(module, ParametrizationList):
+            owner = modules[path.rpartition("parametrizations.")[0].removesuffix(".")]
         for name, parameter in module.named_parameters(recurse=False):
-            owners.setdefault(parameter, []).append((f"{path}.{name}" if path else name, module))
+            owners.setdefault(parameter, []).append((f"{path}.{name}" if path else name, owner))
     return owners
 
 
@@ -153,12 +189,12 @@ def check_route(name: str, parameter: nn.Parameter, to: Route, modules: list[nn.
     kind = type(chain[-1]).__name__
     if parameter.ndim < 2 and any(isinstance(norm, _OF_MATRICES) for norm in chain):
         raise InvalidArgument(
-            f"{kind} is a norm of matrices",
+            f"{kind} must have a matrix",
             got=f"the parameter {name} of shape {tuple(parameter.shape)}",
             remedy="Put a rule for vectors before it, for example LInf().",
         )
     if isinstance(chain[-1], Spectral):
-        if any(isinstance(module, nn.Embedding) for module in modules):
+        if any(isinstance(module, EMBEDDINGS) for module in modules):
             warnings.warn(
                 f"{name} is an embedding and steps in the spectral norm, which mixes the vectors of all tokens; "
                 "MaxRow() steps each by itself.",

@@ -4,28 +4,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
+from steepest._check import instance
 from steepest.norms import L2, Flattened, LInf, MaxRow, Scaled, Spectral
 from steepest.optim._options import refuse_fixed
-from steepest.optim._route import Route, Routing, Rules, Selector, Target, route_by
+from steepest.optim._route import EMBEDDINGS, Route, Routing, Rules, Selector, Target, route_by
 from steepest.optim._steepest_descent import SteepestDescent
 
-__all__ = ["Scion", "looks_like_embedding", "route", "scion_rules"]
+__all__ = ["Scion", "is_embedding", "looks_like_embedding", "route", "scion_rules"]
 
 # Pethick et al. use radii of 50 inside and 3000 at the output of their language models.
 _OUTPUT_FACTOR = 60.0
 
 
-def looks_like_embedding(name: str) -> bool:
-    """Return whether a name says so: embed, embedding, tok_emb, wte, wpe.
+# Layers that multiply by their weight, whatever they are called.
+_MULTIPLYING = (nn.Linear, nn.Bilinear, _ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
 
-    >>> looks_like_embedding("transformer.wte.weight"), looks_like_embedding("member.weight")
-    (True, False)
+
+def looks_like_embedding(name: str) -> bool:
+    """Return whether a parameter's own name or its layer's says so: embed, embedding, tok_emb, wte, wpe.
+
+    >>> looks_like_embedding("transformer.wte.weight"), looks_like_embedding("pos_embed")
+    (True, True)
+    >>> looks_like_embedding("member.weight"), looks_like_embedding("time_embed.0.weight")
+    (False, False)
     """
-    return re.search(r"(^|[._])(wte|wpe|(\w*_)?emb(ed(ding(s)?)?(s)?)?)([._\d]|$)", name) is not None
+    own = ".".join(name.split(".")[-2:])
+    return re.search(r"(^|[._])(wte|wpe|(\w*_)?emb(ed(ding(s)?)?(s)?)?)([._\d]|$)", own) is not None
+
+
+def is_embedding(name: str, module: nn.Module, parameter: Tensor) -> bool:
+    """Return whether a parameter is a table of vectors, by its module's type and, where that says nothing, by its name.
+
+    >>> import torch
+    >>> table = torch.zeros(3, 2)
+    >>> is_embedding("embed.weight", nn.Linear(2, 3), table), is_embedding("0.weight", nn.EmbeddingBag(3, 2), table)
+    (False, True)
+    """
+    if isinstance(module, _MULTIPLYING) or parameter.ndim != 2:
+        return False
+    return isinstance(module, EMBEDDINGS) or looks_like_embedding(name)
 
 
 def scion_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
@@ -34,22 +56,31 @@ def scion_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
     | what                                          | norm                               | a step of length lr        |
     |-----------------------------------------------|------------------------------------|----------------------------|
     | the weight of the last Linear                 | largest entry * inputs (factor 60) | lr 60 / inputs everywhere  |
-    | Embedding                                     | largest row / sqrt(width)          | rows of RMS lr             |
+    | Embedding, EmbeddingBag                       | largest row / sqrt(width)          | rows of RMS lr             |
     | other matrices and kernels (out x in k k)     | spectral * sqrt(in / out)          | RMS to RMS gain of lr      |
     | vectors, scalars                              | L2 / sqrt(entries)                 | RMS lr                     |
 
+    A layer is told by its type, also where its weight is tied or parametrized. Where that says nothing, as of a bare
+    parameter or a layer of your own, a matrix is an embedding if its own name or its layer's says so (embed, wte, ...).
+
+    Raises:
+        InvalidArgument: If model is no module.
+
     Source: Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs" (2025).
     """
+    instance("model", model, nn.Module, "a torch.nn.Module")
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    output = linears[-1].weight if linears else None
+    output = linears[-1] if linears else None
 
-    def is_output(_name: str, _module: nn.Module, parameter: nn.Parameter) -> bool:
-        return parameter is output
-
-    def is_embedding(name: str, module: nn.Module, parameter: nn.Parameter) -> bool:
-        return parameter.ndim == 2 and (isinstance(module, nn.Embedding) or looks_like_embedding(name))
+    def is_output(_name: str, module: nn.Module, parameter: nn.Parameter) -> bool:
+        # By its shape, for behind a parametrization or a weight norm it has another name.
+        return isinstance(module, nn.Linear) and module is output and tuple(parameter.shape) == _shape(module)
 
     return [(is_output, _output_route), (is_embedding, _embedding_route), ("*", _inner_route)]
+
+
+def _shape(layer: nn.Linear) -> tuple[int, int]:
+    return layer.out_features, layer.in_features
 
 
 def route(model: nn.Module, rules: Rules | None = None) -> Routing:
@@ -91,7 +122,7 @@ class Scion(SteepestDescent):
 
     One lr serves all sizes: it bounds what a step changes of a layer's outputs. A module is routed by `scion_rules`;
     named parameters by name and shape, the last matrix being the output's; plain parameters by shape alone, every
-    matrix as one inside. With `weight_decay=w` the weights stay within the ball of radius 1/w (constrained Scion).
+    matrix as one inside. With `weight_decay=w` the weights stay within the ball of radius factor/w (constrained Scion).
 
     Args:
         params: A module, its named parameters, plain parameters, or group dicts of plain or named ones.
@@ -111,15 +142,17 @@ class Scion(SteepestDescent):
     Source: Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs" (2025).
     """
 
+    _fixed: ClassVar[tuple[str, ...]] = ("mode",)
+
     def __init__(
         self, params: nn.Module | Iterable[Any], lr: float | Tensor, momentum: float = 0.9, **options: Any
     ) -> None:
-        refuse_fixed("Scion", options, ("norm", "mode"))
+        refuse_fixed("Scion", options, ("norm", *self._fixed))
         groups: Any = params  # a bare tensor is torch's to refuse
         if isinstance(params, nn.Module):
             groups = route(params).param_groups(lr)
-        elif not isinstance(cast("object", params), Tensor):
-            groups = _groups(list(params), lr)
+        elif isinstance(cast("object", params), Iterable) and not isinstance(cast("object", params), Tensor):
+            groups = _groups(list(params))
         super().__init__(groups, lr=lr, mode="constrained", momentum=momentum, **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -128,12 +161,13 @@ class Scion(SteepestDescent):
         Raises:
             InvalidArgument: As `SteepestDescent`.
         """
-        for group in _groups([param_group], self.defaults["lr"], has_output=False):
-            super().add_param_group(group)
+        with self._unchanged_if_refused():
+            for group in _groups([param_group], has_output=False):
+                super().add_param_group(group)
 
 
-def _groups(params: list[Any], lr: float | Tensor, has_output: bool = True) -> list[dict[str, Any]]:
-    """Return groups with norms; a given group keeps its own lr, as what the factors multiply, and its own norm."""
+def _groups(params: list[Any], has_output: bool = True) -> list[dict[str, Any]]:
+    """Return groups with norms and factors; a given group keeps its own norm."""
     given: list[dict[str, Any]] = params if params and isinstance(params[0], dict) else [{"params": params}]
     lists = [[g["params"]] if isinstance(g["params"], Tensor) else list(g["params"]) for g in given]
     matrices = [m[0] for members in lists for m in members if isinstance(m, tuple) and m[1].ndim == 2]
@@ -147,9 +181,7 @@ def _groups(params: list[Any], lr: float | Tensor, has_output: bool = True) -> l
             name, parameter = member if isinstance(member, tuple) else ("", member)
             to = _route_of(name, parameter, output=has_output and [name] == matrices[-1:])
             routes.setdefault(to, []).append(member)
-        base = group.get("lr", lr)
-        for to, part in routes.items():
-            groups.append({**group, "params": part, "norm": to.norm, "lr": base * to.factor})
+        groups += [{**group, "params": part, "norm": to.norm, "factor": to.factor} for to, part in routes.items()]
     return groups
 
 

@@ -1,20 +1,24 @@
-"""The optimizer of this house: steepest descent in any norm."""
+"""Steepest descent in any norm, as a torch optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, cast, overload
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, ClassVar, cast, overload
 
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT
 
+from steepest._check import instance, one_of
 from steepest._sharding import local, part_like, whole_like
 from steepest.errors import InvalidArgument, NonFiniteGradient
 from steepest.norms import Blockwise, Norm
+from steepest.norms._points import widened
 from steepest.optim._finite import are_finite, check_dense, nonfinite_parameters
-from steepest.optim._options import Mode, Nonfinite, check_group, check_names, check_nonfinite, refuse
+from steepest.optim._loading import arranged
+from steepest.optim._options import Mode, Nonfinite, check_group, check_members, refuse
 from steepest.optim._updates import directions, follow, move
 
 __all__ = ["SteepestDescent"]
@@ -36,15 +40,17 @@ class SteepestDescent(Optimizer):
         constrained:  u = argmin <v, u> over ||u|| <= lr   = -lr d(v)
 
     so that `SteepestDescent(params, L2(), lr)` is SGD. Weight decay is decoupled:
-    theta <- (1 - lr weight_decay) theta before the step, only where there is a gradient.
-    `p.grad` is never changed. Sharded parameters (DTensor) are gathered one at a time where the norm needs the
-    whole of them.
+    theta <- (1 - lr weight_decay) theta before the step, only where there is a gradient. A group's option `factor`,
+    1 by default, multiplies its steps: it belongs to the norm, so that schedules that set `lr` leave it, and so does
+    the decay. `p.grad` is never changed. Sharded parameters (DTensor) are gathered one at a time where the norm needs
+    the whole of them.
 
     Args:
         params: Parameters, named parameters or group dicts, as in torch.
         norm: The norm of every parameter, or a `Blockwise` norm of all parameters of a group by name (then pass
             `model.named_parameters()`); a group's own `norm` comes first.
-        lr: Learning rate (half of the penalty's alpha) or radius, >= 0; a tensor stays on its device.
+        lr: Learning rate (half of the penalty's alpha) or radius, >= 0. A tensor of one element stays on its device,
+            and where there are several groups each has a copy of its own, to be changed in `param_groups`.
         mode: "penalized" or "constrained"; a group option like `norm`.
         momentum: In [0, 1).
         nesterov: Look one step ahead; needs momentum.
@@ -56,9 +62,9 @@ class SteepestDescent(Optimizer):
             `differentiable`).
 
     Raises:
-        InvalidArgument: At construction, for an option outside its range, a missing norm, or a complex
-            parameter; in a step, for a sparse gradient, or when it is captured in a CUDA graph and would look at
-            the gradients.
+        InvalidArgument: At construction, for an option outside its range, a missing norm, or a parameter that is not
+            dense, real and floating-point; in a step, for a sparse gradient, or when it is captured in a CUDA graph
+            and would look at the gradients.
         UnknownName: At construction, if a `Blockwise` norm and the parameters' names do not match.
         NonFiniteGradient: In a step, before anything has changed.
 
@@ -71,6 +77,12 @@ class SteepestDescent(Optimizer):
 
     Source: Bernstein and Newhouse, "Old Optimizer, New Norm: An Anthology" (2024).
     """
+
+    _kept: ClassVar[frozenset[str]] = frozenset({"momentum_buffer"})
+    """The tensors kept for a parameter."""
+
+    _fixed: ClassVar[tuple[str, ...]] = ()
+    """The options, besides norm and factor, that come neither from the user nor from a state."""
 
     def __init__(
         self,
@@ -96,9 +108,8 @@ class SteepestDescent(Optimizer):
             "maximize": maximize,
         }
         refuse(unsupported, [*options, "nonfinite"])
-        check_nonfinite(nonfinite)
-        self.nonfinite = nonfinite
-        super().__init__(params, options)
+        self.nonfinite = one_of("nonfinite", nonfinite, ("raise", "skip", "ignore"))
+        super().__init__(params, {**options, "factor": 1.0})
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs; torch's own leaves `nonfinite` out."""
@@ -108,21 +119,24 @@ class SteepestDescent(Optimizer):
         """Add a group of parameters; see `torch.optim.Optimizer.add_param_group`.
 
         Raises:
-            InvalidArgument: If an option of the group is outside its range, no norm is given or a parameter is complex.
+            InvalidArgument: If an option of the group is outside its range, no norm is given, or a parameter is not
+                dense, real and floating-point; the optimizer then stays as it was.
             UnknownName: If a `Blockwise` norm and the parameters' names do not match.
         """
-        check_group({**self.defaults, **param_group})
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
+        with self._unchanged_if_refused():
+            check_group({**self.defaults, **_checked(param_group)})
+            super().add_param_group(dict(param_group))
+            check_members(self.param_groups[-1])
+        _give_each_its_own_rate(self.param_groups)
+
+    @contextlib.contextmanager
+    def _unchanged_if_refused(self) -> Generator[None, None, None]:
+        """Take away the groups that were added inside if anything is refused."""
+        before = list(self.param_groups)
         try:
-            check_names(group)
-            for i, parameter in enumerate(group["params"]):
-                if parameter.is_complex():
-                    raise InvalidArgument(
-                        "parameters must be real", got=f"complex parameter {i}", remedy="View it as real numbers."
-                    )
-        except InvalidArgument:
-            self.param_groups.pop()
+            yield
+        except Exception:
+            self.param_groups[:] = before
             raise
 
     @overload
@@ -191,7 +205,7 @@ class SteepestDescent(Optimizer):
         momentum, nesterov, mode = group["momentum"], group["nesterov"], group["mode"]
         for ps, gs, bs in _pieces(held, gradients, buffers):
             steps, factor = directions(norm, follow(gs, bs, momentum, nesterov), mode)
-            move(ps, steps, factor, _number(group["lr"]), group["weight_decay"])
+            move(ps, steps, factor * group["factor"], _number(group["lr"]), group["weight_decay"])
 
     def _step_network(self, norm: Blockwise, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Step all parameters of a group together, in the norm of the network."""
@@ -200,7 +214,7 @@ class SteepestDescent(Optimizer):
         names = dict(zip(group["params"], group["param_names"], strict=True))
         vs = {names[p]: whole_like(v, p) for v, p in zip(self._follow(parameters, group), parameters, strict=True)}
         constrained = group["mode"] == "constrained"
-        steps = norm.duality_map(vs) if constrained else norm.penalized_step(vs, 2.0)
+        steps = norm.duality_map(vs) if constrained else norm.penalized_step(widened(vs), 2.0)
         parts = [part_like(steps[names[p]], p) for p in parameters]
         self._move(parameters, parts, -1.0 if constrained else 1.0, group)
 
@@ -223,26 +237,63 @@ class SteepestDescent(Optimizer):
         return follow(gradients, buffers, group["momentum"], group["nesterov"])
 
     def _move(self, parameters: list[Tensor], steps: list[Tensor], factor: float, group: dict[str, Any]) -> None:
-        move([local(p) for p in parameters], steps, factor, _number(group["lr"]), group["weight_decay"])
+        held = [local(p) for p in parameters]
+        move(held, steps, factor * group["factor"], _number(group["lr"]), group["weight_decay"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state without the norms, so that `torch.load(weights_only=True)` takes it."""
+        """Return the state with the norms in words, so that `torch.load(weights_only=True)` takes it."""
         state = super().state_dict()
         for group in state["param_groups"]:
-            group.pop("norm", None)
+            group["norm"] = repr(group["norm"])
         return state
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state: of an optimizer of this kind, or of torch's SGD without dampening.
+
+        Parameters are matched by name where both sides have names, and in order elsewhere. Norms and factors stay
+        those that this optimizer was made with, and so do options that the state lacks.
+
+        Args:
+            state_dict: What `state_dict()` has returned; also what torch.distributed.checkpoint makes of it.
+
+        Raises:
+            InvalidArgument: If the names, groups, shapes or tensors of the state are not this optimizer's, or an option
+                is outside its range; the optimizer then stays as it was.
+        """
+        own = frozenset({"norm", "factor", *self._fixed})
+        # The last of the hooks, after the user's.
+        handle = self.register_load_state_dict_pre_hook(
+            lambda _, state: arranged(state, self.param_groups, self._kept, own)
+        )
+        try:
+            super().load_state_dict(_checked(state_dict))
+        finally:
+            handle.remove()
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take a state; where it comes without norms, they stay those that this optimizer was made with."""
+        """Take a state; one that is loaded leaves the norms and factors that this optimizer was made with."""
         for group, now in zip(state["param_groups"], getattr(self, "param_groups", []), strict=False):
-            group.setdefault("norm", now["norm"])
+            group["norm"], group["factor"] = now["norm"], now["factor"]
         super().__setstate__(state)
+        _give_each_its_own_rate(self.param_groups)
+
+
+def _checked(x: Any) -> dict[str, Any]:
+    return instance("a group or a state", x, dict, "a dict")
+
+
+def _give_each_its_own_rate(groups: list[dict[str, Any]]) -> None:
+    """Let no two groups share a tensor as lr, which a schedule would change in place, once for each of them."""
+    rates = [group["lr"] for group in groups]
+    for group in groups:
+        if isinstance(group["lr"], Tensor) and sum(rate is group["lr"] for rate in rates) > 1:
+            group["lr"] = group["lr"].clone()
 
 
 def _number(lr: float | Tensor) -> float | Tensor:
     """Return a float, except where reading the number would make the host wait or a compiled step old."""
     if isinstance(lr, Tensor) and (lr.device.type != "cpu" or torch.compiler.is_compiling()):
-        return lr
+        return lr.reshape(())
     return float(lr)
 
 

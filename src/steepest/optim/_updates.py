@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from steepest.norms import Norm
+from steepest.norms._points import widened
 from steepest.optim._options import Mode
 
 __all__ = ["directions", "follow", "move"]
@@ -35,13 +36,15 @@ def follow(
 def directions(norm: Norm, vs: Sequence[Tensor], mode: Mode) -> tuple[list[Tensor], float]:
     """Return, for each v by itself, a tensor and the factor that makes it the step for lr = 1.
 
-    The step is -||v||_* d(v), or -d(v) if constrained; it is proportional to lr. The tensors may be the v themselves.
+    The step is -||v||_* d(v), or -d(v) if constrained; it is proportional to lr. The tensors may be the v themselves,
+    and are in float32 where v in float16 may give long ones.
     """
     if mode == "constrained":
         return norm.duality_maps(vs), -1.0
     if norm.step_factor is not None:
         return list(vs), -norm.step_factor
-    return [norm.penalized_step(v, 2.0) for v in vs], 1.0
+    # The step for lr = 1 may leave the range of float16 where that for the lr does not.
+    return [norm.penalized_step(widened(v), 2.0) for v in vs], 1.0
 
 
 def move(
