@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from steepest.linearize._factors import Factor, Lookup, Outer, Rows
 from steepest.linearize._general import by_backward, by_vmap, undifferentiable
 from steepest.linearize._layout import Layout, candidates, matches
 from steepest.linearize._outputs import Inputs, Network
+from steepest.linearize._program import Program
 from steepest.linearize._record import Call, Key, Recorder
 from steepest.linearize._rules import RULES
 
@@ -92,10 +93,12 @@ class Factored:
     Attributes:
         values: The outputs, [n, C].
         blocks: By parameter: what its columns are the sum of; empty where they are zero.
+        kind: What passes that do the same have in common; None where this one's is not known, or decided by values.
     """
 
     values: Tensor
     blocks: Mapping[str, Sequence[Placed]]
+    kind: Hashable | None = None
 
     @property
     def bytes(self) -> int:
@@ -134,7 +137,7 @@ def factorize_plainly(network: Network, inputs: Inputs) -> tuple[Factored, Struc
 
 
 def _record(network: Network, inputs: Inputs, skip: frozenset[Key]) -> tuple[Tensor, Recorder]:
-    recorder = Recorder(network.parameters, RULES, skip, network.buffers_of_original)
+    recorder = Recorder(network.parameters, RULES, skip, network.buffers_of_original, Program(len(inputs[0])))
     network.reseed()
     try:
         with recorder:
@@ -142,7 +145,7 @@ def _record(network: Network, inputs: Inputs, skip: frozenset[Key]) -> tuple[Ten
     except SteepestError:
         raise
     except Exception:  # a model's code may meet ours in ways that nobody has seen: then without rules
-        recorder = Recorder(network.parameters, {}, frozenset(), {})
+        recorder = Recorder(network.parameters, {}, frozenset(), {}, None)
         network.reseed()
         found = network.run(inputs)
     return network.flat(found, len(inputs[0])), recorder
@@ -256,7 +259,8 @@ def _factors(
     if structure.general:
         rows, structure = _general(network, inputs, structure)
         blocks.update(_rows(rows, values.dtype))
-    return Factored(values.detach(), blocks), structure
+    kind = None if recorder.program is None else recorder.program.kind
+    return Factored(values.detach(), blocks, kind), structure
 
 
 def _general(network: Network, inputs: Inputs, structure: Structure) -> tuple[dict[str, Tensor], Structure]:

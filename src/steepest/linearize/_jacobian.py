@@ -14,6 +14,7 @@ from steepest.linearize._factorize import Factored, Structure, factorize, factor
 from steepest.linearize._gram import add_gram
 from steepest.linearize._outputs import Inputs, Network, take
 from steepest.linearize._products import matvec, rmatvec, rows_of, single
+from steepest.linearize._sampling import Sampling
 
 __all__ = ["Jacobian", "readable"]
 
@@ -30,6 +31,7 @@ class Jacobian:
     def __init__(self, network: Network, inputs: Inputs, max_bytes: int, check: bool) -> None:
         self.network, self.inputs, self.max_bytes, self.check = network, inputs, max_bytes, check
         self._sizes = {name: p.numel() for name, p in network.parameters.items()}
+        self._sampling = Sampling()
         self._divisible: bool | None = None
         self._structures: dict[tuple[int, int], Structure] = {}
         n = len(inputs[0])
@@ -67,9 +69,21 @@ class Jacobian:
             return factorize_plainly(self.network, inputs)
 
     def _factorize(self, inputs: Inputs) -> Factored:
+        """Return the factors of some examples, compared with plain autograd where they are of a kind that is due."""
         found, structure = self._unchecked(inputs, self.structure)
-        if self.check:  # every time: what other examples do inside of a model cannot be known from these
-            found, structure = probe(self.network, inputs, found, structure)
+        if not self.check:
+            self.structure = structure
+            return found
+        if structure != self.structure:
+            self._sampling.forget()
+        kind = None if found.kind is None else (found.kind, self.network.version())
+        if self._sampling.is_due(kind):
+            compared, structure = probe(self.network, inputs, found, structure)
+            if compared is found:
+                self._sampling.agrees(kind)
+            else:
+                self._sampling.disagrees(kind)
+            found = compared
         self.structure = structure
         return found
 
@@ -78,8 +92,10 @@ class Jacobian:
         key, inputs = (some.start, some.stop), take(self.inputs, some)
         if key in self._structures:
             return self._unchecked(inputs, self._structures[key])[0]
-        found = self._factorize(inputs)
-        self._structures[key] = self.structure
+        found, structure = self._unchecked(inputs, self.structure)
+        if self.check:
+            found, structure = probe(self.network, inputs, found, structure)
+        self._structures[key] = self.structure = structure
         return found
 
     def _chunk(self, inputs: Inputs | None) -> int:

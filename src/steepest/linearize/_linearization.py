@@ -37,7 +37,14 @@ class Linearization:
 
     Per layer, J is a product of the layer's input and the cotangent of its output, and is kept as one; kernels, spectra
     and products are contracted layer by layer. What has no rule takes a general path, vectorised or by backward passes;
-    `paths` says which parameter took which. A random probe compares with plain autograd.
+    `paths` says which parameter took which.
+
+    A random probe compares with plain autograd: all of these examples, and of batches of other inputs the first two of
+    a kind and one in eight of those that follow. Batches are of a kind when the model calls the same functions on
+    tensors of the same shapes and types. Every batch is compared where values decide what is done: where one is read
+    into Python, examples are placed by an index, or an operation takes their axis away. What no function shows, as a
+    coupling of examples that arithmetic cuts off for some values, may be missed in a batch; a warning says so once it
+    is found. A batch that must be right is linearized itself.
 
     Args:
         model: In the mode in which it is meant, usually after eval().
@@ -45,7 +52,7 @@ class Linearization:
         outputs: All (None), some by their number in the flattened output, or a function of the model's output.
         max_bytes: What a result with its working memory may occupy, about, beyond the model.
         seed: For a model that draws random numbers: one fixed draw.
-        check: Whether to compare with plain autograd.
+        check: Whether to compare with plain autograd, as said above.
 
     Raises:
         InvalidArgument: If the model or x cannot be linearised, with the reason.

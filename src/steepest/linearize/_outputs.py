@@ -66,6 +66,7 @@ class Network:
         if odd:
             raise InvalidArgument("parameters are real and dense", got=odd[0], remedy="Freeze it, or use real numbers.")
         self.device = next(iter(self.parameters.values())).device
+        self._tensors = [t for _, t in _state(self.model)]
         self._outputs = outputs
         self.buffers_of_original = {id(b): b for b in model.buffers()}
         self._originals = [p for p in model.parameters() if p.requires_grad]
@@ -156,6 +157,10 @@ class Network:
         }
         with torch.no_grad():
             return dict(zip(of, torch.stack([t.norm().double() for t in of.values()]).tolist(), strict=True))
+
+    def version(self) -> int:
+        """Return a number that grows whenever a parameter or buffer is written into."""
+        return sum(t._version for t in self._tensors)
 
     def require_state(self, before: Mapping[str, float]) -> None:
         """Refuse a model that changes its parameters or buffers when it is called.

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from steepest.linearize._factors import Factor
 from steepest.linearize._layout import Layout
 from steepest.linearize._outputs import original_used
+from steepest.linearize._program import Program
 
 __all__ = ["Call", "Key", "Recorder", "Rule", "Slot", "Use", "alias"]
 
@@ -84,6 +85,7 @@ class Recorder(TorchFunctionMode):
         rules: By function.
         skip: The calls that are to be left to autograd.
         foreign: By identity, tensors that no operation may take.
+        program: Takes down what the pass does; None where it is run without this recorder.
     """
 
     def __init__(
@@ -92,8 +94,10 @@ class Recorder(TorchFunctionMode):
         rules: Mapping[Any, Rule],
         skip: frozenset[Key],
         foreign: Mapping[int, Tensor],
+        program: Program | None,
     ) -> None:
         super().__init__()
+        self.program = program
         self._foreign = foreign
         self.parameters = parameters
         self._names = {id(parameter): name for name, parameter in parameters.items()}
@@ -109,16 +113,19 @@ class Recorder(TorchFunctionMode):
         if self._foreign and any(id(t) in self._foreign for t in _tensors((*args, *(kwargs or {}).values()))):
             raise original_used("a buffer")
         rule = self._rules.get(func)
+        result = NotImplemented
         if rule is not None:
             result = rule(self, func, args, kwargs or {})
-            if result is not NotImplemented:
-                return result
         elif func in _COMPOSED:
             with self:
                 return _without_check(func)(*args, **(kwargs or {}))
         elif func in _DERIVATIVES:
             raise _Differentiates
-        return func(*args, **(kwargs or {}))
+        if result is NotImplemented:
+            result = func(*args, **(kwargs or {}))
+        if self.program is not None:
+            self.program.calls(func, args, kwargs or {}, result)
+        return result
 
     def slot(self, x: Any) -> Slot | None:
         """Return which parameter x is, or is a view of; None for anything else."""
