@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -128,9 +128,9 @@ def open_study(
 
 def _open_storage(location: Location, patience: Patience) -> PatientStorage:
     url = locate(location)
-    shown = url.render_as_string(hide_password=False)
     options: dict[str, Any] = {"pool_pre_ping": True}  # a connection that a restarted server has closed is not used
-    path = None
+    reading = options
+    shown = location if isinstance(location, str) else "sqlite://"
     if url.get_backend_name() == "sqlite":
         (place, *_), connecting = url.get_dialect()().create_connect_args(url)
         if place == ":memory:":
@@ -142,15 +142,24 @@ def _open_storage(location: Location, patience: Patience) -> PatientStorage:
             shown = "sqlite://"
             _require_sqlite(path)
             patience.file = WatchedFile(path)
-    is_whole = _is_whole_storage(shown, options, location)
+            reading = {**options, "creator": functools.partial(_connect_to_read, path, connecting)}
+    is_whole = _is_whole_storage(shown, (reading, options), location)
     # Optuna reads a URL as a template. A whole storage gets no more tables: its version is looked at first.
     template = shown.replace("{", "{{").replace("}", "}}")
     return PatientStorage(template, patience, engine_kwargs=options, skip_table_creation=is_whole)
 
 
-def _connect(path: Path, options: Mapping[str, Any], mode: str = "rw") -> sqlite3.Connection:
+def _connect(path: Path, options: Mapping[str, Any], how: str = "mode=rw") -> sqlite3.Connection:
     """Open a SQLite file, whatever characters its path holds; one that was deleted is not made anew."""
-    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode={mode}", **options, uri=True)
+    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?{how}", **options, uri=True)
+
+
+def _connect_to_read(path: Path, options: Mapping[str, Any]) -> sqlite3.Connection:
+    """Open a SQLite file without leaving anything behind, even where it has a write-ahead log that nobody uses now."""
+    with path.open("rb") as file:
+        has_log = file.read(20)[18:] == b"\2\2"
+    is_used = Path(f"{path}-wal").exists()
+    return _connect(path, options, "mode=ro&immutable=1" if has_log and not is_used else "mode=ro")
 
 
 def _require_sqlite(path: Path) -> None:
@@ -168,17 +177,16 @@ def _require_sqlite(path: Path) -> None:
         raise _cannot_open(path, "it is not a SQLite file")
 
 
-def _is_whole_storage(url: str, options: Mapping[str, Any], location: Location) -> bool:
+def _is_whole_storage(url: str, ways: Sequence[Mapping[str, Any]], location: Location) -> bool:
     """Return whether a database is a whole storage of Optuna's; else it is empty, or one that was just being made.
 
     Raises:
         StorageError: If it holds the tables of another program.
     """
-    creator = options.get("creator")
-    if creator is not None:
-        with contextlib.suppress(exc.OperationalError):  # it cannot be read only after a crash, or in WAL mode
-            return _holds_storage(url, {**options, "creator": functools.partial(creator, mode="ro")}, location)
-    return _holds_storage(url, options, location)
+    for options in ways[:-1]:
+        with contextlib.suppress(exc.OperationalError):  # what a crash left half written cannot be read only
+            return _holds_storage(url, options, location)
+    return _holds_storage(url, ways[-1], location)
 
 
 def _holds_storage(url: str, options: Mapping[str, Any], location: Location) -> bool:

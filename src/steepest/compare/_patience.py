@@ -118,7 +118,7 @@ class Patience:
                 if not self.opened or "Record does not exist" not in str(error):
                     raise
                 raise self._error(
-                    "the storage must stay as it is while a comparison uses it", "its study was deleted"
+                    "the storage must stay as it is while a comparison uses it", "a study or a run was deleted"
                 ) from error
             else:
                 if deadline is not None:

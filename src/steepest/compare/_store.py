@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +15,10 @@ from steepest.compare._database import open_study, quiet, storage_errors
 from steepest.compare._identity import Identity
 from steepest.compare._lease import Lease
 from steepest.compare._plan import Cell, Run
+from steepest.compare._rows import history_of, run_of, to_text
 from steepest.compare._selection import Past, Selection
 from steepest.compare._url import Location
-from steepest.diagnose import Diagnosis
-from steepest.train import FeatureChange, History, Spectrum
+from steepest.train import History
 
 __all__ = ["Claim", "Store"]
 
@@ -83,7 +81,7 @@ class Store:
     def past(self) -> list[Past]:
         """Return every finished run of what has these names, whatever the code and the data were when it ran."""
         return [
-            Past(_run_of(trial), trial.user_attrs["identity"], trial.datetime_complete or datetime.min)
+            Past(run_of(trial), trial.user_attrs["identity"], trial.datetime_complete or datetime.min)
             for trial in self._all(TrialState.COMPLETE)
             if self.selection.cell(trial.user_attrs.get("identity")) is not None
         ]
@@ -92,9 +90,9 @@ class Store:
         """Return every finished run with what it left."""
         accepted = [t for t in self._all(TrialState.COMPLETE) if self.selection.accepts(t.user_attrs.get("identity"))]
         for trial in (*self._trials(TrialState.COMPLETE), *accepted):  # its own first
-            run = _run_of(trial)
+            run = run_of(trial)
             if run not in self._finished:
-                self._finished[run] = _history_of(trial)
+                self._finished[run] = history_of(trial)
         return dict(self._finished)
 
     def enqueue(self, runs: Collection[Run]) -> int:
@@ -109,7 +107,7 @@ class Store:
             if self._lease.is_abandoned(trial):
                 self._close(trial.number)
         trials = self._trials(*_ALIVE)
-        known = {_run_of(trial) for trial in trials}
+        known = {run_of(trial) for trial in trials}
         self._waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         for run in runs:
             if run not in known and self._waiting < _QUEUE_LENGTH:
@@ -137,9 +135,9 @@ class Store:
             if trial is None:  # another process took the last one just now
                 self._waiting = 0
                 continue
-            claim = Claim(trial, _run_of(trial))
+            claim = Claim(trial, run_of(trial))
             self.renew(claim)
-            alike = [t for t in self._trials(*_ALIVE) if _run_of(t) == claim.run]
+            alike = [t for t in self._trials(*_ALIVE) if run_of(t) == claim.run]
             if any(t.number < trial.number for t in alike):  # two processes queued it at once: the first stands
                 self._close(trial.number)
             elif any(t.number == trial.number and self._lease.is_mine(t) for t in alike):
@@ -159,12 +157,12 @@ class Store:
         if not runs:
             return ""
         more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-        return f"waiting for {_run_of(runs[0])}{more}: {self._lease.describe(runs[0])}"
+        return f"waiting for {run_of(runs[0])}{more}: {self._lease.describe(runs[0])}"
 
     def finish(self, claim: Claim, history: History) -> None:
         """Keep a run's result; if another process took the run over meanwhile, that one's stands."""
         with quiet(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            claim.trial.set_user_attr("history", json.dumps(dataclasses.asdict(history)))
+            claim.trial.set_user_attr("history", to_text(history))
             self._study.tell(claim.trial, history.valid_loss[-1], skip_if_finished=True)
 
     def give_up(self, claim: Claim) -> None:
@@ -189,19 +187,3 @@ class Store:
 
     def _all(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states)
-
-
-def _history_of(trial: FrozenTrial) -> History:
-    found = json.loads(trial.user_attrs["history"])
-    said = found.pop("diagnosis")
-    evidence, parameters = tuple(said.pop("evidence")), tuple(said.pop("parameters"))
-    features = found.pop("features", None)  # histories of earlier versions have none
-    if isinstance(features, dict):
-        start, end = Spectrum(**features.pop("start")), Spectrum(**features.pop("end"))
-        features = FeatureChange(**features, start=start, end=end)
-    return History(**found, features=features, diagnosis=Diagnosis(**said, evidence=evidence, parameters=parameters))
-
-
-def _run_of(trial: FrozenTrial | optuna.Trial) -> Run:
-    attributes = trial.user_attrs
-    return Run(Cell(attributes["optimizer"], attributes["init"]), attributes["notch"], trial.params["seed"])
