@@ -12,9 +12,9 @@ from pathlib import Path
 from steepest.compare._diagnoses import CellDiagnosis, diagnose_cell
 from steepest.compare._displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
 from steepest.compare._plan import Cell, Plan, Run, learning_rate
-from steepest.compare._statistics import Interval, compare_pairs, mean_interval
+from steepest.compare._statistics import Interval, compare_pairs, is_seedless, mean_interval
 from steepest.compare._tuning import best_notch, is_edge, mean_losses, tried_notches
-from steepest.compare._verdict import Verdict, judge
+from steepest.compare._verdict import Verdict, all_diverged, judge
 from steepest.diagnose import GradientNormDisplay, LayerGradientDisplay
 from steepest.errors import InvalidArgument
 from steepest.linearize import SpectrumDisplay
@@ -110,13 +110,19 @@ class Comparison:
 
     @functools.cached_property
     def final_losses(self) -> dict[Cell, list[float]]:
-        """By cell: the final validation losses, a diverged run counted as the worst loss of all final runs."""
+        """By cell: the final validation losses, a diverged run counted as the worst loss of all final runs.
+
+        All are infinite if no run of any cell had a finite loss even at its start.
+        """
         worst = max(
-            loss
-            for cell in self.plan.cells
-            for history in self.final_histories(cell)
-            for loss in (history.valid_loss[0], history.valid_loss[-1])
-            if math.isfinite(loss)
+            (
+                loss
+                for cell in self.plan.cells
+                for history in self.final_histories(cell)
+                for loss in (history.valid_loss[0], history.valid_loss[-1])
+                if math.isfinite(loss)
+            ),
+            default=math.inf,
         )
         return {
             cell: [min(history.valid_loss[-1], worst) for history in self.final_histories(cell)]
@@ -137,12 +143,16 @@ class Comparison:
     def steps_to_target(self, run: Run) -> float:
         """Return the first validated step at which a run's loss is at most the target; infinite if none is."""
         history = self.histories[run]
-        reached = (s for s, loss in zip(history.steps, history.valid_loss, strict=True) if loss <= self.target)
+        reached = (
+            s for s, loss in zip(history.steps, history.valid_loss, strict=True) if loss <= self.target < math.inf
+        )
         return float(next(reached, math.inf))
 
     @functools.cached_property
     def verdict(self) -> Verdict:
         """What may be said."""
+        if all(history.diverged for cell in self.plan.cells for history in self.final_histories(cell)):
+            return all_diverged()
         steps = {cell: [self.steps_to_target(run) for run in self.final_runs(cell)] for cell in self.plan.cells}
         return judge(
             {cell: standing.loss.estimate for cell, standing in self.standings.items()},
@@ -151,6 +161,11 @@ class Comparison:
             self.baseline_cell,
             self.target,
             self.label,
+            [
+                cell
+                for cell in self.plan.cells
+                if is_seedless([history.valid_loss[0] for history in self.final_histories(cell)])
+            ],
         )
 
     def table(self) -> list[Standing]:
@@ -168,13 +183,17 @@ class Comparison:
             cell=cell,
             lr=learning_rate(best_notch(self.tuning[cell])),
             lr_on_edge=is_edge(self.tuning[cell]),
-            loss=mean_interval(self.final_losses[cell]),
+            loss=self._mean_loss(cell),
             metric=statistics.fmean(history.valid_metric[-1] for history in histories),
             steps_to_target=statistics.median(self.steps_to_target(run) for run in self.final_runs(cell)),
             diverged=sum(history.diverged for history in histories),
             seconds_per_step=statistics.median(history.seconds_per_step for history in histories),
             state_bytes=max(history.state_bytes for history in histories),
         )
+
+    def _mean_loss(self, cell: Cell) -> Interval:
+        losses = self.final_losses[cell]
+        return mean_interval(losses) if math.isfinite(losses[0]) else Interval(math.inf, math.inf, math.inf)
 
     def ranking(self) -> RankingDisplay:
         """Return the ranking as a display."""
@@ -200,7 +219,7 @@ class Comparison:
                 self.label(cell): [(h.valid_loss + [math.inf] * len(steps))[: len(steps)] for h in of_cell]
                 for cell, of_cell in histories.items()
             },
-            self.target,
+            self.target if math.isfinite(self.target) else None,
         )
 
     def learning_rates(self) -> LearningRateDisplay:

@@ -10,14 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest._check import in_range, instance
 from steepest.compare._plan import Cell
+from steepest.errors import InvalidArgument
 
-__all__ = ["ALPHA", "Interval", "Pair", "compare_pairs", "mean_interval", "more_seeds"]
+__all__ = ["ALPHA", "Interval", "Pair", "compare_pairs", "is_seedless", "mean_interval", "more_seeds"]
 
 ALPHA = 0.05
 """The chance that a report holds any wrong "beats", at most."""
@@ -27,6 +29,8 @@ Measure = Literal["loss", "steps"]
 _RESAMPLES = 9999
 _POWER = 0.8
 _MOST_SEEDS = 1000
+_RESOLUTION = 1e-6
+"""Differences below this share of the losses are those of rounding: float32 adds up no better."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Pair:
         better: The cell that the interval says is better; None is undecided.
         more_seeds: Of an undecided pair: how many more seeds would settle it, if the difference and its spread
             stay as they are (with a chance of 80%); None if more than 1,000 or if it cannot be told.
+        seedless: Whether the final losses of neither cell depend on the seed: nothing is decided then, as any
+            difference at all would look certain.
     """
 
     a: Cell
@@ -63,6 +69,7 @@ class Pair:
     p: float
     better: Cell | None
     more_seeds: int | None
+    seedless: bool = False
 
 
 class _Location(ABC):
@@ -71,8 +78,10 @@ class _Location(ABC):
     The interval is the hull of the percentile bootstrap's and of the classical small-sample one. The bootstrap alone
     is too narrow for ten seeds: an optimizer against itself is called different in 9-21% of all trials with scipy's
     BCa and in 9-11% with its percentile interval, where 5% is promised (benchmarks/results/statistics.md). A subclass
-    owes the statistic and the classical test.
+    owes the measure that it is of, the statistic and the classical test.
     """
+
+    measure: ClassVar[Measure]
 
     def __init__(self, values: Floats) -> None:
         self.values: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
@@ -118,6 +127,8 @@ class _Location(ABC):
 class _Mean(_Location):
     """The mean, with Student's t."""
 
+    measure = "loss"
+
     def statistic(self, sample: NDArray[np.float64], axis: int = -1) -> Any:
         return np.mean(sample, axis=axis)
 
@@ -137,6 +148,8 @@ class _Mean(_Location):
 
 class _Median(_Location):
     """The median, with the sign test: its interval runs between order statistics."""
+
+    measure = "steps"
 
     def statistic(self, sample: NDArray[np.float64], axis: int = -1) -> Any:
         return np.median(sample, axis=axis)
@@ -159,12 +172,25 @@ class _Median(_Location):
 
 
 def mean_interval(values: Floats) -> Interval:
-    """Return the mean of finite values with its 95% interval.
+    """Return the mean of at least two finite values with its 95% interval.
+
+    Raises:
+        InvalidArgument: If there are fewer, or one is not finite.
 
     >>> mean_interval([1.0, 1.0, 1.0])
     Interval(estimate=1.0, low=1.0, high=1.0)
     """
-    return _Mean(values).interval(ALPHA)
+    return _Mean(_sample("values", values)).interval(ALPHA)
+
+
+def is_seedless(losses: Floats) -> bool:
+    """Return whether the losses of several seeds agree to a millionth.
+
+    >>> is_seedless([0.5, 0.5000001, 0.5]), is_seedless([0.5, 0.51, 0.5])
+    (True, False)
+    """
+    values = np.asarray(losses, dtype=np.float64)
+    return bool(np.ptp(values) <= _RESOLUTION * np.abs(values).max())
 
 
 def compare_pairs(losses: Mapping[Cell, Floats], steps: Mapping[Cell, Floats]) -> list[Pair]:
@@ -176,6 +202,9 @@ def compare_pairs(losses: Mapping[Cell, Floats], steps: Mapping[Cell, Floats]) -
     alternatives that are alike (their differences are symmetric); it cannot hold for a rare disaster that none of the
     seeds has shown: where one run in ten ruins the mean, ten seeds miss it in a third of all trials.
 
+    Where the losses of neither cell depend on the seed, nothing is decided (see `Pair.seedless`). Losses that differ by
+    less than a millionth of themselves count as equal.
+
     Args:
         losses: Final validation loss by cell, one a seed in the same order; all finite.
         steps: Steps to the target by cell, likewise; infinite where it was missed.
@@ -183,24 +212,64 @@ def compare_pairs(losses: Mapping[Cell, Floats], steps: Mapping[Cell, Floats]) -
     Returns:
         The pairs, first those on the loss, then those on the steps, in the order of the cells.
 
+    Raises:
+        InvalidArgument: If the cells of both are not the same, a cell has fewer than two seeds or another number of
+            them than the first, a loss is not finite, or a number of steps is nan or negative.
+
     Source: Holm, "A simple sequentially rejective multiple test procedure" (1979).
     """
+    _check_cells(losses, steps)
+    fixed = {cell for cell, values in losses.items() if is_seedless(values)}
     pairs = list(combinations(losses, 2))
-    of_losses = [_Mean(_differences(losses[a], losses[b])) for a, b in pairs]
+    seedless = [a in fixed and b in fixed for a, b in pairs] * 2
+    of_losses = [_Mean(_differences(losses[a], losses[b], _RESOLUTION)) for a, b in pairs]
     of_steps = [_Median(_differences(steps[a], steps[b])) for a, b in pairs]
-    levels = _holm([location.p for location in (*of_losses, *of_steps)])
+    locations = [*of_losses, *of_steps]
+    levels = _holm([1.0 if fixed else each.p for each, fixed in zip(locations, seedless, strict=True)])
     return [
-        *(_decide(a, b, "loss", loc, level) for (a, b), loc, level in zip(pairs, of_losses, levels, strict=False)),
-        *(
-            _decide(a, b, "steps", loc, level)
-            for (a, b), loc, level in zip(pairs, of_steps, levels[len(pairs) :], strict=True)
-        ),
+        _decide(a, b, location, level, without)
+        for (a, b), location, level, without in zip(pairs * 2, locations, levels, seedless, strict=True)
     ]
 
 
-def _differences(a: Floats, b: Floats) -> list[float]:
-    """Return a - b; two missed targets (infinity minus infinity) are a tie."""
-    return [0.0 if x == y else x - y for x, y in zip(a, b, strict=True)]
+def _differences(a: Floats, b: Floats, resolution: float = 0.0) -> list[float]:
+    """Return a - b, 0 where it is within the resolution; two missed targets (infinity minus infinity) are a tie."""
+    return [
+        0.0 if x == y or (resolution and abs(x - y) <= resolution * max(abs(x), abs(y))) else x - y
+        for x, y in zip(a, b, strict=True)
+    ]
+
+
+def _check_cells(losses: Mapping[Cell, Floats], steps: Mapping[Cell, Floats]) -> None:
+    for name, given in (("losses", losses), ("steps", steps)):
+        instance(name, given, Mapping, "a mapping from cells to numbers")
+    if list(losses) != list(steps):
+        raise InvalidArgument("losses and steps must be of the same cells", got=[*losses, *steps])
+    lengths = {len(_sample("losses", values)) for values in losses.values()}
+    for values in steps.values():
+        found = np.asarray(values, dtype=np.float64)
+        lengths.add(len(found))
+        if np.isnan(found).any() or (found < 0).any():
+            raise InvalidArgument("steps must be numbers in [0, inf]", got=list(values), remedy="A miss is infinite.")
+    if len(lengths) > 1:
+        raise InvalidArgument("every cell must have one loss and one number of steps per seed", got=sorted(lengths))
+
+
+def _sample(name: str, values: Any) -> NDArray[np.float64]:
+    """Return values as an array.
+
+    Raises:
+        InvalidArgument: If they are no sequence of at least two finite numbers.
+    """
+    try:
+        sample = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        sample = np.empty(0)
+    if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
+        raise InvalidArgument(
+            f"{name} must be at least two finite numbers", got=values, remedy="Leave out what diverged, or bound it."
+        )
+    return sample
 
 
 def _holm(p_values: Sequence[float]) -> list[float]:
@@ -215,8 +284,11 @@ def _holm(p_values: Sequence[float]) -> list[float]:
     return levels
 
 
-def _decide(a: Cell, b: Cell, measure: Measure, location: _Location, alpha: float) -> Pair:
+def _decide(a: Cell, b: Cell, location: _Location, alpha: float, seedless: bool) -> Pair:
+    measure = location.measure
     interval = location.interval(alpha)
+    if seedless:
+        return Pair(a, b, measure, interval, alpha, 1.0, None, None, seedless=True)
     p = location.p
     better = None
     if p <= alpha and not interval.low <= 0 <= interval.high:
@@ -233,12 +305,16 @@ def more_seeds(differences: Floats, alpha: float) -> int | None:
     The smallest n with |mean| sqrt(n) / s >= t(1 - alpha/2, n-1) + t(0.8, n-1), less the seeds there are;
     at least 1; None if that is more than 1,000.
 
+    Raises:
+        InvalidArgument: If there are fewer than two differences, one is not finite, or alpha is not in (0, 1).
+
     >>> more_seeds([1.0, -0.5, 1.5, 0.5, -0.2], alpha=0.05)
     23
     """
     from scipy import stats
 
-    values = np.asarray(differences, dtype=np.float64)
+    values = _sample("differences", differences)
+    in_range("alpha", alpha, "(0, 1)")
     n, mean, spread = len(values), abs(float(np.mean(values))), float(np.std(values, ddof=1))
     if mean == 0:
         return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from steepest.compare._plan import Cell
 from steepest.compare._statistics import Pair
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "all_diverged", "judge"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def judge(
     baseline: Cell,
     target: float,
     label: Callable[[Cell], str],
+    same_start: Collection[Cell] = (),
 ) -> Verdict:
     """Say what the pairs allow about the cell with the lowest mean loss.
 
@@ -49,11 +50,14 @@ def judge(
         baseline: The cell whose median best loss is the target.
         target: That loss.
         label: How a cell is called.
+        same_start: The cells whose losses before training do not depend on the seed.
     """
     best = min(means, key=lambda cell: means[cell])
     if len(means) == 1:
         return Verdict(f"Only {label(best)} was run, so there is nothing to compare it with.", (), None, tuple(pairs))
     against = {p.b if p.a == best else p.a: p for p in pairs if p.measure == "loss" and best in (p.a, p.b)}
+    if fixed := [cell for cell, pair in against.items() if pair.seedless]:
+        return _without_seeds([best, *fixed], means, pairs, label, same_start)
     beaten = [label(cell) for cell, pair in against.items() if pair.better == best]
     undecided = [cell for cell, pair in against.items() if pair.better is None]
     value = f"{means[best]:.3g}"
@@ -72,6 +76,39 @@ def judge(
         needs = ", ".join(f"{_more(against[cell])} ({label(cell)})" for cell in undecided)
         details.append(f"More seeds that would settle it, if the differences stay as they are: {needs}.")
     return Verdict(headline, tuple(details), None if undecided else best, tuple(pairs))
+
+
+def all_diverged(pairs: Sequence[Pair] = ()) -> Verdict:
+    """Say that there is nothing to hold against each other."""
+    return Verdict(
+        "No verdict: every run of every alternative diverged.",
+        ("Look at the diagnoses, at the data, and whether smaller learning rates or another init help.",),
+        None,
+        tuple(pairs),
+    )
+
+
+def _without_seeds(
+    cells: list[Cell],
+    means: Mapping[Cell, float],
+    pairs: Sequence[Pair],
+    label: Callable[[Cell], str],
+    same_start: Collection[Cell],
+) -> Verdict:
+    """Say that the seeds make no difference, so that any other difference would look certain."""
+    names = _and([label(cell) for cell in cells])
+    if all(cell in same_start for cell in cells):
+        headline = f"No verdict: the runs of {names} do not depend on the seed, so any difference would look certain."
+        detail = (
+            "Their losses agree to a millionth from seed to seed, at the start and at the end. Let the start, the "
+            "order of the data or the noise come from torch's global generator, which the trial seeds; set no seed in "
+            "the task."
+        )
+    else:
+        headline = f"No verdict: {names} each end at one loss whatever the seed, so any difference would look certain."
+        ends = ", ".join(f"{means[cell]:.6g} ({label(cell)})" for cell in cells)
+        detail = f"Seeds that agree to a millionth cannot say how much a difference means. The losses: {ends}."
+    return Verdict(headline, (detail,), None, tuple(pairs))
 
 
 def _about_steps(

@@ -98,7 +98,9 @@ def _row(comparison: Comparison, standing: Standing, standings: list[Standing]) 
 
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
     a, b = comparison.label(pair.a), comparison.label(pair.b)
-    if pair.better is None:
+    if pair.seedless:
+        says = "undecided, the losses of neither differ from seed to seed"
+    elif pair.better is None:
         more = f", about {pair.more_seeds} more seeds would settle it" if pair.more_seeds else ""
         says = f"undecided{more}"
     else:
