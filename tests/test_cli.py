@@ -258,6 +258,45 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, workers):
     assert not states(database) & {"RUNNING"}
 
 
+def test_after_an_edit_new_runs_are_made_and_it_says_what_differs(folder, monkeypatch, capsys):
+    def lines(*options):
+        sys.modules.pop(folder, None)
+        assert (
+            run(
+                monkeypatch,
+                "compare",
+                "--task",
+                f"{folder}:task",
+                "--out",
+                "o",
+                *QUICK,
+                "--optimizers",
+                "sgd",
+                *options,
+            )
+            == 0
+        )
+        table = Path("o/results.csv").read_text()
+        return table, [line for line in capsys.readouterr().err.splitlines() if "finished runs" in line]
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before, none = lines()
+    assert none == []
+    again, said = lines()
+    assert again == before
+    assert [line.partition(" of ")[0] for line in said] == [f"{len(before.splitlines()) - 1} finished runs"]
+    path = Path(f"{folder}.py")
+    path.write_text(path.read_text().replace("metric=accuracy", "metric=lambda o, t: 2 * accuracy(o, t)"))
+    edited, (line,) = lines()
+    assert edited != before
+    assert line.startswith(f"{folder}.py: task changed")
+    assert "--accept-edits" in line
+    path.write_text(path.read_text().replace("2 * accuracy", "3 * accuracy"))
+    accepted, (line,) = lines("--accept-edits")
+    assert accepted == edited
+    assert "edits being accepted" in line
+
+
 @pytest.mark.slow
 def test_two_that_share_a_storage_share_the_runs_and_come_to_the_same_results(tmp_path):
     (tmp_path / "own.py").write_text(TASK.format(steps=150))

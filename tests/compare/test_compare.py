@@ -1,4 +1,5 @@
 import functools
+import html
 import json
 import math
 import os
@@ -124,6 +125,35 @@ def test_a_storage_holds_many_comparisons_and_each_uses_its_own_runs(tiny_task, 
     again, counting = executed(tiny_task(), ["sgd"])
     assert counting.runs == []
     assert files(again, tmp_path / "c") == files(first, tmp_path / "d")
+
+
+def test_after_an_edit_the_old_runs_are_neither_used_nor_mixed_with_new_ones_unless_the_edit_is_accepted(
+    tiny_task, tmp_path
+):
+    def result(factor, **options):
+        def loss(output, target):
+            return factor * nn.functional.cross_entropy(output, target)
+
+        counting = Counting()
+        given = {"seeds": 3, "budget": SMALL, "workers": 1, "storage": f"sqlite:///{tmp_path / 's.db'}", **options}
+        return compare(tiny_task(loss=loss), ["sgd"], **given, listener=counting), counting
+
+    first, _ = result(1.0)
+    edited, counting = result(1.01, seeds=4)  # more seeds at once: where the two could be mixed
+    assert len(counting.runs) == len(edited.runs)
+    assert files(edited, tmp_path / "a") == files(result(1.01, seeds=4, storage=None)[0], tmp_path / "b")
+    assert len(counting.lines) == 1
+    assert "function loss is 1.01 instead of 1: new runs are made." in counting.lines[0]
+    assert counting.lines[0].endswith("are left alone; --accept-edits (accept_edits=True) uses them.")
+    edited.write(tmp_path / "c")
+    assert json.loads((tmp_path / "c" / "results.json").read_text())["notices"] == counting.lines
+    assert counting.lines[0] in html.unescape((tmp_path / "c" / "report.html").read_text())
+    back, counting = result(1.0)
+    assert counting.runs == []
+    assert files(back, tmp_path / "d") == files(first, tmp_path / "e")
+    _, counting = result(1.02, accept_edits=True, seeds=5)
+    assert {run.seed for run in counting.runs} == {1004}
+    assert "function loss is 1.02 instead of 1.01." in counting.lines[0]
 
 
 def test_a_candidate_that_always_diverges_is_a_bad_result_and_not_a_crash(tiny_task, tmp_path):

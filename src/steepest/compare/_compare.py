@@ -14,7 +14,7 @@ from steepest.compare._candidates import Candidate, OptimizerSpec, check_candida
 from steepest.compare._comparison import Comparison
 from steepest.compare._environment import environment
 from steepest.compare._gather import gather, losses_of
-from steepest.compare._identify import identify
+from steepest.compare._identify import identify, unidentified
 from steepest.compare._plan import Budget, Cell, Plan
 from steepest.compare._progress import Listener, Silent
 from steepest.compare._reuse import reuse_notices
@@ -119,8 +119,9 @@ def compare(
     steps = budget.steps or task.steps
     bench = Bench(task, candidates, schemes, steps, budget.schedule, device)
     listener = listener or Silent()
-    store = Store(storage, identify(bench, plan), accept_edits=accept_edits, say=listener.waiting)
-    notices = reuse_notices(plan, store.past(), store.selection)
+    identities, notices = (unidentified(bench, plan), []) if storage is None else identify(bench, plan)
+    store = Store(storage, identities, accept_edits=accept_edits, say=listener.waiting)
+    notices += reuse_notices(plan, store.past(), store.selection)
     for line in notices:
         listener.noticed(line)
     finished = store.finished()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DIGEST", "Content", "Identity", "Part", "digest"]
+__all__ = ["DIGEST", "Content", "Identity", "Part", "alike", "digest"]
 
 Part = Mapping[str, Any]
 """By name, in the user's words: text or a whole number, which must be the same; a float, which must be nearly the same;
@@ -85,13 +85,17 @@ def _differences(kind: str, new: Part, old: Part) -> Iterator[tuple[str, str]]:
         if name not in new or name not in old:
             if kind not in _WHERE_BOTH:
                 yield name, f"{name} is {'gone' if name in old else 'new'}"
-        elif not _alike(new[name], old[name]):
+        elif not alike(new[name], old[name]):
             shown = [_shown(value) for value in (new[name], old[name])]
-            told = shown[0] and shown[1] and shown[0] != shown[1]
-            yield name, f"{name} is {shown[0]} instead of {shown[1]}" if told else f"{name} changed"
+            if all(shown) and shown[0] != shown[1]:
+                yield name, f"{name} is {shown[0]} instead of {shown[1]}"
+            else:
+                whole = name.partition(",")[0] if kind == "examples" else name
+                yield whole, f"{whole} changed"
 
 
-def _alike(a: Any, b: Any) -> bool:
+def alike(a: Any, b: Any) -> bool:
+    """Return whether two entries of a part are the same."""
     if isinstance(a, list) and isinstance(b, list):
         (text, within, *numbers), (other_text, other_within, *others) = a, b
         near = all(abs(x - y) <= max(within, other_within) for x, y in zip(numbers, others, strict=False))
