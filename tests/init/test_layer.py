@@ -106,5 +106,5 @@ def test_a_layer_without_inputs_is_refused_by_name():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = nn.Sequential(nn.Linear(0, 5), nn.ReLU())
-    with pytest.raises(ValueError, match=r"by its fan_in has two dimensions or more.*\(got '0.weight'\)"):
+    with pytest.raises(ValueError, match=r"by its fan_in must have two dimensions or more.*\(got '0.weight'\)"):
         initialize(model, "he")

@@ -133,7 +133,7 @@ def test_an_unknown_nonlinearity_is_refused(scheme):
 
 @pytest.mark.parametrize("std", [0.0, -1.0, math.nan, math.inf])
 def test_a_standard_deviation_that_is_not_finite_and_positive_is_refused(std):
-    with pytest.raises(InvalidArgument, match=rf"std must be a finite number above 0 \(got {std}\). Pass std > 0"):
+    with pytest.raises(InvalidArgument, match=rf"std must be a number in \(0, inf\) \(got {std}\). Pass std > 0"):
         Normal(std=std)
 
 

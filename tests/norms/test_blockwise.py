@@ -153,11 +153,11 @@ def test_a_tensor_without_a_norm_is_refused_with_the_nearest_name(combine):
 
 
 def test_a_network_without_norms_is_refused():
-    with pytest.raises(InvalidArgument, match=r"needs a norm for each block \(got {}\). Try"):
+    with pytest.raises(InvalidArgument, match=r"norms must hold a norm for each block \(got {}\). Try"):
         Blockwise({})
 
 
 @pytest.mark.parametrize("combine", ["mean", "", 2])
 def test_an_unknown_way_to_combine_is_refused(combine):
-    with pytest.raises(InvalidArgument, match=r'combine must be "max", "l2" or "sum" .*Choose one of them.'):
+    with pytest.raises(InvalidArgument, match="combine must be one of max, l2, sum"):
         Blockwise(BLOCKS, combine)

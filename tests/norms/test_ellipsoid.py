@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.norms.points import gaussian
 
@@ -20,6 +20,7 @@ def diagonal(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("fitted", [(2, 4, 3), (4, 3), (3,), (4, 1), (2, 1, 1), (1,), ()], ids=str)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_norm_dual_norm_map_and_step_are_those_of_the_formulas(fitted, seed):
     d, x = diagonal(fitted, seed), gaussian((2, 4, 3), seed + 1)

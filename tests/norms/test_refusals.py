@@ -59,13 +59,13 @@ def test_a_norm_of_matrices_refuses_scalars_and_vectors(name, norms, shape):
         ):
             with pytest.raises(InvalidArgument) as refusal:
                 call(x)
-            assert f"{name} takes matrices (got 'a tensor of shape {shape}'). Use L2" in str(refusal.value)
+            assert f"{name} must have a matrix (got 'a tensor of shape {shape}'). Use L2" in str(refusal.value)
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "iterative"])
 @pytest.mark.parametrize("shape", [(), (3,), (0,)], ids=str)
 def test_the_polar_factor_of_a_scalar_or_vector_is_refused(shape, exact):
-    with pytest.raises(InvalidArgument, match=r"polar factor takes matrices \(got 'a tensor of shape .*'\). Use L2"):
+    with pytest.raises(InvalidArgument, match=r"polar factor must have a matrix \(got .*\). Use L2"):
         polar_factor(torch.ones(shape), exact)
 
 
@@ -80,35 +80,33 @@ def test_the_polar_factor_of_a_scalar_or_vector_is_refused(shape, exact):
     ids=["penalized", "penalized by a power", "constrained"],
 )
 def test_a_negative_or_infinite_length_is_refused(step, name, value):
-    with pytest.raises(InvalidArgument, match=rf"{name} must be a finite number >= 0 \(got {value}\). Pass {name} >="):
+    with pytest.raises(InvalidArgument, match=rf"{name} must be a number in \[0, inf\) \(got {value}\). Pass a number"):
         step(value)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, math.nan, math.inf])
 @pytest.mark.parametrize("certify", [objective, duality_gap])
 def test_objective_and_gap_need_a_positive_alpha(certify, value):
-    with pytest.raises(InvalidArgument, match=rf"alpha must be a finite number > 0 \(got {value}\). Pass alpha > 0."):
+    with pytest.raises(InvalidArgument, match=rf"alpha must be a number in \(0, inf\) \(got {value}\)"):
         certify(L2(), G, G, alpha=value)
 
 
 @pytest.mark.parametrize("p", [1, 1.0, 0.5, 0, -2, math.nan, math.inf])
 @pytest.mark.parametrize("make", [Lp, Schatten, lambda p: Power(L2(), p)], ids=["Lp", "Schatten", "Power"])
 def test_an_exponent_is_finite_and_above_one(make, p):
-    with pytest.raises(InvalidArgument, match=rf"p must be a finite number above 1 \(got {p}\). Use .* for p = "):
+    with pytest.raises(InvalidArgument, match=rf"p must be a number in \(1, inf\) \(got {p}\). Use .* for p = "):
         make(p)
 
 
 @pytest.mark.parametrize("by", [0.0, -1.0, math.nan, math.inf])
 def test_a_norm_is_scaled_only_by_a_finite_number_above_zero(by):
-    with pytest.raises(InvalidArgument, match=rf"scaled by a finite number above 0 \(got {by}\). Pass by > 0."):
+    with pytest.raises(InvalidArgument, match=rf"by must be a number in \(0, inf\) \(got {by}\)"):
         Scaled(L2(), by=by)
 
 
 @pytest.mark.parametrize("parts", [0, -1, (), (2, 0), (3, -1)], ids=str)
 def test_parts_are_a_positive_count_or_positive_sizes(parts):
-    with pytest.raises(
-        InvalidArgument, match=r"parts must be a count or sizes, at least 1 each \(got .*\). Try parts=3"
-    ):
+    with pytest.raises(InvalidArgument, match=r"parts must be .*\(got .*\). Try parts=3"):
         Split(LInf(), parts)
 
 
@@ -137,12 +135,12 @@ def test_a_tensor_that_cannot_be_cut_so_is_refused(parts, dim, shape):
 
 @pytest.mark.parametrize("distance", [Power(L2(), 3), KullbackLeibler(torch.tensor([0.5, 0.5]))], ids=["Power", "KL"])
 def test_a_ball_needs_a_norm(distance):
-    with pytest.raises(InvalidArgument, match=r"a ball needs a norm \(got .*\). Use penalized_step"):
+    with pytest.raises(InvalidArgument, match=r"norm must be a norm \(got .*\). Use penalized_step"):
         constrained_step(distance, torch.zeros(2), radius=0.1)
 
 
 def test_every_refusal_is_one_of_this_packages_and_a_value_error():
     with pytest.raises(SteepestError):
         Lp(1)
-    with pytest.raises(ValueError, match="above 1"):
+    with pytest.raises(ValueError, match="p must be"):
         Lp(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -30,6 +30,7 @@ from steepest.norms import (
 )
 
 ENTRIES = st.floats(-1e3, 1e3).filter(lambda value: value == 0 or abs(value) > 1e-6)
+FEW = settings(max_examples=12)
 VECTORS = npst.arrays(np.float64, npst.array_shapes(min_dims=1, max_dims=3, max_side=5), elements=ENTRIES)
 MATRICES = npst.arrays(np.float64, npst.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=ENTRIES)
 
@@ -41,6 +42,7 @@ def singular_values(g: np.ndarray) -> np.ndarray:
     return np.sort(np.linalg.eigvalsh(both))[::-1][: min(rows, columns)]
 
 
+@FEW
 @given(g=VECTORS)
 def test_l2_is_the_root_of_the_sum_of_squares_and_its_own_dual(g):
     expected = np.sqrt((g**2).sum())
@@ -50,6 +52,7 @@ def test_l2_is_the_root_of_the_sum_of_squares_and_its_own_dual(g):
     np.testing.assert_allclose(L2().duality_map(x), g / (expected or 1), rtol=1e-12)
 
 
+@FEW
 @given(g=VECTORS)
 def test_linf_is_the_largest_entry_and_its_dual_the_sum_of_all(g):
     x = torch.tensor(g)
@@ -58,6 +61,7 @@ def test_linf_is_the_largest_entry_and_its_dual_the_sum_of_all(g):
     np.testing.assert_array_equal(LInf().duality_map(x), np.sign(g))
 
 
+@FEW
 @given(g=MATRICES)
 def test_spectral_is_the_largest_singular_value_and_its_dual_their_sum(g):
     values = singular_values(g)
@@ -79,6 +83,7 @@ def test_a_stack_of_matrices_is_combined_by_max_and_its_dual_by_sum():
             torch.testing.assert_close(d, norm.duality_map(matrix))
 
 
+@FEW
 @given(g=MATRICES, by=st.floats(0.01, 100))
 def test_scaled_multiplies_the_norm_and_divides_the_dual_and_the_map(g, by):
     x, scaled = torch.tensor(g), Scaled(LInf(), by=by)
@@ -193,6 +198,7 @@ def test_the_duality_maps_of_a_known_matrix():
         torch.testing.assert_close(norm.duality_map(G), torch.tensor(d, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+@FEW
 @given(g=MATRICES, p=st.sampled_from([1.5, 3.0, 10.0]))
 def test_nuclear_and_schatten_norms_are_norms_of_the_singular_values(g, p):
     values, x = singular_values(g), torch.tensor(g)
@@ -205,6 +211,7 @@ def test_nuclear_and_schatten_norms_are_norms_of_the_singular_values(g, p):
     assert float(Schatten(p).dual_norm(x)) / scale == pytest.approx((relative**q).sum() ** (1 / q), abs=1e-10)
 
 
+@FEW
 @given(g=MATRICES)
 def test_row_and_column_norms_are_the_largest_and_their_duals_the_sum(g):
     rows, x = np.sqrt((g**2).sum(1)), torch.tensor(g)

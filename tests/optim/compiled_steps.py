@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor, nn
 
@@ -17,16 +19,16 @@ MAKERS = {
 }
 
 
-def trained(make, compiled: bool) -> tuple[list[Tensor], list[Tensor]]:
+def trained(make, backend: str | None) -> tuple[list[Tensor], list[Tensor]]:
     """Return weights and buffers after three steps, each with another learning rate in the same tensor."""
     torch._dynamo.reset()
     generator = torch.Generator().manual_seed(0)
     params = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((8, 4), (4, 8), (3, 3))]
-    lr = torch.tensor(0.1)
-    optimizer = make(params, lr)
-    step = torch.compile(optimizer.step) if compiled else optimizer.step
+    optimizer = make(params, torch.tensor([0.1]))
+    step = torch.compile(optimizer.step, backend=backend) if backend else optimizer.step
     for rate in (0.1, 0.03, 0.5):
-        lr.fill_(rate)
+        for group in optimizer.param_groups:
+            group["lr"].fill_(rate)
         for p in params:
             p.grad = torch.randn(p.shape, generator=generator)
         step()
@@ -35,6 +37,6 @@ def trained(make, compiled: bool) -> tuple[list[Tensor], list[Tensor]]:
 
 if __name__ == "__main__":
     for name, make in MAKERS.items():
-        eager, compiled = trained(make, compiled=False), trained(make, compiled=True)
+        eager, compiled = trained(make, None), trained(make, sys.argv[1])
         torch.testing.assert_close(compiled, eager, rtol=1e-6, atol=1e-6)
         print(name, "is the same")  # noqa: T201 - what the test reads

@@ -10,8 +10,10 @@ import pytest
 
 
 @pytest.mark.slow
-def test_compiled_steps_are_the_eager_ones_and_hear_of_a_learning_rate_that_is_a_tensor():
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_compiled_steps_are_the_eager_ones_and_hear_of_a_learning_rate_that_is_a_tensor(backend):
     script = Path(__file__).with_name("compiled_steps.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, script, backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     same = [f"{name} is the same" for name in ("SignDescent", "L2", "Muon")]
     assert done.stdout.splitlines() == same, done.stderr[-3000:]

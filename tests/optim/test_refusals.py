@@ -178,3 +178,45 @@ def test_large_but_finite_gradients_are_finite():
 def test_presets_check_their_options_alike(make):
     with pytest.raises(InvalidArgument, match=r"lr must be a number in \[0, inf\)"):
         make(weight(2, 2))
+
+
+@pytest.mark.parametrize(
+    "params", [None, 3, "w", b"w", [None], ["w"], [1.0], {"w": weight(2)}, {weight(2)}, [("w", None)], [(weight(2),)],
+               [{}], [{"params": None}], [{"params": "w"}], [{"params": [weight(2)]}, weight(3)], [], [{1: 2}],
+               nn.Sequential(nn.Linear(2, 2))],
+    ids=lambda params: repr(params)[:30].replace("\n", " "),
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [lambda p: SteepestDescent(p, L2(), 0.1), lambda p: Muon(p, 0.1), lambda p: Scion(p, 0.1)],
+    ids=["SteepestDescent", "Muon", "Scion"],
+)
+def test_what_are_no_parameters_is_refused(make, params):
+    if isinstance(params, nn.Module):
+        make = lambda p: SteepestDescent(p, L2(), 0.1)  # noqa: E731 - the others take one
+    with pytest.raises(InvalidArgument) as refused:
+        make(params)
+    assert isinstance(refused.value, ValueError)
+
+
+@pytest.mark.parametrize("group", [None, 3, [weight(2)], {}, {"params": 3}, {"params": [3]}, {"norm": L2()}], ids=str)
+def test_what_is_no_group_is_refused_and_not_added(group):
+    for optimizer in (SteepestDescent([weight(2, 2)], L2()), Muon([weight(2, 2)], 0.1), Scion([weight(2, 2)], 0.1)):
+        with pytest.raises(InvalidArgument):
+            optimizer.add_param_group(group)
+        assert len(optimizer.param_groups) == 1
+
+
+def test_a_parameter_that_is_there_already_or_no_leaf_is_refused_in_a_group():
+    w = weight(2, 2)
+    optimizer = Muon([w], 0.1)
+    for wrong in (w, 2 * w, ("name", weight(2, 2))):
+        with pytest.raises(InvalidArgument, match="params must be what an optimizer can train"):
+            optimizer.add_param_group({"params": [weight(4, 2), wrong]})
+        assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("closure", [3, "loss", [1]])
+def test_a_closure_is_a_function(closure):
+    with pytest.raises(InvalidArgument, match="closure must be a function"):
+        SteepestDescent([weight(2)], L2()).step(closure)

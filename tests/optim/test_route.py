@@ -20,7 +20,7 @@ from steepest.norms import (
     Spectral,
     Split,
 )
-from steepest.optim import Muon, Route, SteepestDescent, route, scion_rules
+from steepest.optim import Muon, Route, SteepestDescent, muon_norm, route, scion_rules
 
 
 class Block(nn.Module):
@@ -294,3 +294,88 @@ def test_rules_of_your_own_go_before_those_of_scion():
 
 def test_an_output_tied_to_the_embedding_is_an_output():
     assert dict(route(tied())) == {"wte.weight": Route(Scaled(LInf(), 4.0), 60.0)}
+
+
+@pytest.mark.parametrize("rules", [3, "x", [None], ["x"], {1: 2}, {"*": None}, ("*", LInf()), [("*", "LInf")]], ids=str)
+def test_rules_are_pairs_of_a_selector_and_a_target(rules):
+    with pytest.raises(InvalidArgument, match=r"must be (pairs|a pair)|must lead to"):
+        route(nn.Linear(3, 2), rules)
+
+
+@pytest.mark.parametrize("model", [None, "x", nn.Linear, [nn.Linear(2, 2)]], ids=str)
+def test_only_a_module_is_routed(model):
+    for call in (route, scion_rules):
+        with pytest.raises(InvalidArgument, match=r"model must be a torch.nn.Module"):
+            call(model)
+
+
+def test_a_row_is_asked_for_by_name_and_the_rate_of_groups_is_a_number():
+    routing = route(nn.Linear(3, 2), {"*": L2()})
+    with pytest.raises(InvalidArgument, match="name must be a string"):
+        routing[0]
+    for lr in (None, -1, float("nan"), "1", torch.ones(2)):
+        with pytest.raises(InvalidArgument, match="lr must be"):
+            routing.param_groups(lr)
+
+
+SPECTRAL, ROWS, LARGEST = "Spectral", "MaxRow", "LInf"
+
+
+class OwnTable(nn.Module):
+    """A layer of one's own, of which only the name is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(5, 4))
+
+
+class Named(nn.Module):
+    def __init__(self, **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self.head = nn.Linear(4, 7)
+
+
+def parametrized(layer: nn.Module) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(layer)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "expected"),
+    [
+        (lambda: Named(embed=nn.Linear(4, 4)), "embed.weight", SPECTRAL),
+        (lambda: Named(time_embed=nn.Sequential(nn.Linear(4, 4))), "time_embed.0.weight", SPECTRAL),
+        (lambda: Named(patch_embedding=nn.Conv2d(3, 4, 2)), "patch_embedding.weight", SPECTRAL),
+        (lambda: Named(emb=nn.Bilinear(2, 3, 4)), "emb.weight", SPECTRAL),
+        (lambda: Named(emb=nn.GRUCell(2, 3)), "emb.weight_ih", SPECTRAL),
+        (lambda: Named(a=nn.Embedding(5, 4)), "a.weight", ROWS),
+        (lambda: Named(a=nn.EmbeddingBag(5, 4)), "a.weight", ROWS),
+        (lambda: Named(embed=parametrized(nn.Linear(4, 4))), "embed.parametrizations.weight.original1", SPECTRAL),
+        (lambda: Named(a=parametrized(nn.Embedding(5, 4))), "a.parametrizations.weight.original1", ROWS),
+        (lambda: nn.Sequential(nn.Linear(4, 4), parametrized(nn.Linear(4, 3))),
+         "1.parametrizations.weight.original1", LARGEST),
+        (lambda: nn.Sequential(nn.Linear(4, 4), nn.utils.spectral_norm(nn.Linear(4, 3))), "1.weight_orig", LARGEST),
+        (lambda: Named(wte=OwnTable()), "wte.weight", ROWS),
+        (lambda: Named(other=OwnTable()), "other.weight", SPECTRAL),
+        (lambda: Named(embed=nn.Sequential(OwnTable())), "embed.0.weight", SPECTRAL),
+        (lambda: tied(), "wte.weight", LARGEST),
+    ],
+)  # fmt: skip
+def test_a_layer_is_told_by_its_type_and_only_what_has_none_by_its_own_name(model, name, expected):
+    assert expected in str(route(model())[name].norm)
+
+
+def test_muon_of_a_module_tells_layers_by_their_type():
+    linear = nn.Sequential(nn.Linear(4, 4, bias=False))
+    linear.add_module("embed", nn.Linear(4, 3, bias=False))
+    assert {str(group["norm"]) for group in Muon(linear, 0.1).param_groups} == {str(muon_norm(torch.zeros(4, 4)))}
+    with pytest.raises(InvalidArgument, match=r"hidden matrices \(got 'the embedding embed.weight'\)"):
+        Muon(linear.named_parameters(), 0.1)  # a name is all there is
+    Muon([("embed.0.weight", nn.Parameter(torch.zeros(4, 4)))], 0.1)
+    for table in (nn.Embedding(5, 4), nn.EmbeddingBag(5, 4)):
+        with pytest.raises(InvalidArgument, match=r"hidden matrices \(got 'the embedding 1.weight'\)"):
+            Muon(nn.Sequential(nn.Linear(4, 4, bias=False), table), 0.1)
+        Muon(nn.Sequential(nn.Linear(4, 4, bias=False), table.requires_grad_(False)), 0.1)
+    with pytest.raises(InvalidArgument, match=r"Muon must have matrices \(got 'a parameter of shape \(3,\)'\)"):
+        Muon(nn.Linear(4, 3), 0.1)

@@ -128,9 +128,19 @@ def test_groups_that_share_a_tensor_as_rate_get_one_each_and_a_single_group_keep
     assert float(lr) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("compiling", [False, True])
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=str)
-def test_a_rate_of_one_element_may_have_any_shape(shape):
-    w = nn.Parameter(torch.ones(2, 2))
-    w.grad = torch.ones(2, 2)
-    SteepestDescent([w], L2(), torch.full(shape, 0.25), weight_decay=0.5).step()
-    assert torch.equal(w, torch.full((2, 2), 0.625))
+@pytest.mark.parametrize("norm", [L2(), LInf(), Spectral()], ids=str)
+def test_a_rate_of_one_element_may_have_any_shape_also_where_it_stays_a_tensor(norm, shape, compiling, monkeypatch):
+    results = []
+    for lr in (0.25, torch.full(shape, 0.25)):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda lr=lr: compiling and isinstance(lr, torch.Tensor))
+        params = [nn.Parameter(torch.eye(size)) for size in (2, 1)]
+        optimizer = SteepestDescent(params, norm, lr, mode="constrained", weight_decay=0.5, momentum=0.5)
+        for step in range(2):
+            for p in params:
+                p.grad = torch.full_like(p, step + 1.0)
+            optimizer.step()
+        results.append([p.detach() for p in params])
+        monkeypatch.undo()
+    torch.testing.assert_close(*results)

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steepest.errors import UnknownName
+from steepest._check import instance, one_of
+from steepest.errors import InvalidArgument, UnknownName
 
 __all__ = ["NONE", "Activation", "activation_of_call", "activation_of_name"]
 
@@ -20,6 +21,9 @@ __all__ = ["NONE", "Activation", "activation_of_call", "activation_of_name"]
 @dataclass(frozen=True)
 class Activation:
     """An elementwise nonlinearity f, by name and with its options; "none" is the identity.
+
+    Raises:
+        InvalidArgument: If there is none of that name, or it does not take the options.
 
     >>> Activation("leaky_relu", (0.2,))
     Activation(name='leaky_relu', arguments=(0.2,))
@@ -29,6 +33,14 @@ class Activation:
 
     name: str
     arguments: tuple[float | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        one_of("name", self.name, (*_BY_TORCH, *_BY_MOMENT))
+        try:
+            _gain(self.name, self.arguments)
+        except Exception as error:
+            rule = f"arguments must be a tuple of options that {self.name} takes"
+            raise InvalidArgument(rule, got=self.arguments, remedy="Leave them out for torch's defaults.") from error
 
     @property
     def gain(self) -> float:
@@ -49,9 +61,6 @@ class Activation:
 def _text(argument: float | str) -> str:
     return argument if isinstance(argument, str) else f"{argument:g}"
 
-
-NONE = Activation("none")
-"""What follows a layer whose output meets the next layer, a softmax, a matrix product or the end as it is."""
 
 _OPTIONS: dict[str, tuple[tuple[str, float | str], ...]] = {
     "leaky_relu": (("negative_slope", 0.01),),
@@ -108,7 +117,7 @@ def activation_of_name(name: str) -> Activation:
     Raises:
         UnknownName: If there is none.
     """
-    found = activation_of_call(name, (), {}) if name in _KNOWN else None
+    found = activation_of_call(name, (), {}) if instance("nonlinearity", name, str, "a string") in _KNOWN else None
     if found is None:
         raise UnknownName.among("nonlinearity", name, sorted({*_BY_TORCH, *_BY_MOMENT, *_ALIASES, *_SEVERAL}))
     return found
@@ -168,3 +177,7 @@ def _gain(name: str, arguments: tuple[Any, ...]) -> float:
     with torch.no_grad():
         moment = float(torch.trapezoid(_BY_MOMENT[name](z, *arguments).square() * density, z))
     return 1 / math.sqrt(moment) if moment > 0 else math.inf
+
+
+NONE = Activation("none")
+"""What follows a layer whose output meets the next layer, a softmax, a matrix product or the end as it is."""

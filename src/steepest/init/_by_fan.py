@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Generator, Tensor, nn
 
-from steepest.errors import InvalidArgument
+from steepest._check import one_of
 from steepest.init._activations import activation_of_name
 from steepest.init._fill import Fill
 from steepest.init._initializer import Initializer
@@ -36,8 +36,7 @@ class He(Initializer):
     nonlinearity: str = "relu"
 
     def __post_init__(self) -> None:
-        if self.mode not in ("fan_in", "fan_out"):
-            raise InvalidArgument('mode must be "fan_in" or "fan_out"', got=self.mode, remedy="Choose one of them.")
+        one_of("mode", self.mode, ("fan_in", "fan_out"))
         activation_of_name(self.nonlinearity)
 
     def weight(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
+from steepest._check import instance
 from steepest._frozen import frozen_names
 from steepest._sharding import is_sharded
 from steepest.errors import InvalidArgument
@@ -23,21 +24,21 @@ def check_model(model: nn.Module) -> None:
     Raises:
         InvalidArgument: If so.
     """
-    named = list(model.named_parameters())
+    named = list(instance("model", model, nn.Module, "a torch.nn.Module").named_parameters())
     if not named:
         raise InvalidArgument(
-            "a model to initialise has parameters", got=type(model).__name__, remedy="Pass a module with layers."
+            "a model to initialise must have parameters", got=type(model).__name__, remedy="Pass a module with layers."
         )
     for name, parameter in named:
         if is_lazy(parameter):
             raise InvalidArgument(
-                "a lazy layer has no parameters to fill before it has seen its input",
+                "a lazy layer must have seen its input before it is filled",
                 got=name,
                 remedy="Run one batch through it first.",
             )
         if parameter.is_meta:
             raise InvalidArgument(
-                "a parameter on the meta device has no memory to fill",
+                "a parameter to fill must have memory, which there is none of on the meta device",
                 got=name,
                 remedy="Call model.to_empty(device=...) first.",
             )
@@ -57,7 +58,7 @@ def check_data(model: nn.Module, data: Any) -> None:
         )
     if any(is_sharded(parameter) for parameter in model.parameters()):
         raise InvalidArgument(
-            "a sharded model cannot be run to see what it does",
+            "a model that is run to see what it does must not be sharded",
             got=type(model).__name__,
             remedy="Initialise without data, or before sharding.",
         )

@@ -1,4 +1,4 @@
-"""The door of this room."""
+"""Every parameter of a model filled by a scheme."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Generator, nn
 
+from steepest._check import instance
 from steepest.errors import UnknownName
 from steepest.init._by_fan import He, Orthogonal, Xavier
+from steepest.init._checks import check_model
 from steepest.init._initializer import Initializer
 from steepest.init._lsuv import LSUV
 from steepest.init._schemes import Constant, Default, Normal, Zero
@@ -42,7 +44,7 @@ def resolve_scheme(scheme: str | Initializer) -> Initializer:
     """
     if isinstance(scheme, Initializer):
         return scheme
-    if scheme not in SCHEMES:
+    if instance("scheme", scheme, str, "the name of a scheme, or a scheme", remedy='Try "he".') not in SCHEMES:
         raise UnknownName.among("init", scheme, SCHEMES)
     return SCHEMES[scheme]()
 
@@ -113,7 +115,8 @@ def initialize(
     Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), for `depth_scaled`.
     """
     initializer = resolve_scheme(scheme)
+    check_model(model)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    if data is None and not depth_scaled and biases == "zero" and frozen == ():
+    if data is None and depth_scaled is False and biases == "zero" and frozen == ():
         return initializer(model, generator)  # so that a scheme of one's own may know nothing of the options
     return initializer(model, generator, data, biases=biases, depth_scaled=depth_scaled, frozen=frozen)

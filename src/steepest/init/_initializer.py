@@ -1,4 +1,4 @@
-"""The seam of this room: what every scheme is."""
+"""What every scheme is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from steepest.errors import InvalidArgument
+from steepest import _check
 from steepest.init._checks import check_data, check_model, untrained
 from steepest.init._fill import Fill
 from steepest.init._filling import Setting, Start, fill_model
@@ -77,8 +77,9 @@ class Initializer(ABC):
     ) -> InitTable:
         """Fill every parameter of the model in place and return what was done; `initialize` says all of it."""
         check_model(model)
-        if biases not in ("zero", "keep"):
-            raise InvalidArgument('biases must be "zero" or "keep"', got=biases, remedy="Choose one of them.")
+        _check.generator("generator", generator)
+        _check.one_of("biases", biases, ("zero", "keep"))
+        _check.boolean("depth_scaled", depth_scaled)
         left = untrained(model, frozen)
         data = self._inputs(data)
         check_data(model, data)

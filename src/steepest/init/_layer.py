@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from steepest._check import one_of
 from steepest.errors import InvalidArgument
 from steepest.init._activations import NONE, Activation, activation_of_name
 from steepest.init._kinds import is_transformers_conv1d
@@ -48,9 +49,10 @@ class Layer:
         Raises:
             InvalidArgument: If the weight has no fans, having fewer than two dimensions or a dimension of size zero.
         """
+        one_of("mode", mode, ("fan_in", "fan_out"))
         if not (self.fan_in > 0 and self.fan_out > 0):
             raise InvalidArgument(
-                f"a weight that is filled by its {mode} has two dimensions or more, none of them of size zero",
+                f"a weight that is filled by its {mode} must have two dimensions or more, none of them of size zero",
                 got=self.name,
                 remedy="Use Normal or Constant, which need no fan, or change the layer.",
             )
@@ -58,10 +60,12 @@ class Layer:
 
     def gain(self, otherwise: str = "relu") -> float:
         """Return the activation's gain, or where that is not known that of the activation named."""
-        return (self.activation or activation_of_name(otherwise)).gain
+        named = activation_of_name(otherwise)
+        return (self.activation or named).gain
 
     def followed_by(self, otherwise: str = "relu") -> str:
         """Say what the outputs go through next, and what it is taken as where that is not known."""
+        activation_of_name(otherwise)
         if self.activation is None:
             return f"{self.reason}; taken as {otherwise}"
         return "no activation" if self.activation == NONE else str(self.activation)

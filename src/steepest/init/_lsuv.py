@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from steepest._check import at_least, in_range
 from steepest.errors import InvalidArgument
 from steepest.init._by_fan import fill_orthogonal
 from steepest.init._fill import Fill
@@ -54,10 +55,8 @@ class LSUV(Initializer):
     reads_activation: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.tolerance) and self.tolerance > 0):
-            raise InvalidArgument("tolerance must be a finite number above 0", got=self.tolerance, remedy="Pass one.")
-        if self.iterations < 1:
-            raise InvalidArgument("iterations must be at least 1", got=self.iterations, remedy="Pass more.")
+        in_range("tolerance", self.tolerance, "(0, inf)")
+        at_least("iterations", self.iterations, 1)
 
     def __repr__(self) -> str:
         # Short, and another one for other data: a trial knows a scheme by what it prints.
@@ -83,7 +82,7 @@ class LSUV(Initializer):
         found = self.data if data is None else data
         if found is None:
             raise InvalidArgument(
-                "LSUV looks at outputs and needs data", remedy="Pass LSUV(data), or data= to initialize."
+                "LSUV must have data, at whose outputs it looks", remedy="Pass LSUV(data), or data= to initialize."
             )
         return found
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
-from steepest.errors import InvalidArgument
+from steepest._check import finite, in_range
 from steepest.init._fill import Fill
 from steepest.init._filling import Setting, Start
 from steepest.init._initializer import Initializer
@@ -33,8 +32,7 @@ class Constant(Initializer):
     reads_activation: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise InvalidArgument("value must be a finite number", got=self.value, remedy="Pass one.")
+        finite("value", self.value)
 
     def weight(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:  # noqa: ARG002
         """Fill with the value."""
@@ -77,10 +75,7 @@ class Normal(Initializer):
     reads_activation: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.std) and self.std > 0):
-            raise InvalidArgument(
-                "std must be a finite number above 0", got=self.std, remedy="Pass std > 0, or use Zero."
-            )
+        in_range("std", self.std, "(0, inf)", remedy="Pass std > 0, or use Zero.")
 
     def weight(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:  # noqa: ARG002
         """Fill with N(0, std^2)."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from steepest._check import instance
 from steepest.errors import UnknownName
 
 __all__ = ["InitRow", "InitTable"]
@@ -55,6 +56,7 @@ class InitTable:
 
     def __getitem__(self, parameter: str) -> InitRow:
         """Return the row of the named parameter."""
+        instance("parameter", parameter, str, "a string")
         for row in self.rows:
             if row.parameter == parameter:
                 return row

@@ -9,9 +9,10 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from steepest._check import instance, one_of
 from steepest._shapes import Float
 from steepest.errors import InvalidArgument, UnknownName
-from steepest.norms._norm import Norm
+from steepest.norms._norm import Norm, check_norm
 
 __all__ = ["Blockwise"]
 
@@ -35,7 +36,7 @@ class Blockwise(Norm[dict[str, Tensor]]):
         combine: How they are combined.
 
     Raises:
-        InvalidArgument: If there is no norm or no such way to combine them.
+        InvalidArgument: If there is no norm, one that is not the norm of a tensor, or no such way to combine them.
         UnknownName: When called, if a tensor has a name without a norm.
 
     >>> from steepest.norms import L2, LInf
@@ -50,16 +51,14 @@ class Blockwise(Norm[dict[str, Tensor]]):
     combine: Literal["max", "l2", "sum"] = "max"
 
     def __init__(self, norms: Mapping[str, Norm], combine: Literal["max", "l2", "sum"] = "max") -> None:
+        remedy = 'Try {"weight": Spectral()}.'
+        if not instance("norms", norms, Mapping, "a dict of norms by name", remedy=remedy):
+            raise InvalidArgument("norms must hold a norm for each block", got=norms, remedy=remedy)
+        for name, norm in norms.items():
+            instance("the name of a block", name, str, "a string", remedy=remedy)
+            check_norm(norm)
         object.__setattr__(self, "blocks", tuple(sorted(norms.items())))
-        object.__setattr__(self, "combine", combine)
-        if not norms:
-            raise InvalidArgument(
-                "a network's norm needs a norm for each block", got=norms, remedy='Try {"weight": Spectral()}.'
-            )
-        if combine not in ("max", "l2", "sum"):
-            raise InvalidArgument(
-                'combine must be "max", "l2" or "sum"', got=str(combine), remedy="Choose one of them."
-            )
+        object.__setattr__(self, "combine", one_of("combine", combine, ("max", "l2", "sum")))
 
     @property
     def norms(self) -> dict[str, Norm]:
@@ -95,6 +94,11 @@ class Blockwise(Norm[dict[str, Tensor]]):
         parts = zip(pairs.items(), shares, strict=True)
         return {name: direction.mul_(share) for (name, (direction, _)), share in parts}, total
 
+    @property
+    def takes_names(self) -> bool:
+        """True."""
+        return True
+
     def exactly(self) -> Self:
         """Return the same with nothing approximated in the blocks."""
         return type(self)({name: norm.exactly() for name, norm in self.blocks}, self.combine)
@@ -111,8 +115,8 @@ class Blockwise(Norm[dict[str, Tensor]]):
 
     def _parts(self, x: dict[str, Tensor]) -> Iterator[tuple[str, Norm, Tensor]]:
         norms = self.norms
-        for name, part in x.items():
-            if name not in norms:
+        for name, part in instance("what a network's norm measures", x, dict, "a dict of tensors by name").items():
+            if instance("the name of a block", name, str, "a string") not in norms:
                 raise UnknownName.among("block in this norm", name, norms)
             yield name, norms[name], part
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steepest._check import floating
 from steepest._shapes import Float
 from steepest.errors import InvalidArgument
 from steepest.norms._by_value import ByValue
 from steepest.norms._norm import Norm
+from steepest.norms._points import check_tensor
 from steepest.norms._vector import L2
 
 __all__ = ["Ellipsoid"]
@@ -35,9 +37,10 @@ class Ellipsoid(ByValue, Norm):
     diagonal: Float[Tensor, "*shape"]
 
     def __post_init__(self) -> None:
+        floating("diagonal", self.diagonal)
         if not bool((self.diagonal.isfinite() & (self.diagonal > 0)).all()):
             raise InvalidArgument(
-                "the diagonal of an ellipsoid must be positive and finite",
+                "diagonal must be positive and finite",
                 got=self.diagonal,
                 remedy="Leave entries out that must not move; a direction cannot cost nothing.",
             )
@@ -59,9 +62,11 @@ class Ellipsoid(ByValue, Norm):
     def penalized_step(self, g: Float[Tensor, "*shape"], alpha: float | Tensor) -> Float[Tensor, "*shape"]:
         """Return -(alpha/2) D g."""
         # In float64, for neither D g nor D alpha need be in the range of g's dtype where their product is.
-        return (g.double() * (self._fitted(g).double() * (-alpha / 2))).to(g.dtype)
+        factor = self._fitted(g).double() * (-alpha / 2)
+        return (g.double() * factor).to(g.dtype)
 
     def _fitted(self, x: Tensor) -> Tensor:
+        check_tensor(x)
         try:
             fits = torch.broadcast_shapes(self.diagonal.shape, x.shape) == x.shape
         except RuntimeError:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from steepest._shapes import Float
 from steepest.norms._matrix import check_matrix
-from steepest.norms._norm import Norm
+from steepest.norms._norm import Norm, check_norm
+from steepest.norms._points import check_list
 
 __all__ = ["Flattened"]
 
@@ -19,6 +20,12 @@ __all__ = ["Flattened"]
 class Flattened(Norm):
     """The matrix norm of a kernel out x in x k x k, read as the matrix out x (in k k).
 
+    Args:
+        norm: The norm of the matrix.
+
+    Raises:
+        InvalidArgument: If it is not the norm of a tensor; when called, if the kernel has fewer than two dimensions.
+
     >>> import torch
     >>> from steepest.norms import Spectral
     >>> Flattened(Spectral()).duality_map(torch.ones(4, 3, 2, 2)).shape
@@ -26,6 +33,9 @@ class Flattened(Norm):
     """
 
     norm: Norm
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return the norm of the flattened kernel."""
@@ -41,6 +51,7 @@ class Flattened(Norm):
 
     def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
         """Return the duality maps of the flattened kernels, in the kernels' shapes."""
+        check_list(gs)
         maps = self.norm.duality_maps([_matrix(g) for g in gs])
         return [direction.view(g.shape) for direction, g in zip(maps, gs, strict=True)]
 

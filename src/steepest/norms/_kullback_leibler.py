@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steepest._check import floating
 from steepest._shapes import Float
 from steepest.errors import InvalidArgument
 from steepest.norms._by_value import ByValue
 from steepest.norms._norm import Distance
+from steepest.norms._points import check_shapes, check_tensor
 
 __all__ = ["KullbackLeibler"]
 
@@ -37,10 +39,10 @@ class KullbackLeibler(ByValue, Distance[Tensor]):
     point: Float[Tensor, "*shape"]
 
     def __post_init__(self) -> None:
-        p = self.point.detach().double()
+        p = floating("point", self.point).detach().double()
         if not p.numel() or not bool((p >= 0).all()) or not abs(float(p.sum()) - 1) <= _slack(self.point):
             raise InvalidArgument(
-                "the point must lie on the simplex: entries >= 0 with the sum 1",
+                "point must lie on the simplex: entries >= 0 with the sum 1",
                 got=f"a sum of {float(p.sum())} and a smallest entry of {float(p.min()) if p.numel() else None}",
                 remedy="Try torch.softmax, or divide by the sum.",
             )
@@ -58,6 +60,7 @@ class KullbackLeibler(ByValue, Distance[Tensor]):
 
     def duality_gap(self, g: Float[Tensor, "*shape"], step: Float[Tensor, "*shape"], alpha: float) -> Tensor:
         """Return (<g, u> + d(u)/alpha - minimum) / |minimum|, the divergence from the best of p + u over that of p."""
+        check_shapes(g, step)
         p = self._normalized_point(g)
         best_step = p * _change(p, g, alpha)
         best = p + best_step
@@ -73,6 +76,7 @@ class KullbackLeibler(ByValue, Distance[Tensor]):
 
     def _normalized_point(self, like: Tensor) -> Tensor:
         """Return the point in float64, its sum 1 to that precision."""
+        check_tensor(like)
         if like.shape != self.point.shape:
             raise InvalidArgument(
                 f"gradient and step must have the point's shape, {tuple(self.point.shape)}",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from steepest._check import in_range
 from steepest._shapes import Float
-from steepest.errors import InvalidArgument
 from steepest.norms._norm import Norm
+from steepest.norms._points import check_tensor
 from steepest.norms._scale import largest_entry
 
 __all__ = ["Lp", "check_exponent"]
@@ -47,6 +47,7 @@ class Lp(Norm):
 
     def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return sign(g) |g|^(q-1) / ||g||_q^(q-1), and 0 at 0."""
+        check_tensor(g)
         # |g|^(q-1) has the p-norm ||g||_q^(q-1): divided by that, rounding cannot leave the unit sphere.
         direction = (g / largest_entry(g)).abs().pow(1 / (self.p - 1)).mul(g.sign())
         norm = _norm(direction, self.p)
@@ -54,11 +55,11 @@ class Lp(Norm):
 
 
 def _norm(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, ""]:
+    check_tensor(x)
     scale = largest_entry(x)
     return torch.linalg.vector_norm(x / scale, ord=p) * scale
 
 
 def check_exponent(p: float, remedy: str) -> None:
     """Raise InvalidArgument unless p is finite and above 1."""
-    if not (math.isfinite(p) and p > 1):
-        raise InvalidArgument("p must be a finite number above 1", got=p, remedy=remedy)
+    in_range("p", p, "(1, inf)", remedy=remedy)

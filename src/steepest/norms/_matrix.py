@@ -1,4 +1,4 @@
-"""What the norms of matrices share: the check at the door, singular values, and the norms made of them."""
+"""What the norms of matrices share: the check of arguments, singular values, and the norms made of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from steepest._shapes import Float
 from steepest.errors import InvalidArgument
 from steepest.norms._norm import Norm
+from steepest.norms._points import check_tensor
 from steepest.norms._scale import largest_entry
 
 __all__ = ["OfSingularValues", "check_matrix", "singular_values", "svd"]
@@ -20,10 +21,11 @@ _GRAM = 128
 
 
 def check_matrix(x: Tensor, what: str) -> None:
-    """Raise InvalidArgument unless x has at least two dimensions."""
+    """Raise InvalidArgument unless x is a tensor that can be measured and has at least two dimensions."""
+    check_tensor(x)
     if x.ndim < 2:
         raise InvalidArgument(
-            f"{what} takes matrices",
+            f"{what} must have a matrix",
             got=f"a tensor of shape {tuple(x.shape)}",
             remedy="Use L2, LInf or another norm of entries for vectors.",
         )

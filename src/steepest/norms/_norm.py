@@ -1,17 +1,19 @@
-"""The seam of this room: what every norm knows, and what a step can pay."""
+"""What every norm knows, and what a step can pay."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, Self
+from typing import Any, Generic, Self
 
 import torch
 from torch import Tensor
 from typing_extensions import TypeVar
 
+from steepest._check import instance
 from steepest._shapes import Float
-from steepest.norms._points import inner, like, times, widened
+from steepest.errors import InvalidArgument
+from steepest.norms._points import check_list, check_shapes, inner, like, times, widened
 
 __all__ = ["Distance", "Norm"]
 
@@ -68,6 +70,11 @@ class Norm(Distance[T]):
         """Return d(g), a new tensor of g's shape."""
 
     @property
+    def takes_names(self) -> bool:
+        """Whether it measures tensors by name, all of a network together."""
+        return False
+
+    @property
     def map_is_entrywise(self) -> bool:
         """Whether an entry of d(g) depends on that entry of g alone, so that pieces can be mapped one by one."""
         return False
@@ -79,6 +86,7 @@ class Norm(Distance[T]):
 
     def duality_maps(self, gs: Sequence[T]) -> list[T]:
         """Return d(g) of each tensor by itself; a norm overrides this where many at once are faster."""
+        check_list(gs)
         return [self.duality_map(g) for g in gs]
 
     def duality_pair(self, g: T) -> tuple[T, Float[Tensor, ""]]:
@@ -96,8 +104,17 @@ class Norm(Distance[T]):
 
     def duality_gap(self, g: T, step: T, alpha: float) -> Float[Tensor, ""]:
         """Return (<g, u> + ||u||^2/alpha + (alpha/4)||g||_*^2) / ((alpha/4)||g||_*^2)."""
+        check_shapes(g, step)
         dual = self.dual_norm(g)
         return power_gap(self(step), dual, inner(g, step), dual * (alpha / 2), 2.0)
+
+
+def check_norm(norm: Any) -> Any:
+    """Return the norm of a tensor on which another is built, or raise InvalidArgument."""
+    instance("norm", norm, Norm, "a norm", remedy="Try steepest.norms.Spectral().")
+    if norm.takes_names:
+        raise InvalidArgument("norm must be the norm of one tensor", got=norm, remedy="Build it on the blocks' norms.")
+    return norm
 
 
 def power_gap(size: Tensor, dual: Tensor, product: Tensor, length: Tensor, p: float) -> Float[Tensor, ""]:

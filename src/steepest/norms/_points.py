@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from steepest._check import floating, instance
 from steepest.errors import InvalidArgument
 
-__all__ = ["check_shapes", "double", "inner", "like", "times", "widened"]
+__all__ = ["check_list", "check_shapes", "check_tensor", "double", "inner", "like", "times", "widened"]
 
 T = TypeVar("T", Tensor, dict[str, Tensor])
+
+
+_FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def check_tensor(x: Any) -> None:
+    """Raise InvalidArgument unless x is a dense tensor of real floating-point numbers; entries are not looked at."""
+    # Of the usual ones that is known for a tenth of a microsecond.
+    if not (isinstance(x, Tensor) and x.dtype in _FLOATING and x.layout is torch.strided and not x.is_meta):
+        floating("what a norm measures", x)
+        raise InvalidArgument("what a norm measures must be in one of torch's usual formats", got=x.dtype)
+
+
+def check_list(xs: Any) -> None:
+    """Raise InvalidArgument unless the argument is a list or tuple."""
+    instance("the tensors", xs, (list, tuple), "a list or a tuple", remedy="Pass a list of gradients.")
 
 
 def times(x: T, factor: float | Tensor) -> T:
@@ -25,15 +42,18 @@ def times(x: T, factor: float | Tensor) -> T:
 
 
 def check_shapes(g: T, step: T) -> None:
-    """Raise InvalidArgument unless a step has the shape of its gradient."""
+    """Raise InvalidArgument unless both are tensors, or tensors by name, and a step has the shape of its gradient."""
     if isinstance(g, dict):
-        other = cast("dict[str, Tensor]", step)
+        other = instance("a step", step, dict, "a dict of tensors by name, as its gradient is")
         for name, part in g.items():
             if name in other:
                 check_shapes(part, other[name])
-    elif g.shape != cast("Tensor", step).shape:
+        return
+    check_tensor(g)
+    check_tensor(step)
+    if g.shape != cast("Tensor", step).shape:
         raise InvalidArgument(
-            f"a step has the shape of its gradient, {tuple(g.shape)}",
+            f"a step must have the shape of its gradient, {tuple(g.shape)}",
             got=f"shape {tuple(cast('Tensor', step).shape)}",
             remedy="Pass both of one parameter.",
         )
@@ -50,6 +70,7 @@ def widened(x: T) -> T:
     """Return a point with what is in float16, whose range products of two numbers leave, in float32."""
     if isinstance(x, dict):
         return {name: widened(part) for name, part in x.items()}
+    check_tensor(x)
     return x.float() if x.dtype == torch.float16 else x
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
+from steepest._check import boolean
 from steepest._shapes import Float
 from steepest.norms._iteration import DEEP_STEPS, LIFTS, STEPS, iterate
 from steepest.norms._matrix import check_matrix, svd
@@ -55,6 +56,7 @@ def polar_factor(g: Float[Tensor, "*shape"], exact: bool = False) -> Float[Tenso
             [ 0., -1.]])
     """
     check_matrix(g, "the polar factor")
+    boolean("exact", exact)
     if not g.numel():
         return torch.zeros_like(g)
     if exact:

@@ -7,10 +7,11 @@ from typing import Generic, Self
 
 from torch import Tensor
 
+from steepest._check import instance
 from steepest._shapes import Float
 from steepest.norms._lp import check_exponent
 from steepest.norms._norm import Distance, Norm, T, power_gap
-from steepest.norms._points import inner, like, times, widened
+from steepest.norms._points import check_shapes, inner, like, times, widened
 
 __all__ = ["Power"]
 
@@ -28,7 +29,7 @@ class Power(Distance[T], Generic[T]):
         p: Finite and above 1.
 
     Raises:
-        InvalidArgument: If p is not finite and above 1.
+        InvalidArgument: If norm is none, or p is not finite and above 1.
 
     >>> import torch
     >>> from steepest.norms import L2, penalized_step
@@ -40,6 +41,7 @@ class Power(Distance[T], Generic[T]):
     p: float
 
     def __post_init__(self) -> None:
+        instance("norm", self.norm, Norm, "a norm", remedy="Try steepest.norms.L2().")
         check_exponent(self.p, "Use p = 2 for the usual penalty, or constrained_step for p = infinity.")
 
     def distance(self, u: T) -> Float[Tensor, ""]:
@@ -53,6 +55,7 @@ class Power(Distance[T], Generic[T]):
 
     def duality_gap(self, g: T, step: T, alpha: float) -> Float[Tensor, ""]:
         """Return (<g, u> + d(u)/alpha - minimum) / |minimum|."""
+        check_shapes(g, step)
         dual = self.norm.dual_norm(g)
         return power_gap(self.norm(step), dual, inner(g, step), (dual * alpha) ** (1 / (self.p - 1)), self.p)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steepest._shapes import Float
+from steepest.errors import InvalidArgument
 
 __all__ = ["ProductSpeed", "product_speed", "symmetric_product"]
 
@@ -44,12 +45,21 @@ class ProductSpeed:
 
 
 def product_speed(device: torch.device | str = "cpu") -> ProductSpeed:
-    """Measure how a device multiplies; a few milliseconds once a process, device and precision setting.
+    """Measure how a device multiplies; a few milliseconds once per process, device and precision setting.
+
+    Raises:
+        InvalidArgument: If device is no device of torch's that holds data.
 
     >>> product_speed("cpu").float32_is_single
     True
     """
-    return _measure(str(device), torch.get_float32_matmul_precision())
+    try:
+        known = torch.device(device)
+    except (TypeError, RuntimeError):
+        known = None
+    if known is None or known.type == "meta":
+        raise InvalidArgument("device must be one of torch's", got=device, remedy='Try "cpu".')
+    return _measure(str(known), torch.get_float32_matmul_precision())
 
 
 @functools.cache

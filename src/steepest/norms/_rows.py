@@ -26,7 +26,8 @@ class _LargestLine(Norm):
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return the largest L2 norm of a line."""
-        return self._norms(x).amax() if x.numel() else self._norms(x).sum()
+        norms = self._norms(x)
+        return norms.amax() if norms.numel() else norms.sum()
 
     def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return the sum of the L2 norms of the lines."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from torch import Tensor
 
+from steepest._check import in_range
 from steepest._shapes import Float
-from steepest.errors import InvalidArgument
-from steepest.norms._norm import Norm
+from steepest.norms._norm import Norm, check_norm
 
 __all__ = ["Scaled"]
 
@@ -25,7 +24,7 @@ class Scaled(Norm):
         by: A finite number above 0.
 
     Raises:
-        InvalidArgument: If `by` is not a finite positive number.
+        InvalidArgument: If norm is not the norm of a tensor, or `by` is not a finite positive number.
 
     >>> import torch
     >>> from steepest.norms import LInf
@@ -37,8 +36,8 @@ class Scaled(Norm):
     by: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.by) and self.by > 0):
-            raise InvalidArgument("a norm is scaled by a finite number above 0", got=self.by, remedy="Pass by > 0.")
+        check_norm(self.norm)
+        in_range("by", self.by, "(0, inf)")
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return by * norm(x)."""

@@ -9,9 +9,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from steepest._check import boolean
 from steepest._shapes import Float
 from steepest.norms._matrix import OfSingularValues, check_matrix
 from steepest.norms._norm import Norm
+from steepest.norms._points import check_list
 from steepest.norms._polar import polar_factor
 from steepest.norms._vector import LInf
 
@@ -34,6 +36,9 @@ class Spectral(OfSingularValues):
     """
 
     exact: bool = False
+
+    def __post_init__(self) -> None:
+        boolean("exact", self.exact)
 
     @property
     def of_values(self) -> Norm:
@@ -60,8 +65,10 @@ class Spectral(OfSingularValues):
 
     def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
         """Return the polar factors, those of matrices of one shape computed as a stack, which holds a copy of them."""
+        check_list(gs)
         alike: dict[tuple[object, ...], list[int]] = {}
         for i, g in enumerate(gs):
+            check_matrix(g, "Spectral")
             key = (g.shape, g.dtype, g.device) if g.ndim == 2 else (i,)
             alike.setdefault(key, []).append(i)
         maps: dict[int, Tensor] = {}

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from steepest._check import at_least
 from steepest._shapes import Float
 from steepest.errors import InvalidArgument
-from steepest.norms._norm import Norm
+from steepest.norms._norm import Norm, check_norm
+from steepest.norms._points import check_list, check_tensor
 
 __all__ = ["Split"]
 
@@ -29,8 +31,8 @@ class Split(Norm):
         dim: The dimension that is cut.
 
     Raises:
-        InvalidArgument: If parts is not a positive count or a sequence of positive sizes; when called, if the tensor
-            cannot be cut so.
+        InvalidArgument: If norm is not the norm of a tensor, parts is not a positive count or a sequence of positive
+            sizes, or dim is no dimension; when called, if the tensor cannot be cut so.
 
     >>> from steepest.norms import Spectral
     >>> qkv = torch.eye(2).repeat(3, 1)
@@ -44,14 +46,16 @@ class Split(Norm):
     dim: int = 0
 
     def __init__(self, norm: Norm, parts: int | Sequence[int], dim: int = 0) -> None:
-        object.__setattr__(self, "norm", norm)
-        object.__setattr__(self, "parts", tuple(parts) if isinstance(parts, Sequence) else parts)
-        object.__setattr__(self, "dim", dim)
-        sizes = self.parts if isinstance(self.parts, tuple) else (self.parts,)
-        if not sizes or not all(type(size) is int and size > 0 for size in sizes):
-            raise InvalidArgument(
-                "parts must be a count or sizes, at least 1 each", got=parts, remedy="Try parts=3 for q, k and v."
-            )
+        remedy = "Try parts=3 for q, k and v."
+        if isinstance(parts, (list, tuple)):
+            checked: Any = tuple(at_least("parts", size, 1, remedy=remedy) for size in parts)
+            if not checked:
+                raise InvalidArgument("parts must be a count or sizes", got=parts, remedy=remedy)
+        else:
+            checked = at_least("parts", parts, 1, remedy=remedy)
+        object.__setattr__(self, "norm", check_norm(norm))
+        object.__setattr__(self, "parts", checked)
+        object.__setattr__(self, "dim", at_least("dim", dim, -64, most=63))
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return the largest norm of a part."""
@@ -67,6 +71,7 @@ class Split(Norm):
 
     def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
         """Return the duality maps, all parts of all tensors at once."""
+        check_list(gs)
         cuts = [self._cut(g) for g in gs]
         maps = self.norm.duality_maps([part for cut in cuts for part in cut])
         ends = accumulate((len(cut) for cut in cuts), initial=0)
@@ -82,6 +87,7 @@ class Split(Norm):
         return replace(self, norm=self.norm.exactly())
 
     def _cut(self, x: Tensor) -> Sequence[Tensor]:
+        check_tensor(x)
         length = x.shape[self.dim] if -x.ndim <= self.dim < x.ndim else 0
         if isinstance(self.parts, int) and length and length % self.parts == 0:
             return x.split(length // self.parts, self.dim)

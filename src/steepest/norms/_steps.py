@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from typing import cast
-
 from torch import Tensor
 
+from steepest._check import in_range, instance
 from steepest._shapes import Float
-from steepest.errors import InvalidArgument
 from steepest.norms._norm import Distance, Norm, T
 from steepest.norms._points import check_shapes, double, inner, times
 
@@ -34,7 +31,8 @@ def penalized_step(norm: Distance[T], g: T, alpha: float) -> T:
     >>> penalized_step(LInf(), torch.tensor([3.0, -4.0]), alpha=0.2)
     tensor([-0.7000,  0.7000])
     """
-    _check("alpha", alpha)
+    in_range("alpha", alpha, "[0, inf)")
+    _check_distance(norm)
     return norm.penalized_step(g, alpha)
 
 
@@ -56,9 +54,8 @@ def constrained_step(norm: Norm[T], g: T, radius: float) -> T:
     >>> constrained_step(LInf(), torch.tensor([3.0, -4.0]), radius=0.1)
     tensor([-0.1000,  0.1000])
     """
-    _check("radius", radius)
-    if not isinstance(cast("object", norm), Norm):
-        raise InvalidArgument("a ball needs a norm", got=norm, remedy="Use penalized_step for other distances.")
+    in_range("radius", radius, "[0, inf)")
+    instance("norm", norm, Norm, "a norm", remedy="Use penalized_step for other distances.")
     return times(norm.duality_map(g), -radius)
 
 
@@ -79,7 +76,8 @@ def objective(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor, "
     >>> objective(L2(), torch.tensor([3.0, 4.0]), torch.tensor([-0.3, -0.4]), alpha=0.2)
     tensor(-1.2500, dtype=torch.float64)
     """
-    _check("alpha", alpha, positive=True)
+    in_range("alpha", alpha, "(0, inf)")
+    _check_distance(norm)
     check_shapes(g, step)
     g, step = double(g), double(step)
     return inner(g, step) + norm.exactly().distance(step) / alpha
@@ -109,12 +107,11 @@ def duality_gap(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor,
     >>> duality_gap(LInf(), g, penalized_step(LInf(), g, alpha=0.2), alpha=0.2) < 1e-12
     tensor(True)
     """
-    _check("alpha", alpha, positive=True)
+    in_range("alpha", alpha, "(0, inf)")
+    _check_distance(norm)
     check_shapes(g, step)
     return norm.exactly().duality_gap(double(g), double(step), alpha)
 
 
-def _check(name: str, value: float, positive: bool = False) -> None:
-    if not (math.isfinite(value) and (value > 0 if positive else value >= 0)):
-        least = "> 0" if positive else ">= 0"
-        raise InvalidArgument(f"{name} must be a finite number {least}", got=value, remedy=f"Pass {name} {least}.")
+def _check_distance(norm: object) -> None:
+    instance("norm", norm, Distance, "a norm or another distance", remedy="Try steepest.norms.L2().")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steepest._shapes import Float
 from steepest.norms._norm import Norm
+from steepest.norms._points import check_list, check_tensor
 from steepest.norms._scale import largest_entry
 
 __all__ = ["L1", "L2", "LInf"]
@@ -27,6 +28,7 @@ class L2(Norm):
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return sqrt(sum x_i^2)."""
+        check_tensor(x)
         scale = largest_entry(x)
         return torch.linalg.vector_norm(x / scale) * scale
 
@@ -36,12 +38,14 @@ class L2(Norm):
 
     def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return g / ||g||, and 0 at 0."""
+        check_tensor(g)
         direction = g / largest_entry(g)
         norm = torch.linalg.vector_norm(direction)
         return direction.div_(torch.where(norm > 0, norm, 1))
 
     def penalized_step(self, g: Float[Tensor, "*shape"], alpha: float | Tensor) -> Float[Tensor, "*shape"]:
         """Return -(alpha/2) g."""
+        check_tensor(g)
         return g * (-alpha / 2)
 
     @property
@@ -61,18 +65,24 @@ class LInf(Norm):
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return max |x_i|."""
+        check_tensor(x)
         return torch.linalg.vector_norm(x, ord=float("inf")) if x.numel() else x.new_zeros(())
 
     def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return sum |g_i|."""
+        check_tensor(g)
         return torch.linalg.vector_norm(g, ord=1)
 
     def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return sign(g)."""
+        check_tensor(g)
         return torch.sign(g)
 
     def duality_maps(self, gs: Sequence[Tensor]) -> list[Tensor]:
         """Return sign(g) of each, in one call."""
+        check_list(gs)
+        for g in gs:
+            check_tensor(g)
         return list(torch._foreach_sign(list(gs))) if gs else []
 
     @property
@@ -102,6 +112,7 @@ class L1(Norm):
 
     def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return the sign of the largest entry at its place, and 0 elsewhere."""
+        check_tensor(g)
         if not g.numel():
             return torch.zeros_like(g)
         flat = g.flatten()

@@ -14,7 +14,7 @@ from steepest._check import at_least, function, in_range
 from steepest._sharding import local
 from steepest.norms import L2
 from steepest.norms._points import widened
-from steepest.optim._options import refuse_fixed
+from steepest.optim._options import group_of, refuse_fixed
 from steepest.optim._steepest_descent import SteepestDescent
 
 __all__ = ["EpochAdam", "inverse_square_root"]
@@ -23,10 +23,16 @@ __all__ = ["EpochAdam", "inverse_square_root"]
 def inverse_square_root(t: int) -> float:
     """Return 1 / sqrt(t + 1): steps that vanish while their sum does not stay finite.
 
+    Args:
+        t: How many steps came before, >= 0.
+
+    Raises:
+        InvalidArgument: If t is no whole number >= 0.
+
     >>> inverse_square_root(0), inverse_square_root(3)
     (1.0, 0.5)
     """
-    return (t + 1) ** -0.5
+    return (at_least("t", t, 0) + 1) ** -0.5
 
 
 class EpochAdam(SteepestDescent):
@@ -89,8 +95,9 @@ class EpochAdam(SteepestDescent):
         Raises:
             InvalidArgument: If the group has a norm, mode or momentum; else as `SteepestDescent`.
         """
-        refuse_fixed("EpochAdam", param_group, ("norm", *self._fixed))
-        super().add_param_group(param_group)
+        group = group_of(param_group)
+        refuse_fixed("EpochAdam", group, ("norm", *self._fixed))
+        super().add_param_group(group)
 
     def _step_group(self, group: dict[str, Any]) -> None:
         parameters = [p for p in group["params"] if p.grad is not None]

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
+from steepest._check import instance
 from steepest.errors import InvalidArgument
 from steepest.norms import Flattened, Norm, Scaled, Spectral
-from steepest.optim._options import refuse_fixed
+from steepest.optim._options import group_of, refuse_fixed
 from steepest.optim._route import Routing, owners_of, route_by
 from steepest.optim._scion import is_embedding, looks_like_embedding
 from steepest.optim._steepest_descent import SteepestDescent
@@ -31,7 +32,7 @@ def muon_norm(parameter: Tensor) -> Norm:
     >>> muon_norm(torch.zeros(40, 10))
     Scaled(norm=Spectral(exact=False), by=0.5)
     """
-    if parameter.ndim < 2:
+    if instance("parameter", parameter, Tensor, "a tensor").ndim < 2:
         raise InvalidArgument(
             "Muon must have matrices",
             got=f"a parameter of shape {tuple(parameter.shape)}",
@@ -90,19 +91,19 @@ class Muon(SteepestDescent):
         Raises:
             InvalidArgument: If a parameter has fewer than two dimensions, or a name that says embedding.
         """
-        if param_group.get("norm") is not None:
-            super().add_param_group(param_group)
+        group = group_of(param_group)
+        if group.get("norm") is not None:
+            super().add_param_group(group)
             return
-        members: Any = param_group["params"]
         parts: dict[Norm, list[Any]] = {}
-        for member in [members] if isinstance(members, Tensor) else members:
+        for member in group["params"]:
             name, parameter = member if isinstance(member, tuple) else ("", member)
             if looks_like_embedding(name):
                 raise _is_an_embedding(name)
             parts.setdefault(muon_norm(parameter), []).append(member)
         with self._unchanged_if_refused():
             for norm, part in parts.items():
-                super().add_param_group({**param_group, "params": part, "norm": norm})
+                super().add_param_group({**group, "params": part, "norm": norm})
 
 
 def _matrices(model: nn.Module) -> Routing:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping, Set
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from steepest._check import boolean, floating, in_range, instance, one_of
-from steepest.errors import InvalidArgument, UnknownName
+from steepest.errors import InvalidArgument, SteepestError, UnknownName
 from steepest.norms import Blockwise, Norm
 
-__all__ = ["TORCH_OPTIONS", "Mode", "Nonfinite", "check_group", "check_members", "refuse", "refuse_fixed"]
+__all__ = [
+    "TORCH_OPTIONS",
+    "Mode",
+    "Nonfinite",
+    "check_group",
+    "check_members",
+    "check_rate",
+    "group_of",
+    "groups_of",
+    "in_own_words",
+    "listed",
+    "refuse",
+    "refuse_fixed",
+]
 
 Mode = Literal["penalized", "constrained"]
 Nonfinite = Literal["raise", "skip", "ignore"]
@@ -42,6 +56,70 @@ def refuse_fixed(optimizer: str, options: Mapping[str, object], fixed: tuple[str
             )
 
 
+class NotParameters(InvalidArgument, TypeError):  # noqa: N818 - as the others
+    """What is passed as parameters is no list of them, of which torch's optimizers make a TypeError."""
+
+
+def listed(name: str, value: Any, described: str) -> list[Any]:
+    """Return the items of what can be iterated over in an order, or raise InvalidArgument."""
+    remedy = f"Pass {described}."
+    if isinstance(value, (str, bytes, Mapping, Set, nn.Module)):
+        raise NotParameters(f"{name} must be {described}", got=value, remedy=remedy)
+    try:
+        iterator = iter(value)
+    except Exception as error:
+        raise NotParameters(f"{name} must be {described}", got=value, remedy=remedy) from error
+    return list(iterator)
+
+
+_PARAMETERS = "parameters, or pairs of a name and a parameter"
+
+
+def groups_of(params: Any) -> list[Any]:
+    """Return what an optimizer is made of, a list of parameters, of named ones or of group dicts, each listed too.
+
+    Raises:
+        InvalidArgument: If it is none of that.
+    """
+    if isinstance(params, Tensor):  # in the words of torch
+        rule = "params argument given to the optimizer should be an iterable of Tensors or dicts"
+        raise NotParameters(rule, got=f"a tensor of shape {tuple(params.shape)}", remedy="Put it into a list.")
+    members = listed("params", params, f"{_PARAMETERS}, or dicts of them, as of model.parameters()")
+    if members and isinstance(members[0], dict):
+        return [group_of(member) for member in members]
+    return _members(members)
+
+
+def group_of(group: Any) -> dict[str, Any]:
+    """Return a copy of a group with a list of its parameters, or raise InvalidArgument."""
+    remedy = 'Pass {"params": list(model.parameters())}.'
+    if "params" not in instance("a group", group, dict, "a dict", remedy=remedy):
+        raise InvalidArgument("a group must have params", got=group, remedy=remedy)
+    params = group["params"]
+    members = [params] if isinstance(params, Tensor) else listed("params of a group", params, _PARAMETERS)
+    return {**group, "params": _members(members)}
+
+
+def _members(members: list[Any]) -> list[Any]:
+    for member in members:
+        named = isinstance(member, tuple) and len(member) == 2 and isinstance(member[0], str)
+        if not isinstance(member[1] if named else member, Tensor):
+            raise NotParameters(f"params must be {_PARAMETERS}", got=member, remedy="Pass model.named_parameters().")
+    return members
+
+
+@contextlib.contextmanager
+def in_own_words() -> Generator[None, None, None]:
+    """Let what torch's optimizer refuses inside be an InvalidArgument too."""
+    try:
+        yield
+    except SteepestError:
+        raise
+    except (TypeError, ValueError) as error:
+        remedy = "Pass each parameter once, all with names or none."
+        raise NotParameters("params must be what an optimizer can train", got=str(error), remedy=remedy) from error
+
+
 def check_group(options: Mapping[str, Any]) -> None:
     """Raise InvalidArgument if an option of a group is outside its range."""
     for name in TORCH_OPTIONS:
@@ -50,7 +128,7 @@ def check_group(options: Mapping[str, Any]) -> None:
     remedy = "Pass norm=, for example steepest.norms.L2(), to the optimizer or in the group."
     instance("norm", options["norm"], Norm, "a norm", remedy=remedy)
     one_of("mode", options["mode"], ("penalized", "constrained"))
-    _check_rate(options["lr"])
+    check_rate(options["lr"])
     in_range("weight_decay", options["weight_decay"], "[0, inf)")
     in_range("factor", options["factor"], "[0, inf)")
     in_range("momentum", options["momentum"], "[0, 1)", remedy="Try 0.9, or 0 for none.")
@@ -61,7 +139,8 @@ def check_group(options: Mapping[str, Any]) -> None:
         )
 
 
-def _check_rate(lr: Any) -> None:
+def check_rate(lr: Any) -> None:
+    """Raise InvalidArgument unless lr is a finite number >= 0, or a floating-point tensor of one."""
     if isinstance(lr, Tensor):
         if lr.numel() != 1:  # in the words of torch
             raise InvalidArgument(

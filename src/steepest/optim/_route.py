@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from steepest._check import in_range, instance
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.norms import Blockwise, Flattened, MaxColumn, MaxRow, Norm, Nuclear, Scaled, Schatten, Spectral, Split
+from steepest.optim._options import check_rate, listed
 
 __all__ = [
     "EMBEDDINGS",
@@ -84,7 +85,7 @@ class Routing(Mapping[str, Route]):
         self._parameters, self._kinds, self._routes = dict(parameters), dict(kinds), dict(routes)
 
     def __getitem__(self, name: str) -> Route:
-        if name not in self._routes:
+        if instance("name", name, str, "a string") not in self._routes:
             raise UnknownName.among("trainable parameter", name, self._routes)
         return self._routes[name]
 
@@ -111,6 +112,7 @@ class Routing(Mapping[str, Route]):
 
     def param_groups(self, lr: float | Tensor) -> list[dict[str, Any]]:
         """Return a group for each norm and factor, dicts of named params, norm, factor and lr for `SteepestDescent`."""
+        check_rate(lr)
         members: dict[Route, list[tuple[str, nn.Parameter]]] = {}
         for name, to in self.items():
             members.setdefault(to, []).append((name, self._parameters[name]))
@@ -139,9 +141,7 @@ def route_by(model: nn.Module, rules: Rules) -> Routing:
 
 def _pairs(rules: Any) -> list[tuple[Any, Any]]:
     """Return the rules as pairs, each of a selector and a target."""
-    pairs: list[Any] = list(
-        rules.items() if isinstance(rules, Mapping) else instance("rules", rules, Iterable, "pairs or a dict")
-    )
+    pairs = list(rules.items()) if isinstance(rules, Mapping) else listed("rules", rules, "pairs, or a dict")
     for pair in pairs:
         if not (isinstance(pair, tuple) and len(pair) == 2 and (isinstance(pair[0], str) or callable(pair[0]))):
             raise InvalidArgument(

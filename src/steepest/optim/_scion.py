@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from steepest._check import instance
 from steepest.norms import L2, Flattened, LInf, MaxRow, Scaled, Spectral
-from steepest.optim._options import refuse_fixed
+from steepest.optim._options import group_of, groups_of, refuse_fixed
 from steepest.optim._route import EMBEDDINGS, Route, Routing, Rules, Selector, Target, route_by
 from steepest.optim._steepest_descent import SteepestDescent
 
@@ -148,11 +148,8 @@ class Scion(SteepestDescent):
         self, params: nn.Module | Iterable[Any], lr: float | Tensor, momentum: float = 0.9, **options: Any
     ) -> None:
         refuse_fixed("Scion", options, ("norm", *self._fixed))
-        groups: Any = params  # a bare tensor is torch's to refuse
-        if isinstance(params, nn.Module):
-            groups = route(params).param_groups(lr)
-        elif isinstance(cast("object", params), Iterable) and not isinstance(cast("object", params), Tensor):
-            groups = _groups(list(params))
+        module = isinstance(params, nn.Module)
+        groups: Any = route(params).param_groups(lr) if module else _with_norms(groups_of(params))
         super().__init__(groups, lr=lr, mode="constrained", momentum=momentum, **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -162,22 +159,21 @@ class Scion(SteepestDescent):
             InvalidArgument: As `SteepestDescent`.
         """
         with self._unchanged_if_refused():
-            for group in _groups([param_group], has_output=False):
+            for group in _with_norms([group_of(param_group)], has_output=False):
                 super().add_param_group(group)
 
 
-def _groups(params: list[Any], has_output: bool = True) -> list[dict[str, Any]]:
+def _with_norms(params: list[Any], has_output: bool = True) -> list[dict[str, Any]]:
     """Return groups with norms and factors; a given group keeps its own norm."""
     given: list[dict[str, Any]] = params if params and isinstance(params[0], dict) else [{"params": params}]
-    lists = [[g["params"]] if isinstance(g["params"], Tensor) else list(g["params"]) for g in given]
-    matrices = [m[0] for members in lists for m in members if isinstance(m, tuple) and m[1].ndim == 2]
+    matrices = [m[0] for group in given for m in group["params"] if isinstance(m, tuple) and m[1].ndim == 2]
     groups: list[dict[str, Any]] = []
-    for group, members in zip(given, lists, strict=True):
+    for group in given:
         if group.get("norm") is not None:
             groups.append(group)
             continue
         routes: dict[Route, list[Any]] = {}
-        for member in members:
+        for member in group["params"]:
             name, parameter = member if isinstance(member, tuple) else ("", member)
             to = _route_of(name, parameter, output=has_output and [name] == matrices[-1:])
             routes.setdefault(to, []).append(member)

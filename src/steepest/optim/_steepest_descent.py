@@ -11,14 +11,23 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from steepest._check import instance, one_of
+from steepest._check import function, instance, one_of
 from steepest._sharding import local, part_like, whole_like
 from steepest.errors import InvalidArgument, NonFiniteGradient
 from steepest.norms import Blockwise, Norm
 from steepest.norms._points import widened
 from steepest.optim._finite import are_finite, check_dense, nonfinite_parameters
 from steepest.optim._loading import arranged
-from steepest.optim._options import Mode, Nonfinite, check_group, check_members, refuse
+from steepest.optim._options import (
+    Mode,
+    Nonfinite,
+    check_group,
+    check_members,
+    group_of,
+    groups_of,
+    in_own_words,
+    refuse,
+)
 from steepest.optim._updates import directions, follow, move
 
 __all__ = ["SteepestDescent"]
@@ -109,7 +118,8 @@ class SteepestDescent(Optimizer):
         }
         refuse(unsupported, [*options, "nonfinite"])
         self.nonfinite = one_of("nonfinite", nonfinite, ("raise", "skip", "ignore"))
-        super().__init__(params, {**options, "factor": 1.0})
+        with in_own_words():
+            super().__init__(groups_of(params), {**options, "factor": 1.0})
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs; torch's own leaves `nonfinite` out."""
@@ -124,8 +134,10 @@ class SteepestDescent(Optimizer):
             UnknownName: If a `Blockwise` norm and the parameters' names do not match.
         """
         with self._unchanged_if_refused():
-            check_group({**self.defaults, **_checked(param_group)})
-            super().add_param_group(dict(param_group))
+            group = group_of(param_group)
+            check_group({**self.defaults, **group})
+            with in_own_words():
+                super().add_param_group(group)
             check_members(self.param_groups[-1])
         _give_each_its_own_rate(self.param_groups)
 
@@ -149,10 +161,12 @@ class SteepestDescent(Optimizer):
 
         Raises:
             NonFiniteGradient: If a gradient holds NaN or infinity and `nonfinite="raise"`.
-            InvalidArgument: If a gradient is sparse, or the step is captured and would look at the gradients.
+            InvalidArgument: If a gradient is sparse, or the step is captured and would look at the gradients; if the
+                closure is no function.
         """
         loss = None
         if closure is not None:
+            function("closure", closure)
             with torch.enable_grad():
                 loss = closure()
         check_dense([parameter for group in self.param_groups for parameter in group["params"]])
@@ -266,7 +280,7 @@ class SteepestDescent(Optimizer):
             lambda _, state: arranged(state, self.param_groups, self._kept, own)
         )
         try:
-            super().load_state_dict(_checked(state_dict))
+            super().load_state_dict(instance("a state", state_dict, dict, "what state_dict() returns"))
         finally:
             handle.remove()
 
@@ -276,10 +290,6 @@ class SteepestDescent(Optimizer):
             group["norm"], group["factor"] = now["norm"], now["factor"]
         super().__setstate__(state)
         _give_each_its_own_rate(self.param_groups)
-
-
-def _checked(x: Any) -> dict[str, Any]:
-    return instance("a group or a state", x, dict, "a dict")
 
 
 def _give_each_its_own_rate(groups: list[dict[str, Any]]) -> None:
