@@ -1,0 +1,163 @@
+"""Rows of steepest.compare."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+
+from rich.console import Console
+from tests.public.kinds import (
+    FLAG,
+    FUNCTION,
+    MAPPING,
+    NUMBERS,
+    OBJECT,
+    PATH,
+    SERIES,
+    TEXT,
+    choice,
+    number,
+    untried,
+    whole,
+)
+from tests.public.rows import Fresh, Result, Row, row
+from tests.public.table_tasks import sgd, task
+
+from steepest.compare import (
+    Budget,
+    Cell,
+    Comparison,
+    Interval,
+    compare,
+)
+
+FAST = {"steps": 2, "rates": 5, "tuning_seeds": 1}
+SGD, HE = "sgd", "he"
+
+
+@functools.cache
+def comparison() -> Comparison:
+    return compare(task(), ["sgd", "adamw"], seeds=3, budget=Budget(**FAST), workers=1)
+
+
+@functools.cache
+def run():
+    return comparison().runs[-1]
+
+
+def cell():
+    return Cell("sgd", "he")
+
+
+def plotted(display):
+    display.plot()
+
+
+HUGE = ("10**30", "10**400")
+OWN = (Fresh(comparison), OBJECT.also("module"))
+CELL = (Fresh(cell), OBJECT.also("''"))
+INIT = (HE, TEXT.also("'x'"))
+COMMAND = ("steepest compare", TEXT)
+LOSSES = ({"a": [1.0, 0.5]}, SERIES)
+VALUES = ([1.0, 2.0, 4.0], NUMBERS.also("[]", "[nan]", "[-1]", "5-d tensor", "inf tensor"))
+OF_CELLS = (Fresh(lambda: {Cell("a", "he"): [1.0, 2.0, 4.0], Cell("b", "he"): [2.0, 2.0, 3.0]}), SERIES)
+
+CONSOLE = (Fresh(lambda: Console(quiet=True)), OBJECT)
+TOLD = untried("the trial tells it")
+KNOWN = row(losses=(Fresh(lambda: {run(): 1.0}), TOLD), total=(3, TOLD))
+NOTICED = row(line=("Waiting.", TOLD))
+WAITING = row(reason=("for another process", TOLD))
+STARTED = row(run=(Fresh(run), TOLD))
+
+TABLE: dict[str, Row | Result] = {
+    "compare.Budget": row(
+        costly=HUGE,
+        steps=(5, whole(1).but("None")),
+        rates=(7, whole(5)),
+        tuning_seeds=(3, whole(1, 1000)),
+        schedule=("cosine", choice()),
+    ),
+    "compare.Candidate": row(name=("mine", TEXT.also("''")), build=(sgd, FUNCTION), lr=(0.1, number("(0, inf)"))),
+    "compare.Cell": Result(cell),
+    "compare.CellDiagnosis": Result(lambda: comparison().diagnoses(HE)[0]),
+    "compare.Comparison": Result(comparison),
+    "compare.Comparison.diagnoses": row(init=INIT),
+    "compare.Comparison.features": row(cell=CELL),
+    "compare.Comparison.final_histories": row(cell=CELL),
+    "compare.Comparison.final_runs": row(cell=CELL),
+    "compare.Comparison.gradient_norms": row(init=INIT),
+    "compare.Comparison.label": row(cell=CELL),
+    "compare.Comparison.layer_gradients": row(cell=CELL),
+    "compare.Comparison.learning_rates": row(),
+    "compare.Comparison.loss_curves": row(),
+    "compare.Comparison.ranking": row(),
+    "compare.Comparison.spectra": row(cell=CELL),
+    "compare.Comparison.steps_to_target": row(
+        run=(Fresh(run), OBJECT.also("''")), nan="infinite where it is not reached"
+    ),
+    "compare.Comparison.table": row(),
+    "compare.Comparison.write": row(folder=("results", PATH), command=COMMAND),
+    "compare.Comparison.write_report": row(path=("report.html", PATH), command=COMMAND),
+    "compare.Interval": Result(lambda: Interval(1.0, 0.0, 2.0)),
+    "compare.LearningRateDisplay": row(
+        then=plotted, rates=({"a": [0.1, 1.0]}, SERIES), losses=LOSSES, chosen=({"a": 0.1}, SERIES.also("{'x': [1.0]}"))
+    ),
+    "compare.LearningRateDisplay.plot": row(),
+    "compare.LossCurvesDisplay": row(
+        then=plotted,
+        steps=([0, 1], NUMBERS.also("long vector")),
+        losses=({"a": [[1.0, 0.5], [2.0, 0.4]]}, SERIES.also("{'x': [1.0]}")),
+        target=(0.5, number("(-inf, inf)").but("None")),
+    ),
+    "compare.LossCurvesDisplay.plot": row(),
+    "compare.Pair": Result(lambda: comparison().verdict.pairs[0]),
+    "compare.Plan": row(
+        costly=HUGE,
+        cells=(Fresh(lambda: {cell(): 0}), MAPPING.also("{}", "{'x': None}", "{1: 2}")),
+        budget=(Budget(**FAST), OBJECT),
+        seeds=(3, whole(3)),
+    ),
+    "compare.RankingDisplay": row(
+        then=plotted,
+        names=(["a", "b"], NUMBERS.but("['x']", "numpy text").also("[1.0, 2.0]", "long vector")),
+        means=([1.0, 2.0], NUMBERS.also("long vector")),
+        lows=([0.5, 1.5], NUMBERS.also("long vector")),
+        highs=([1.5, 2.5], NUMBERS.also("long vector")),
+    ),
+    "compare.RankingDisplay.plot": row(),
+    "compare.RichProgress": row(console=CONSOLE),
+    "compare.RichProgress.known": KNOWN,
+    "compare.RichProgress.noticed": NOTICED,
+    "compare.RichProgress.started": STARTED,
+    "compare.RichProgress.waiting": WAITING,
+    "compare.Lines": row(console=CONSOLE),
+    "compare.Lines.known": KNOWN,
+    "compare.Lines.noticed": NOTICED,
+    "compare.Lines.started": STARTED,
+    "compare.Lines.waiting": WAITING,
+    "compare.Run": Result(run),
+    "compare.Standing": Result(lambda: comparison().table()[0]),
+    "compare.Verdict": Result(lambda: comparison().verdict),
+    "compare.as_json": row(comparison=OWN, command=COMMAND),
+    "compare.compare": row(
+        costly=HUGE,
+        task=(Fresh(task), OBJECT.also("''")),
+        optimizers=(["sgd"], OBJECT.also("[None]", "['x']", "{'x': None}", "{1: 2}", "[nan]")),
+        inits=([HE], OBJECT.but("None").also("[None]", "['x']", "{'x': None}", "{1: 2}", "[nan]")),
+        seeds=(3, whole(3)),
+        budget=(Budget(**FAST), OBJECT.but("None")),
+        baseline=(SGD, choice().but("None")),
+        storage=(None, TEXT.but("None").also("''", "'x'", "a zero byte")),
+        workers=(1, whole(1)),
+        device=("cpu", OBJECT.also("''")),
+        run_timeout=(600.0, number("(0, inf]").but("None")),
+        accept_edits=(False, FLAG),
+        listener=(None, OBJECT.but("None")),
+    ),
+    "compare.compare_pairs": row(losses=OF_CELLS, steps=OF_CELLS),
+    "compare.mean_interval": row(values=VALUES),
+    "compare.more_seeds": row(differences=VALUES, alpha=(0.05, number("(0, 1)"))),
+    "compare.require_writable": row(folder=(pathlib.Path("results"), PATH)),
+    "compare.without_password": row(storage=("sqlite:///trial.db", TEXT)),
+    "compare.write_text": row(path=(pathlib.Path("x.txt"), PATH), text=("x", TEXT.also("a lone surrogate"))),
+}

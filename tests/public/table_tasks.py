@@ -1,0 +1,121 @@
+"""Rows of steepest.tasks and steepest.train."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from tests.public.kinds import FUNCTION, GENERATOR, NAMES, OBJECT, TEXT, choice, number, whole
+from tests.public.rows import Fresh, Result, Row, row
+from torch import nn
+
+from steepest.diagnose import Diagnosis
+from steepest.tasks import Task, accuracy
+from steepest.train import FeatureChange, History, Spectrum
+
+
+def model():
+    return nn.Linear(4, 3)
+
+
+@functools.cache
+def data():
+    labels = torch.arange(24) % 3
+    return torch.randn(24, 4, generator=torch.Generator().manual_seed(0)) + torch.eye(4)[labels], labels
+
+
+def task():
+    options = {"metric": accuracy, "batch_size": 8, "steps": 3, "name": "tiny", "init": "he"}
+    return Task(model=model, loss=nn.functional.cross_entropy, train=data(), valid=data(), **options)
+
+
+def sgd(model, lr):
+    return torch.optim.SGD(model.parameters(), lr)
+
+
+SPECTRUM = Spectrum(singular_values=[1.0], rank=1, threshold=0.1, effective_rank=1.0)
+HUGE = ("10**30", "1e300", "10**400")
+DATA = (Fresh(data), OBJECT.also("()", "('x', 'x')", "[None]"))
+MODULE = (Fresh(model), OBJECT)
+DEVICE = ("cpu", OBJECT.also("''"))
+SCORES = Fresh(lambda: torch.eye(3))
+LABELS = Fresh(lambda: torch.arange(3))
+
+TABLE: dict[str, Row | Result] = {
+    "tasks.Task": row(
+        then=lambda made: made.check(),
+        model=(model, FUNCTION),
+        loss=(nn.functional.cross_entropy, FUNCTION),
+        train=DATA,
+        valid=DATA,
+        metric=(accuracy, FUNCTION.but("None")),
+        batch_size=(8, whole(1, 24)),
+        eval_batch_size=(8, whole(1).but("None")),
+        steps=(3, whole(1)),
+        name=("tiny", TEXT),
+        init=("he", TEXT),
+        frozen=((), NAMES.also("None", "('x', 'x')")),
+        receiver=task,
+    ),
+    "tasks.Task.build": row(seed=(0, whole(0))),
+    "tasks.Task.batches": row(generator=(Fresh(lambda: torch.Generator().manual_seed(0)), GENERATOR)),
+    "tasks.Task.validation_batches": row(),
+    "tasks.Task.take": row(
+        indices=(Fresh(lambda: torch.tensor([0, 1])), OBJECT.also("vector", "complex tensor", "meta tensor"))
+    ),
+    "tasks.Task.batch_loss": row(model=MODULE, batch=(Fresh(data), OBJECT.also("[None]", "()"))),
+    "tasks.Task.evaluate": row(model=MODULE, device=DEVICE),
+    "tasks.Task.check": row(),
+    "tasks.Task.fingerprint": row(),
+    "tasks.accuracy": row(
+        output=(SCORES, OBJECT.but("tensor").also("vector", "meta tensor")), target=(LABELS, OBJECT.but("tensor"))
+    ),
+    "tasks.curve": row(costly=HUGE, width=(4, whole(1)), depth=(1, whole(1))),
+    "tasks.digits": row(costly=HUGE, width=(4, whole(1)), depth=(1, whole(1))),
+    "tasks.mlp": row(
+        costly=HUGE, inputs=(2, whole(1)), width=(4, whole(1)), depth=(1, whole(0)), outputs=(1, whole(1))
+    ),
+    "tasks.load": row(name=("curve", TEXT.also("'x'", "''", "a zero byte", "a lone surrogate"))),
+    "tasks.load_attribute": row(path=("math:pi", TEXT.also("'x'", "''", "a zero byte", "a lone surrogate"))),
+    "train.Spectrum": Result(lambda: SPECTRUM),
+    "train.FeatureChange": Result(
+        lambda: FeatureChange(
+            examples=1,
+            rows=1,
+            columns=1,
+            start=SPECTRUM,
+            end=SPECTRUM,
+            kernel_alignment=1.0,
+            kernel_change=0.0,
+            regime="lazy",
+        )
+    ),
+    "train.History": Result(
+        lambda: History(
+            steps=[0],
+            train_loss=[],
+            valid_loss=[1.0],
+            valid_metric=[1.0],
+            gradient_steps=[],
+            mean_gradient_norm=[],
+            gradient_norm={},
+            diagnosis=Diagnosis("healthy", 0.5, (), ""),
+            diverged=False,
+            seconds_per_step=1.0,
+            state_bytes=0,
+        )
+    ),
+    "train.train": row(
+        costly=HUGE,
+        task=(Fresh(task), OBJECT),
+        optimizer=(sgd, FUNCTION),
+        init=("he", OBJECT.also("''")),
+        lr=(0.1, number("[0, inf)")),
+        seed=(0, whole(0)),
+        steps=(2, whole(1).but("None")),
+        schedule=("cosine", choice()),
+        validations=(2, whole(1).but("[1.0, 2.0]", "[]").also("[nan]", "['x']", "[None]", "[-1]")),
+        device=DEVICE,
+        observe=(None, FUNCTION.but("None")),
+    ),
+}
