@@ -125,8 +125,8 @@ def test_full_batches_find_the_only_solution_in_any_norm(rule):
     assert landing.determined
     values(landing.point, 0.6, 0.2, within=1e-12)
     for first in (0.3, 0.05):
-        end = simulate(rule, A, b, lambda t, first=first: first * (t + 1) ** -0.7, 20_000).point[0]
-        values(end, 0.6, 0.2, within=1e-3)
+        end = simulate(rule, A, b, lambda t, first=first: first * 0.995**t, 2000).point[0]
+        values(end, 0.6, 0.2, within=1e-4)
     assert not predict(rule, [*A, [1.0, 0.0]], [*b, 7.0]).determined, "contradicting equations"
 
 
@@ -137,7 +137,7 @@ def test_groups_of_sgd_with_different_rates_are_a_preconditioner():
     landing = predict(optimizer, A, b)
     assert landing.determined
     torch.testing.assert_close(landing.point, predict(Preconditioned([1.0, 4.0, 4.0]), A, b).point)
-    torch.testing.assert_close(simulate(optimizer, A, b, 0.04, 20_000).point[0], landing.point, rtol=0, atol=1e-9)
+    torch.testing.assert_close(simulate(optimizer, A, b, 0.04, 1500).point[0], landing.point, rtol=0, atol=1e-9)
     assert not torch.allclose(landing.point, predict(torch.optim.SGD, A, b).point, atol=1e-3)
 
 

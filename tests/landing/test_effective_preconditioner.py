@@ -215,7 +215,7 @@ def test_a_run_whose_diagonal_is_frozen_ends_where_it_is_predicted(made, options
     # Frozen here by hand, at the step that converges soonest.
     values = torch.linalg.eigvalsh(A @ torch.diag(D) @ A.T)
     end, step = start.clone(), 2 / (values[0] + values[-1])
-    for _ in range(20_000):
+    for _ in range(2000):
         end -= step * D * (A.T @ (A @ end - b))
     torch.testing.assert_close(end, landing.point, rtol=0, atol=1e-9)
     run = simulate(Preconditioned(D), A, b, float(step), 2000, theta0=start)
@@ -243,6 +243,16 @@ def test_a_live_sgd_with_momentum_under_way_ends_where_it_is_predicted(options, 
         stepped(optimizer, gaussian(8, seed=10 + t))
     landing = predict(optimizer, A, b)
     assert landing.determined
-    for _ in range(20_000):
+    for _ in range(2000):
         stepped(optimizer, A.T @ (A @ theta.detach() - b))
     torch.testing.assert_close(theta.detach(), landing.point, rtol=0, atol=1e-8)
+
+
+def test_groups_whose_learning_rates_decay_differently_are_preconditioned_differently():
+    first, second = (torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2))
+    optimizer = torch.optim.Adagrad([{"params": [first], "lr_decay": 1.0}, {"params": [second]}], lr=0.1)
+    for _ in range(3):
+        first.grad = second.grad = torch.ones(1, dtype=torch.float64)
+        optimizer.step()
+    D = effective_preconditioner(optimizer)
+    assert float(D[0] / D[1]) < 0.5, "the next step of the first is a fourth of the other's"

@@ -144,6 +144,14 @@ def test_steps_of_a_large_sum_whose_tail_is_too_short_stop_short_too():
     assert not predict(EpochAdam(schedule=fast), A, B).determined
 
 
+def test_an_eps_drifts_along_the_solutions():
+    # With a thousand times the page's eps 2,000 steps drift as far as its 400,000.
+    end = simulate(EpochAdam(eps=1e-5), A2, B2, 0.01, 2000).trajectory[-64:, 0].mean(dim=0)
+    assert abs(float(ROW @ end) - 1) < 1e-3
+    assert float((end - EVEN).norm()) > 0.12
+    assert not predict(EpochAdam(eps=1e-5), A, B).determined
+
+
 @pytest.mark.slow
 def test_a_small_eps_drifts_along_the_solutions_to_the_point_of_the_page():
     end = simulate(EpochAdam(eps=1e-8), A2, B2, 0.01, 400_000).point[0]

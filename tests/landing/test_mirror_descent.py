@@ -8,7 +8,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import matrix, mp, mpf
 from numpy.typing import NDArray
@@ -217,6 +217,7 @@ def test_landings_of_six_equations_in_twenty_unknowns_are_the_polished_minimiser
 
 
 @EACH
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6))
 def test_the_mirrored_move_to_a_landing_lies_in_the_row_space(potential, seed):
     A, b, start = drawn(seed, potential, (3, 8))
@@ -232,6 +233,7 @@ def test_the_mirrored_move_to_a_landing_lies_in_the_row_space(potential, seed):
 
 
 @EACH
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), exponent=st.floats(-4, 0))
 def test_other_solutions_are_not_certified(potential, seed, exponent):
     A, b, start = drawn(seed, potential, (3, 8))

@@ -30,7 +30,6 @@ from steepest.norms import L1, LInf, Lp, Nuclear, Spectral
 Instance = tuple[Tensor, Tensor]
 Draw = Callable[[torch.Generator], Instance]
 Failure = Literal["apart", "unsolved", "claim only"]
-INSTANCES = 2
 
 
 def gaussian(g: torch.Generator, *shape: int) -> Tensor:
@@ -165,14 +164,11 @@ class Family:
     theta0: float | None = None
     steps: int = 300
 
-    def instances(self) -> list[tuple[Any, Tensor, Tensor, Tensor | None]]:
-        """Return some problems, each with its rule and start."""
-        found = []
-        for seed in range(INSTANCES):
-            A, b = self.draw(torch.Generator().manual_seed(seed))
-            start = None if self.theta0 is None else torch.full((A.shape[1],), self.theta0, dtype=torch.float64)
-            found.append((self.rule(A.shape[1]) if isinstance(self.rule, Made) else self.rule, A, b, start))
-        return found
+    def instance(self, seed: int) -> tuple[Any, Tensor, Tensor, Tensor | None]:
+        """Return a problem with its rule and start."""
+        A, b = self.draw(torch.Generator().manual_seed(seed))
+        start = None if self.theta0 is None else torch.full((A.shape[1],), self.theta0, dtype=torch.float64)
+        return (self.rule(A.shape[1]) if isinstance(self.rule, Made) else self.rule), A, b, start
 
 
 @dataclass(frozen=True)
@@ -350,13 +346,10 @@ FAMILIES = [
 BY_NAME = pytest.mark.parametrize("family", FAMILIES, ids=[family.name for family in FAMILIES])
 
 
-def test_there_are_at_least_24_families_of_different_names():
-    assert len({family.name for family in FAMILIES}) == len(FAMILIES) >= 24
-
-
 @BY_NAME
 def test_nothing_is_claimed_and_a_sentence_says_why(family):
-    for rule, A, b, theta0 in family.instances():
+    for seed in range(2):
+        rule, A, b, theta0 = family.instance(seed)
         landing = predict(rule, A, b, theta0, family.loss)
         assert landing.determined is False
         assert landing.certificate.passed is False
@@ -365,20 +358,31 @@ def test_nothing_is_claimed_and_a_sentence_says_why(family):
         assert re.fullmatch(r"[\w'].{20,}\.", landing.reason), landing.reason
 
 
+def runs_fail(family: Family, seed: int) -> None:
+    """Run the rule: no end is certified, and the claim that there is one limit fails."""
+    rule, A, b, theta0 = family.instance(seed)
+    landing = predict(rule, A, b, theta0, family.loss)
+    # The largest of the rule's own steps and a tenth of it.
+    schedules = family.schedules or landing.rule.schedules(landing.problem, family.steps)[::3]
+    spread = landing.spread(schedules, steps=family.steps, seeds=3)
+    ends = spread.simulation.point
+    for end in ends[ends.isfinite().all(dim=1)][:3]:
+        start = landing.problem.theta0
+        assert not certify(rule, A, b, end, start, family.loss, tolerance=0.1).passed
+    if family.fails == "apart":
+        assert spread.distance > 1e-3 * float(spread.points.norm(dim=1).max())
+    elif family.fails == "unsolved":
+        assert not bool(spread.simulation.landed.any())
+        # A cycle may be near the solution now and then.
+        assert bool((spread.simulation.losses[-8:].amax(dim=0) > 1e-12).all())
+
+
 @BY_NAME
 def test_the_ends_of_actual_runs_are_not_certified_and_the_claim_fails(family):
-    for rule, A, b, theta0 in family.instances():
-        landing = predict(rule, A, b, theta0, family.loss)
-        # The largest of the rule's own steps and a tenth of it.
-        schedules = family.schedules or landing.rule.schedules(landing.problem, family.steps)[::3]
-        spread = landing.spread(schedules, steps=family.steps, seeds=3)
-        ends = spread.simulation.point
-        for end in ends[ends.isfinite().all(dim=1)][:3]:
-            start = landing.problem.theta0
-            assert not certify(rule, A, b, end, start, family.loss, tolerance=0.1).passed
-        if family.fails == "apart":
-            assert spread.distance > 1e-3 * float(spread.points.norm(dim=1).max())
-        elif family.fails == "unsolved":
-            assert not bool(spread.simulation.landed.any())
-            # A cycle may be near the solution now and then.
-            assert bool((spread.simulation.losses[-8:].amax(dim=0) > 1e-12).all())
+    runs_fail(family, 0)
+
+
+@pytest.mark.slow
+@BY_NAME
+def test_the_ends_of_other_runs_are_not_certified_either(family):
+    runs_fail(family, 1)

@@ -21,6 +21,7 @@ from steepest.landing import (
     Preconditioned,
     SignDescent,
     certify,
+    effective_preconditioner,
     predict,
     predict_batch,
     sensitivity,
@@ -30,6 +31,11 @@ from steepest.landing import (
 from steepest.norms import L1, Blockwise, Spectral
 
 A, B = [[1.0, 0.1, 0.01]], [1.0]
+
+
+def live(make, dtype=torch.float64):
+    """An optimizer of three numbers."""
+    return make([torch.nn.Parameter(torch.zeros(3, dtype=dtype))])
 
 
 @pytest.mark.parametrize(
@@ -122,6 +128,12 @@ A, B = [[1.0, 0.1, 0.01]], [1.0]
         (lambda: NormSteepest(Blockwise({"w": L1()})), "of one tensor"),
         (lambda: NormSteepest(Spectral(), shape=4), "tuple of sizes"),
         (lambda: NormSteepest(Spectral(), shape=(-1, -3)), "tuple of sizes"),
+        (lambda: simulate(GradientDescent(), A, B, "0.1", 5), "a schedule is"),
+        (lambda: simulate(GradientDescent(batch_size=1), A * 2, B * 2, 0.1, 5, seeds=[2**70]), "seeds are"),
+        (lambda: effective_preconditioner(live(torch.optim.SGD), 5), "parameters are"),
+        (lambda: predict(live(torch.optim.SGD, torch.complex64), A, B), "real numbers"),
+        (lambda: predict(functools.partial(torch.optim.LBFGS, history_size=0), A, B).spread(steps=5), "at least one"),
+        (lambda: predict(live(torch.optim.Adam), [[1.0, 2.0]], B, [0.0, 0.0]).spread(steps=5), "holds 2 numbers"),
         (lambda: predict(GradientDescent(), [[10**400, 1]], B), "A holds numbers"),
         (lambda: predict(GradientDescent(), torch.empty(1, 3, device="meta"), B), "meta tensor"),
     ],

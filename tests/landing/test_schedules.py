@@ -39,7 +39,7 @@ def left(steps: list[float], residual: float) -> float:
 
 
 def halves(t: int) -> float:
-    return 1 / 2**t
+    return 1 / 2**t  # whole numbers of many digits
 
 
 def geometric(q: float, first: float = 0.5) -> Schedule:
@@ -78,7 +78,7 @@ LANDING = {
     "t to the -1.1": lambda t: (t + 1) ** -1.1,
     "t to the -1.5": lambda t: (t + 1) ** -1.5,
     "t to the -.25": lambda t: 0.01 * (t + 1) ** -0.25,
-    "exact halves": halves,
+    "exact halves": lambda t: math.ldexp(1.0, -t),
     "powers of .5": geometric(0.5),
     "powers of .51": geometric(0.51),
     "powers of .6": geometric(0.6),
@@ -138,16 +138,30 @@ NOT_LANDING = {
     "a mapping": {0: 0.1, 1: 0.1}.__getitem__,
     "a table to 70000": np.full(70_000, 0.01).__getitem__,
     "no value at 100": lambda t: 0.1 / (100 - t) ** 2,
+    "a floor below a slow power": lambda t: 4e-4 + (t + 1) ** -0.1,
+    "a high floor": lambda t: 0.01 + (t + 1) ** -0.01,
+    "a late step": lambda t: 0.1 if t == 5001 else 0.9 * 0.6**t,
+    "late restarts": lambda t: 0.9 * 0.6 ** (t % 9000),
 }
+
+
+def exactly_lands(schedule: Schedule, shares: tuple[float, ...]) -> None:
+    tail, steps = tail_of(schedule), seen(schedule)
+    assert tail.lands, tail.note
+    assert tail.total >= sum(steps) * (1 - 1e-9)
+    for share in shares:
+        assert left(steps, share * sum(steps)) <= max(steps[-1], 1e-15 * sum(steps)), share
 
 
 @pytest.mark.parametrize("name", LANDING)
 def test_schedules_that_land_are_seen_to_and_the_exact_recursion_lands(name):
-    tail, steps = tail_of(LANDING[name]), seen(LANDING[name])
-    assert tail.lands, tail.note
-    assert tail.total >= sum(steps) * (1 - 1e-9)
-    for share in (0.0, 0.13, 0.7071, 0.95):
-        assert left(steps, share * sum(steps)) <= max(steps[-1], 1e-15 * sum(steps)), share
+    exactly_lands(LANDING[name], (0.7071,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", [*LANDING.values(), halves], ids=[*LANDING, "halves of whole numbers"])
+def test_schedules_that_land_do_so_for_residuals_of_any_size(schedule):
+    exactly_lands(schedule, (0.0, 0.13, 0.95))
 
 
 @pytest.mark.parametrize("name", NOT_LANDING)
@@ -244,7 +258,9 @@ def test_epoch_adam_is_determined_with_a_schedule_that_lands_and_reaches(name):
     assert float((run.point[0] - landing.point).norm()) <= 3 * LANDING[name](2999) + 1e-9
 
 
-@pytest.mark.parametrize("name", [name for name in NOT_LANDING if name != "rarer restarts"])
+@pytest.mark.parametrize(
+    "name", ["constant", "powers of .49", "linear to zero", "a floor below a slow power", "a table"]
+)
 def test_epoch_adam_is_not_determined_with_one_that_does_not(name):
     landing = predict(EpochAdam(schedule=NOT_LANDING[name]), [[0.3, -0.1, 0.01]], [0.1])
     assert not landing.determined

@@ -242,3 +242,7 @@ def test_a_spread_of_separable_data_compares_directions():
     landing = predict(torch.optim.Adam, [[2.0, 0.1], [0.3, 1.0]], [1, 1], loss="logistic")
     spread = landing.spread(steps=200)
     assert spread.points.norm(dim=1).tolist() == pytest.approx([1.0] * len(spread.points))
+
+
+def test_theta_that_grows_for_ever_has_not_landed():
+    assert not bool(simulate(GradientDescent(), [[1.0, 0.5]], [1.0], 100.0, 5, loss="exponential").landed.any())

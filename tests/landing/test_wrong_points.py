@@ -72,6 +72,7 @@ def problem(name: str, seed: int) -> tuple[object, Tensor, Tensor, Tensor]:
 
 
 @SOLVERS
+@settings(max_examples=25)
 @given(seed=SEEDS, exponent=st.integers(-4, 0))
 def test_a_point_that_solves_the_equations_but_lies_elsewhere_is_not_certified(name, seed, exponent):
     rule, A, b, theta0 = problem(name, seed)
@@ -85,6 +86,7 @@ def test_a_point_that_solves_the_equations_but_lies_elsewhere_is_not_certified(n
 
 
 @SOLVERS
+@settings(max_examples=25)
 @given(seed=SEEDS, share=st.floats(0, 0.9999))
 def test_a_point_on_the_way_that_does_not_solve_is_not_certified(name, seed, share):
     rule, A, b, theta0 = problem(name, seed)
@@ -93,6 +95,7 @@ def test_a_point_on_the_way_that_does_not_solve_is_not_certified(name, seed, sha
 
 
 @SOLVERS
+@settings(max_examples=25)
 @given(seed=SEEDS, size=st.sampled_from([1e3, 1e6, 1e9]))
 def test_from_a_huge_start_neither_the_start_nor_another_solution_is_certified(name, seed, size):
     rule, A, b, theta0 = problem(name, seed)
@@ -109,6 +112,7 @@ def test_a_start_that_is_huge_where_nothing_moves_is_not_certified():
 
 
 @pytest.mark.parametrize("name", SEVERAL)
+@settings(max_examples=25)
 @given(seed=SEEDS, exponent=st.integers(-7, 0))
 def test_rows_of_very_different_scale_all_have_to_be_solved(name, seed, exponent):
     rule, A, b, theta0 = problem(name, seed)
