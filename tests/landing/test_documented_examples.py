@@ -98,6 +98,25 @@ def test_single_rows_land_where_only_unequal_weights_show_it():
         assert float((end - landing.point).norm()) < 1e-5
 
 
+def test_rows_drawn_unequally_lower_the_residuals_weighted_by_w_p_and_not_by_w_over_p():
+    # M + M' > 0, so that W = 1 will do. The rates of change of sum_i v_i |r_i| along r' = -M P s are -v' S M P s.
+    A, p = np.array([[1.0, 0.5, 0.0], [-0.2, 1.0, 1.0]]), np.array([0.02, 0.98])
+    M = A @ np.sign(A).T
+    assert float(np.linalg.eigvalsh(M + M.T)[0]) > 0
+
+    def rates(weights: np.ndarray) -> list[float]:
+        return [float(-(weights * s) @ M @ (p * s)) for s in map(np.array, ([1, 1], [1, -1], [-1, 1], [-1, -1]))]
+
+    assert max(rates(p)) < 0
+    assert max(rates(1 / p)) > 0
+    # A run of rows that are drawn so still ends where single rows do.
+    rng, theta, b = np.random.default_rng(0), np.zeros(3), np.array([1.0, -2.0])
+    for t in range(8000):
+        i = int(rng.random() < p[1])
+        theta -= 0.1 * 0.9985**t * np.sign(A[i] @ theta - b[i]) * np.sign(A[i])
+    assert float(np.abs(theta - predict(SignDescent(batch_size=1), A, b).point.numpy()).max()) < 1e-5
+
+
 def test_signs_of_two_equations_land_as_far_apart_as_the_page_says():
     A, b = [[1.0, 0.3, -0.5, 0.2, 0.7], [-0.4, 1.0, 0.6, -0.8, 0.1]], [1.0, -0.5]
     run = simulate(SignDescent(), A, b, [lambda t: 0.5 * 0.98**t, lambda t: 0.05 * 0.98**t], 8000)
@@ -125,7 +144,7 @@ def test_full_batches_find_the_only_solution_in_any_norm(rule):
     assert landing.determined
     values(landing.point, 0.6, 0.2, within=1e-12)
     for first in (0.3, 0.05):
-        end = simulate(rule, A, b, lambda t, first=first: first * 0.995**t, 2000).point[0]
+        end = simulate(rule, A, b, lambda t, first=first: first * 0.99**t, 1000).point[0]
         values(end, 0.6, 0.2, within=1e-4)
     assert not predict(rule, [*A, [1.0, 0.0]], [*b, 7.0]).determined, "contradicting equations"
 

@@ -154,7 +154,7 @@ def test_single_precision_states_give_a_double_precision_diagonal():
 
 @pytest.mark.parametrize("made", [Adam, AdamW, NAdam, Adamax, RMSprop, Adagrad, Adadelta])
 def test_an_optimizer_that_has_not_stepped_is_refused(made):
-    with pytest.raises(InvalidArgument, match="stepped every parameter"):
+    with pytest.raises(InvalidArgument, match="must have stepped every parameter"):
         effective_preconditioner(one(made))
 
 
@@ -174,7 +174,7 @@ def test_sgd_needs_no_step():
     ],
 )
 def test_optimizers_without_a_known_diagonal_are_refused(made):
-    with pytest.raises(InvalidArgument, match="divides gradients by a diagonal that is known here"):
+    with pytest.raises(InvalidArgument, match="must divide gradients by a diagonal that is known here"):
         effective_preconditioner(one(made))
 
 
@@ -182,7 +182,7 @@ def test_a_parameter_of_another_optimizer_is_refused():
     optimizer = one(Adam)
     stepped(optimizer, gaussian(5))
     # Equal, but not the same.
-    with pytest.raises(InvalidArgument, match="the optimizer holds this parameter"):
+    with pytest.raises(InvalidArgument, match="parameters must be some of the optimizer's"):
         effective_preconditioner(optimizer, [optimizer.param_groups[0]["params"][0].detach().clone()])
 
 

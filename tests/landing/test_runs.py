@@ -28,9 +28,9 @@ FULL = torch.tensor([[2.0, 0.5, 0.0, 0.3], [0.5, 1.0, 0.2, 0.0], [0.0, 0.2, 3.0,
     [
         (GradientDescent(momentum=0.9), 5e-3),
         (GradientDescent(batch_size=2), 0.08),
-        (Preconditioned(FULL), 0.05),
+        pytest.param(Preconditioned(FULL), 0.05, marks=pytest.mark.slow),
         (MirrorDescent(PNorm(1.5)), 0.02),
-        (MirrorDescent(PNorm(3)), 0.15),
+        pytest.param(MirrorDescent(PNorm(3)), 0.15, marks=pytest.mark.slow),
     ],
     ids=repr,
 )
@@ -58,9 +58,9 @@ def test_steps_divided_by_the_loss_take_separable_data_towards_the_predicted_dir
 @pytest.mark.parametrize(
     "rule",
     [
-        GradientDescent(batch_size=1),
-        GradientDescent(batch_size=2, momentum=0.5, nesterov=True),
-        MirrorDescent(Entropy(), momentum=0.5, momentum_on="dual", batch_size=1),
+        pytest.param(GradientDescent(batch_size=1), marks=pytest.mark.slow),
+        pytest.param(GradientDescent(batch_size=2, momentum=0.5, nesterov=True), marks=pytest.mark.slow),
+        pytest.param(MirrorDescent(Entropy(), momentum=0.5, momentum_on="dual", batch_size=1), marks=pytest.mark.slow),
         MirrorDescent(PNorm(3), momentum=0.5, momentum_on="dual", batch_size=2),
     ],
     ids=repr,

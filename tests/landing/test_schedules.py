@@ -239,12 +239,12 @@ def test_what_is_no_step_is_refused(bad, at):
     def schedule(t: int) -> float:
         return bad if t == at else inverse_square_root(t)
 
-    with pytest.raises(InvalidArgument, match="a schedule returns finite steps >= 0"):
+    with pytest.raises(InvalidArgument, match="a schedule must return finite steps >= 0"):
         tail_of(schedule)
 
 
 def test_a_schedule_beyond_the_first_steps_that_is_no_step_is_refused():
-    with pytest.raises(InvalidArgument, match="a schedule returns finite steps >= 0"):
+    with pytest.raises(InvalidArgument, match="a schedule must return finite steps >= 0"):
         tail_of(lambda t: inverse_square_root(t) if t < 10**9 else -1.0)
 
 

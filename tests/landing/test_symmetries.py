@@ -48,7 +48,7 @@ def close(x: torch.Tensor, y: object) -> bool:
     return gap(x, y) <= 1e-9
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_a_permutation_of_the_coordinates_permutes_the_landing(seed):
     rng, A, b, start = small(seed)
@@ -64,7 +64,7 @@ def test_a_permutation_of_the_coordinates_permutes_the_landing(seed):
         assert close(predict(rule, A[:1, order], b[:1], start[order]).point, before.point[order])
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), exponent=st.floats(-6, 6), sign=st.sampled_from([-1, 1]))
 def test_multiplying_all_equations_by_a_factor_leaves_the_landing(seed, exponent, sign):
     rng, A, b, start = small(seed)
@@ -79,7 +79,7 @@ def test_multiplying_all_equations_by_a_factor_leaves_the_landing(seed, exponent
         assert close(predict(rule, factor * A[:1], factor * b[:1], start).point, before.point)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_mixing_the_equations_by_a_rotation_leaves_the_landing_of_the_linear_rules(seed):
     rng, A, b, start = small(seed)
@@ -91,7 +91,7 @@ def test_mixing_the_equations_by_a_rotation_leaves_the_landing_of_the_linear_rul
         assert close(after.point, before.point)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_moving_the_start_and_the_targets_moves_the_landing_of_the_linear_rules(seed):
     rng, A, b, start = small(seed)
@@ -103,7 +103,7 @@ def test_moving_the_start_and_the_targets_moves_the_landing_of_the_linear_rules(
         assert close(after.point, before.point.numpy() + v)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), t=st.floats(-2, 2))
 def test_a_start_on_the_way_of_a_linear_rule_has_the_same_landing(seed, t):
     rng, A, b, start = small(seed)

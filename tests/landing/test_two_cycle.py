@@ -99,9 +99,17 @@ def test_schedules_that_land_have_no_cycle(schedule):
     assert two_cycle([1, 0.1, 0.01], schedule) == (0, 0)
 
 
-@pytest.mark.parametrize("floor", [0.01, 0.005, 0.0317])
-@pytest.mark.parametrize("decay", [inverse_square_root, lambda t: 0.2 * 0.99**t], ids=["root", "powers"])
-def test_a_schedule_that_becomes_constant_ends_in_the_cycle_of_that_step(floor, decay):
+@pytest.mark.parametrize(
+    ("decay", "floor"),
+    [
+        (inverse_square_root, 0.01),
+        (lambda t: 0.2 * 0.99**t, 0.0317),
+        pytest.param(inverse_square_root, 0.005, marks=pytest.mark.slow),
+        pytest.param(lambda t: 0.2 * 0.99**t, 0.01, marks=pytest.mark.slow),
+    ],
+    ids=["root", "powers", "root to .005", "powers to .01"],
+)
+def test_a_schedule_that_becomes_constant_ends_in_the_cycle_of_that_step(decay, floor):
     def schedule(t: int) -> float:
         return max(decay(t), floor)
 
@@ -136,22 +144,22 @@ def test_a_schedule_of_zeros_in_the_end_leaves_what_its_steps_leave():
     ids=["table", "empty", "periodic", "ends late", "falls late", "rises late", "tends to", "finite sum"],
 )
 def test_a_schedule_whose_end_is_not_seen_is_refused(schedule):
-    with pytest.raises(InvalidArgument, match="the end of the schedule can be seen"):
+    with pytest.raises(InvalidArgument, match="the end of the schedule must be seen"):
         two_cycle([1, 0.1, 0.01], schedule, b=50.0)
 
 
 @pytest.mark.parametrize("lr", [0.0, -0.1, math.inf, math.nan])
 def test_a_step_that_is_none_is_refused(lr):
-    with pytest.raises(InvalidArgument, match=r"a constant step is above 0|lr is finite"):
+    with pytest.raises(InvalidArgument, match=r"lr must be above 0|lr must be finite"):
         two_cycle([1, 2], lr)
 
 
 @pytest.mark.parametrize(("a", "b"), [([0.0, 0.0], 1.0), ([1.0], math.inf), ([1.0], math.nan)])
 def test_what_is_no_equation_is_refused(a, b):
-    with pytest.raises(InvalidArgument, match=r"a has an entry that is not 0|b is finite"):
+    with pytest.raises(InvalidArgument, match=r"a must have an entry that is not 0|b must be finite"):
         two_cycle(a, 0.1, b)
 
 
 def test_a_start_of_another_length_is_refused():
-    with pytest.raises(InvalidArgument, match="theta0 is a vector of 2"):
+    with pytest.raises(InvalidArgument, match="theta0 must be a vector of 2"):
         two_cycle([1, 2], 0.1, theta0=[1, 2, 3])

@@ -72,7 +72,7 @@ def problem(name: str, seed: int) -> tuple[object, Tensor, Tensor, Tensor]:
 
 
 @SOLVERS
-@settings(max_examples=25)
+@settings(max_examples=4)
 @given(seed=SEEDS, exponent=st.integers(-4, 0))
 def test_a_point_that_solves_the_equations_but_lies_elsewhere_is_not_certified(name, seed, exponent):
     rule, A, b, theta0 = problem(name, seed)
@@ -86,7 +86,7 @@ def test_a_point_that_solves_the_equations_but_lies_elsewhere_is_not_certified(n
 
 
 @SOLVERS
-@settings(max_examples=25)
+@settings(max_examples=4)
 @given(seed=SEEDS, share=st.floats(0, 0.9999))
 def test_a_point_on_the_way_that_does_not_solve_is_not_certified(name, seed, share):
     rule, A, b, theta0 = problem(name, seed)
@@ -95,7 +95,7 @@ def test_a_point_on_the_way_that_does_not_solve_is_not_certified(name, seed, sha
 
 
 @SOLVERS
-@settings(max_examples=25)
+@settings(max_examples=4)
 @given(seed=SEEDS, size=st.sampled_from([1e3, 1e6, 1e9]))
 def test_from_a_huge_start_neither_the_start_nor_another_solution_is_certified(name, seed, size):
     rule, A, b, theta0 = problem(name, seed)
@@ -112,7 +112,7 @@ def test_a_start_that_is_huge_where_nothing_moves_is_not_certified():
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-@settings(max_examples=25)
+@settings(max_examples=4)
 @given(seed=SEEDS, exponent=st.integers(-7, 0))
 def test_rows_of_very_different_scale_all_have_to_be_solved(name, seed, exponent):
     rule, A, b, theta0 = problem(name, seed)
@@ -179,7 +179,7 @@ def test_live_momentum_carries_theta_on_where_labels_have_a_finite_minimiser_too
 
 @pytest.mark.parametrize("loss", ["logistic", "exponential"])
 @pytest.mark.parametrize("name", MARGINS)
-@settings(max_examples=15)
+@settings(max_examples=3)
 @given(seed=SEEDS, turn=st.sampled_from([1e-3, 1e-2, 0.3]))
 def test_directions_of_smaller_margin_are_not_certified(name, loss, seed, turn):
     g = torch.Generator().manual_seed(seed)

@@ -77,7 +77,7 @@ def _numbers(text: str) -> Any:
             return ast.literal_eval(text.strip())
         except (SyntaxError, ValueError) as error:
             raise InvalidArgument(
-                "numbers are a list as in Python", got=text, remedy="Try [[1, .1], [0, 2]]."
+                "numbers must be a list as in Python", got=text, remedy="Try [[1, .1], [0, 2]]."
             ) from error
     import numpy as np
 
@@ -87,7 +87,7 @@ def _numbers(text: str) -> Any:
     except (OSError, ValueError) as error:
         why = str(error).rstrip(".")
         raise InvalidArgument(
-            "numbers are a list [...], a .npy file, or a .csv file without a header", got=text, remedy=f"{why}."
+            "numbers must be a list [...], a .npy file, or a .csv file without a header", got=text, remedy=f"{why}."
         ) from error
 
 

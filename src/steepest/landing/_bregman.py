@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steepest.landing._claim import ROUNDING, Certificate, Claim, norm_of, reaches, solves_each
-from steepest.landing._factors import Factors
+from steepest.landing._claim import ROUNDING, Certificate, Claim, norm_of, reaches, rests, solves_each
+from steepest.landing._factors import Factors, lengths
 from steepest.landing._newton import minimum
 from steepest.landing._polish import polish
 from steepest.landing._potentials import PNorm, Potential
@@ -37,6 +37,7 @@ class BregmanProjection(Claim):
         rows: The singular value decomposition of A, its rows scaled to length 1.
         theta0: The start.
         limit: The point.
+        unsure: What rounding in t is relative to, beside itself.
     """
 
     reason: str
@@ -46,6 +47,7 @@ class BregmanProjection(Claim):
     rows: Factors
     theta0: Tensor
     limit: Tensor
+    unsure: float
 
     @property
     def point(self) -> Tensor:
@@ -55,7 +57,8 @@ class BregmanProjection(Claim):
     def certify(self, theta: Tensor, tolerance: float) -> Certificate:
         """Compare the residual, the distance of the mirrored move from the row space, and that from the limit."""
         residual, due = norm_of(self.A @ theta - self.target), self.limit - self.theta0
-        near, error = reaches(theta, self.limit, self.theta0, tolerance)
+        rounding = self._rounding()
+        near, error = reaches(theta, self.limit, self.theta0, rounding, tolerance)
         if not self.potential.contains(theta):
             return Certificate(False, residual, torch.inf, error, tolerance)
         start = self.potential.gradient(self.theta0)
@@ -64,14 +67,21 @@ class BregmanProjection(Claim):
         way = norm_of(self.potential.gradient(self.limit) - start)
         passed = (
             near
-            and distance <= tolerance * way + self._steepness(tolerance)
-            and solves_each(self.A, self.target, theta, self.theta0, due, tolerance)
+            and distance <= tolerance * way + self._steepness(tolerance, rounding)
+            and rests(theta, self.theta0, ~self.A.any(dim=0))
+            and solves_each(self.A, self.target, theta, self.theta0, due, rounding, tolerance)
         )
         return Certificate(passed, residual, distance, error, tolerance)
 
-    def _steepness(self, tolerance: float) -> float:
+    def _rounding(self) -> Tensor:
+        """Return how much of each coordinate may be rounding, of it and of what goes into the equations."""
+        back = (self.rows.right / self.rows.singular_values @ self.rows.left.mT).abs() / lengths(self.A)
+        sizes = self.limit.abs() + self.theta0.abs()
+        return ROUNDING * (sizes + back @ (self.A.abs() @ sizes + self.target.abs() + self.unsure))
+
+    def _steepness(self, tolerance: float, rounding: Tensor) -> float:
         """Return how far the mirrored limit moves where theta does by the tolerance: much near 0, for p near 1."""
-        step = tolerance * norm_of(self.limit - self.theta0) + ROUNDING * (self.limit.abs() + self.theta0.abs())
+        step = tolerance * norm_of(self.limit - self.theta0) + rounding
         here = self.potential.gradient(self.limit)
         sides = [self.potential.gradient(self.limit + sign * step) - here for sign in (-1, 1)]
         furthest = torch.maximum(*(side.abs().nan_to_num(nan=torch.inf) for side in sides))

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ROUNDING", "Certificate", "Claim", "Unknown", "norm_of", "reaches", "solves_each"]
+__all__ = ["ROUNDING", "Certificate", "Claim", "Unknown", "norm_of", "reaches", "rests", "solves_each"]
 
 ROUNDING = 10 * torch.finfo(torch.float64).eps
 """What sums and products of float64 numbers may lose, relative to the sizes that went into them."""
+_SINGLE = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -112,20 +113,27 @@ def norm_of(x: Tensor) -> float:
     return float(torch.linalg.vector_norm(x / largest)) * largest
 
 
-def reaches(end: Tensor, limit: Tensor, theta0: Tensor, tolerance: float) -> tuple[bool, float]:
+def reaches(end: Tensor, limit: Tensor, theta0: Tensor, rounding: Tensor, tolerance: float) -> tuple[bool, float]:
     """Return whether `end` is the limit to the tolerance, and its error relative to the way from theta0.
 
     What is added for rounding is counted coordinate by coordinate: a huge one must not hide the others.
     """
     missed, way = end - limit, norm_of(limit - theta0)
-    rounding = ROUNDING * (limit.abs() + theta0.abs())
     error = norm_of(missed) / way if way else (0.0 if bool((missed.abs() <= rounding).all()) else math.inf)
     # Compared with <=, so that NaN does not pass.
     return math.isfinite(way) and norm_of((missed.abs() - rounding).clamp_min(0)) <= tolerance * way, error
 
 
-def solves_each(A: Tensor, target: Tensor, end: Tensor, theta0: Tensor, due: Tensor, tolerance: float) -> bool:
+def rests(end: Tensor, theta0: Tensor, still: Tensor) -> bool:
+    """Return whether coordinates that nothing moves are where they started, to the rounding of a start in float32."""
+    return bool(((end - theta0).abs() <= _SINGLE * theta0.abs())[still].all())
+
+
+def solves_each(
+    A: Tensor, target: Tensor, end: Tensor, theta0: Tensor, due: Tensor, rounding: Tensor, tolerance: float
+) -> bool:
     """Return whether every row of A end = target holds, to the tolerance relative to how far that row had to go."""
-    way = (target - A @ theta0).abs() + A.abs() @ due.abs()
-    rounding = ROUNDING * (A.abs() @ (end.abs() + theta0.abs()) + target.abs())
-    return bool(((A @ end - target).abs() <= tolerance * way + rounding).all() & way.isfinite().all())
+    sizes = A.abs()
+    way = (target - A @ theta0).abs() + sizes @ due.abs()
+    lost = ROUNDING * (sizes @ (end.abs() + theta0.abs()) + target.abs()) + sizes @ rounding
+    return bool(((A @ end - target).abs() <= tolerance * way + lost).all() & way.isfinite().all())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest._check import at_least, instance
 from steepest._figure import DASHES, color, dash, figure, log_axis
 from steepest.errors import InvalidArgument
 from steepest.landing._landing import Landing
@@ -54,17 +55,25 @@ class TrajectoryDisplay:
         Raises:
             InvalidArgument: For coordinates that theta does not have, or no rule at all.
         """
+        instance("runs", runs, Mapping, "a mapping {name: (landing, simulation)}")
+        for run in runs.values():
+            pair = instance("runs", run, tuple, "a mapping {name: (landing, simulation)}")
+            if not (len(pair) == 2 and isinstance(pair[0], Landing) and isinstance(pair[1], Simulation)):
+                raise InvalidArgument("runs must be pairs of a landing and a simulation", got=run, remedy="Pass both.")
         if not runs:
-            raise InvalidArgument("there is a run to show", got=runs, remedy="Pass {name: (landing, simulation)}.")
-        problem = next(iter(runs.values()))[0].problem
-        i, j = coordinates
-        if i == j or not (0 <= i < problem.columns and 0 <= j < problem.columns):
             raise InvalidArgument(
-                f"coordinates are two different ones of 0 to {problem.columns - 1}",
+                "runs must hold a run to show", got=runs, remedy="Pass {name: (landing, simulation)}."
+            )
+        problem = next(iter(runs.values()))[0].problem
+        two = instance("coordinates", coordinates, (tuple, list), "two of theta's coordinates")
+        chosen = [at_least("coordinates", k, 0, most=problem.columns - 1, remedy="Choose two features.") for k in two]
+        if len(chosen) != 2 or chosen[0] == chosen[1]:
+            raise InvalidArgument(
+                f"coordinates must be two different ones of 0 to {problem.columns - 1}",
                 got=coordinates,
                 remedy="Choose two features.",
             )
-        chosen = [i, j]
+        i, j = chosen
         paths: dict[str, Points] = {}
         points: dict[str, tuple[float, float]] = {}
         for name, (landing, simulation) in runs.items():
@@ -142,6 +151,10 @@ class LossDisplay:
             runs: By name.
             residuals: By name: what `two_cycle` predicts.
         """
+        instance("runs", runs, Mapping, "a mapping {name: simulation}")
+        for run in runs.values():
+            instance("runs", run, Simulation, "a mapping {name: simulation}")
+        instance("residuals", {} if residuals is None else residuals, Mapping, "a mapping {name: two_cycle(...)}")
         cycles = {name: (a * a / 2, b * b / 2) for name, (a, b) in (residuals or {}).items()}
         return cls(
             {name: run.steps.tolist() for name, run in runs.items()},

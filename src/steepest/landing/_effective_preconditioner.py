@@ -50,7 +50,7 @@ def effective_preconditioner(optimizer: Optimizer, parameters: Iterable[Tensor] 
     diagonal = _DIAGONALS.get(type(optimizer))
     if diagonal is None:
         raise InvalidArgument(
-            "the optimizer divides gradients by a diagonal that is known here",
+            "the optimizer must divide gradients by a diagonal that is known here",
             got=type(optimizer).__name__,
             remedy=f"Known: {', '.join(kind.__name__ for kind in _DIAGONALS)}.",
         )
@@ -58,25 +58,29 @@ def effective_preconditioner(optimizer: Optimizer, parameters: Iterable[Tensor] 
     if isinstance(parameters, Tensor):
         parameters = [parameters]
     if parameters is not None and not isinstance(cast("object", parameters), Iterable):
-        raise InvalidArgument("parameters are some of the optimizer's", got=parameters, remedy="Pass a list.")
+        raise InvalidArgument("parameters must be some of the optimizer's", got=parameters, remedy="Pass a list.")
     chosen = [p for g in optimizer.param_groups for p in g["params"]] if parameters is None else list(parameters)
     largest = max((float(group["lr"]) for group in optimizer.param_groups), default=0.0)
     parts: list[Tensor] = []
     for p in chosen:
         if id(p) not in groups:
             raise InvalidArgument(
-                "the optimizer holds this parameter", got=f"shape {tuple(p.shape)}", remedy="Pass some of its own."
+                "parameters must be some of the optimizer's",
+                got=f"shape {tuple(p.shape)}" if isinstance(cast("object", p), Tensor) else p,
+                remedy="Pass some of its own.",
             )
         group, state = groups[id(p)], optimizer.state.get(p, {})
         if not float(state.get("step", 0)) and not isinstance(optimizer, torch.optim.SGD):
             raise InvalidArgument(
-                "the optimizer has stepped every parameter",
+                "the optimizer must have stepped every parameter",
                 got=f"no state for one of shape {tuple(p.shape)}",
                 remedy="Take a step first, or leave that parameter out.",
             )
         ratio = float(group["lr"]) / largest if largest > 0 else 1.0
         if group.get("maximize"):
-            raise InvalidArgument("the optimizer minimises", got="maximize=True", remedy="Change the sign of the loss.")
+            raise InvalidArgument(
+                "the optimizer must minimise", got="maximize=True", remedy="Change the sign of the loss."
+            )
         with torch.no_grad():
             parts.append((diagonal(p, state, group) * ratio).to(torch.float64).flatten())
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)

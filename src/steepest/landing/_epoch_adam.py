@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steepest.errors import InvalidArgument
+from steepest._check import function, in_range
 from steepest.landing._claim import Claim, Unknown
 from steepest.landing._line import line_claim, single_equation
-from steepest.landing._problem import Problem, is_number
+from steepest.landing._problem import Problem
+from steepest.landing._rest import resting
 from steepest.landing._rule import Gradient, Rule, Step, check_batch_size
 from steepest.landing._schedules import Schedule, tail_of
 from steepest.landing._sign_descent import sign_margin, sign_scale
@@ -51,14 +52,9 @@ class EpochAdam(Rule):
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
-        if self.schedule is not None and not callable(self.schedule):
-            raise InvalidArgument(
-                "a schedule is a callable t -> step size",
-                got=self.schedule,
-                remedy="Pass lambda t: .01 for a constant.",
-            )
-        if not (is_number(self.eps) and self.eps >= 0):
-            raise InvalidArgument("eps is a finite number >= 0", got=self.eps, remedy="Pass 0.")
+        if self.schedule is not None:
+            function("schedule", self.schedule, remedy="Pass lambda t: .01 for a constant.")
+        in_range("eps", self.eps, "[0, inf)", remedy="Pass 0.")
 
     @property
     def needs_vanishing_steps(self) -> bool:
@@ -67,6 +63,9 @@ class EpochAdam(Rule):
 
     def claim(self, problem: Problem) -> Claim:
         """Return the limit on one equation, or the largest margin of full batches."""
+        rest = resting(problem, self.sees_all(problem))
+        if rest is not None:
+            return rest
         where = None if problem.separable_loss else (problem.A, problem.b)
         if self.eps > 0:
             return Unknown(

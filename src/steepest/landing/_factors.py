@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Factors", "factors", "lengths", "solves"]
+__all__ = ["Factors", "balanced", "decomposed", "factors", "lengths", "obviously_full", "rank_of", "solves"]
 
 _GAP = 1e-10
+_OBVIOUS = 1e-4
+"""A matrix whose least singular value is above this share of the largest has full rank in any units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +21,7 @@ class Factors:
     Attributes:
         left: m x r.
         singular_values: r, descending.
-        right: n x r.
+        right: n x r; its rows are exactly 0 where columns of C are.
         clear: Whether every other singular value is rounding: between the precision of C and 1e-10 of the largest one
             nobody can tell, and a gradient method would need 1e20 steps to.
     """
@@ -43,31 +45,69 @@ class Factors:
         """Return the solution of smallest norm of C x = r, in least squares."""
         return self.right @ ((self.left.mT @ r) / self.singular_values)
 
-    def reachable(self, r: Tensor) -> Tensor:
-        """Return the part of r in the range of C."""
-        return self.left @ (self.left.mT @ r)
-
 
 def factors(C: Tensor, precision: float) -> Factors:
     """Return the singular value decomposition of C, m x n, whose entries are known to `precision`.
 
     Pass rows of length 1 (`lengths`), so that a short row is not taken for rounding. Where something is dropped as
-    rounding, the rank is clear only if rows and columns of length 1 have no more of it.
+    rounding, the rank is clear only if `rank_of` finds the same.
     """
-    left, values, right = torch.linalg.svd(C, full_matrices=False)
+    found = decomposed(C, precision)
+    if found.rank == min(C.shape) or not found.clear or not found.rank:
+        return found
+    return Factors(found.left, found.singular_values, found.right, rank_of(C, precision) == found.rank)
+
+
+def decomposed(C: Tensor, precision: float) -> Factors:
+    """Return the singular value decomposition without those that are rounding, by these singular values alone."""
+    moving = C.any(dim=0)
+    whole = bool(moving.all())
+    left, values, right = torch.linalg.svd(C if whole else C[:, moving], full_matrices=False)
     kept, between = _split(values, C, precision)
-    rank, clear = int(kept.sum()), not bool(between.any())
-    if rank < len(values):
-        scaled = C / lengths(C)[:, None]
-        scaled = scaled / lengths(scaled.mT)
-        more, unclear = _split(torch.linalg.svdvals(scaled), C, precision)
-        clear = clear and int(more.sum()) == rank and not bool(unclear.any())
-    return Factors(left[:, :rank], values[:rank], right[:rank].mT, clear)
+    rank = int(kept.sum())
+    basis = right[:rank].mT
+    if not whole:
+        # Rounding would move what no row touches.
+        basis = C.new_zeros(C.shape[1], rank)
+        basis[moving] = right[:rank].mT
+    return Factors(left[:, :rank], values[:rank], basis, not bool(between.any()))
+
+
+def rank_of(A: Tensor, precision: float) -> int | None:
+    """Return the rank of A, or None where it cannot be told.
+
+    It is looked for in units of rows and columns in which all entries are as near to 1 as they can be, so that neither
+    other units nor another order of rows or columns change the answer.
+    """
+    values = torch.linalg.svdvals(balanced(A))
+    kept, between = _split(values, A, precision)
+    return None if bool(between.any()) else int(kept.sum())
+
+
+def obviously_full(found: Factors, C: Tensor) -> bool:
+    """Return whether C has full rank in any units."""
+    return found.rank == min(C.shape) and bool(found.singular_values[-1] > _OBVIOUS * found.singular_values[0])
+
+
+def balanced(A: Tensor) -> Tensor:
+    """Return A with rows and columns multiplied by powers of 2, so that logarithms of entries sum to about 0 in each.
+
+    Source: Curtis and Reid, "On the Automatic Scaling of Matrices for Gaussian Elimination" (1972).
+    """
+    there = A != 0
+    logs = torch.where(there, A.abs(), 1).log2()
+    in_row, in_column = there.sum(dim=1).clamp_min(1), there.sum(dim=0).clamp_min(1)
+    rows, columns = logs.new_zeros(A.shape[0]), logs.new_zeros(A.shape[1])
+    for _ in range(30):
+        rows = -(logs + there * columns).sum(dim=1) / in_row
+        columns = -(logs + there * rows[:, None]).sum(dim=0) / in_column
+    # Rounded together, and applied at once, so that nothing overflows on the way.
+    return torch.where(there, torch.ldexp(A, rows.round()[:, None] + columns.round()), 0.0)
 
 
 def _split(values: Tensor, C: Tensor, precision: float) -> tuple[Tensor, Tensor]:
     """Return which singular values are not rounding, and which of them nobody can tell."""
-    largest = float(values[0])
+    largest = float(values[0]) if len(values) else 0.0
     low = min(max(C.shape) * precision, 1e-3) * largest
     kept = values > low
     return kept, kept & (values <= max(_GAP * largest, 10 * low))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from steepest._check import boolean
 from steepest.errors import InvalidArgument
 from steepest.landing._affine import Root, moved_by
 from steepest.landing._claim import Claim
@@ -28,6 +30,10 @@ class _LinearDescent(Rule):
     def root(self, problem: Problem) -> Root:
         """Return W, D = W W'."""
 
+    def metric(self) -> Tensor | None:
+        """Return D, where it is given rather than W."""
+        return None
+
     @property
     @abstractmethod
     def name(self) -> str:
@@ -35,12 +41,13 @@ class _LinearDescent(Rule):
 
     def __post_init__(self) -> None:
         check_momentum(self.momentum)
+        boolean("nesterov", self.nesterov)
         check_batch_size(self.batch_size)
 
     def claim(self, problem: Problem) -> Claim:
         """Return theta0 + D A' (A D A')^+ (b - A theta0), or the largest margin, or the finite minimiser."""
         nesterov, minibatches = self.nesterov and self.momentum > 0, not self.sees_all(problem)
-        rule = LinearRule(self.root(problem), nesterov, minibatches, normalised=False, name=self.name)
+        rule = LinearRule(self.root(problem), nesterov, minibatches, False, self.name, self.metric())
         return linear_claim(problem, rule)
 
     def step(self, problem: Problem, runs: int) -> Step:
@@ -132,18 +139,18 @@ class Preconditioned(_LinearDescent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = numbers_of("a preconditioner", self.diagonal).clone()
-        if given.ndim not in (1, 2):
+        given = numbers_of("diagonal", self.diagonal).clone()
+        if given.ndim not in (1, 2) or not given.numel():
             raise InvalidArgument(
-                "a preconditioner is a vector or a square matrix",
+                "a preconditioner must be a vector or a square matrix",
                 got=f"shape {tuple(given.shape)}",
                 remedy="Pass the diagonal, flattened.",
             )
         if given.ndim == 1 and not bool((given >= 0).all()):
-            raise InvalidArgument("a preconditioner is never negative", got=float(given.min()), remedy="Pass D >= 0.")
+            raise InvalidArgument("a preconditioner must be >= 0", got=float(given.min()), remedy="Pass D >= 0.")
         if given.ndim == 2 and not _positive_definite(given):
             raise InvalidArgument(
-                "a preconditioner is symmetric and positive definite",
+                "a preconditioner must be symmetric and positive definite",
                 got=f"a matrix of shape {tuple(given.shape)}",
                 remedy="Symmetrise it, or add a small multiple of the identity.",
             )
@@ -154,12 +161,16 @@ class Preconditioned(_LinearDescent):
         """Preconditioned gradient descent."""
         return "preconditioned gradient descent"
 
+    def metric(self) -> Tensor | None:
+        """Return the diagonal, or D."""
+        return cast("Tensor", self.diagonal)
+
     def root(self, problem: Problem) -> Root:
         """Return the square roots of the diagonal, or the Cholesky factor."""
         if isinstance(self.diagonal, Tensor) and self.diagonal.ndim == 2:
             if len(self.diagonal) != problem.columns:
                 raise InvalidArgument(
-                    f"D is {problem.columns} x {problem.columns}, as A has {problem.columns} columns",
+                    f"D must be {problem.columns} x {problem.columns}, as A has {problem.columns} columns",
                     got=f"shape {tuple(self.diagonal.shape)}",
                     remedy="Use the parameters that A is about.",
                 )
@@ -205,7 +216,11 @@ class RescaledFeatures(_LinearDescent):
 
 
 def _positive_definite(D: Tensor) -> bool:
-    if D.shape[0] != D.shape[1] or not torch.allclose(D, D.mT, rtol=1e-9, atol=1e-12 * float(D.abs().max())):
+    if D.shape[0] != D.shape[1] or not bool((D.diagonal() > 0).all()):
         return False
-    values = torch.linalg.eigvalsh(D)
-    return bool(values[0] > 1e-12 * values[-1])
+    # In units in which the diagonal is 1: coordinates may move at very different rates.
+    units = D.diagonal().sqrt()
+    scaled = D / units / units[:, None]
+    if not torch.allclose(scaled, scaled.mT, rtol=0, atol=1e-9):
+        return False
+    return bool(torch.linalg.eigvalsh(scaled)[0] > 1e-12)

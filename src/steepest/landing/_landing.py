@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
+from steepest._check import in_range
 from steepest.errors import InvalidArgument
 from steepest.landing._claim import Certificate, Claim, Unknown
 from steepest.landing._problem import ArrayLike, Problem, vector
@@ -92,7 +94,9 @@ class Landing:
         where = self.point if self.point is not None else self.direction
         if where is None:
             raise InvalidArgument(
-                "there is a point or a direction to look at", got="not determined", remedy="Look at .spread().points."
+                "there must be a point or a direction to look at",
+                got="not determined",
+                remedy="Look at .spread().points.",
             )
         own = self.problem.A.square().mean(dim=0).sqrt()
         return self.problem.back(sensitivity(where, own if scales is None else scales))
@@ -159,18 +163,19 @@ def predict_batch(
         InvalidArgument: As `predict`, or if the numbers of A, b and theta0 differ.
     """
     for name, many in (("A", A), ("b", b), ("theta0", theta0)):
-        if many is not None and not hasattr(many, "__len__"):
-            raise InvalidArgument(f"{name} is a stack or a list", got=many, remedy="Use predict for one problem.")
+        single = isinstance(many, (str, bytes, Mapping)) or (isinstance(many, (Tensor, np.ndarray)) and many.ndim == 0)
+        if (many is None and name != "theta0") or (many is not None and (single or not hasattr(many, "__len__"))):
+            raise InvalidArgument(f"{name} must be a stack or a list", got=many, remedy="Use predict for one problem.")
     if not len(A) == len(b) or (theta0 is not None and len(theta0) != len(A)):
         raise InvalidArgument(
-            "there are as many b, and theta0, as A",
+            "there must be as many b, and theta0, as A",
             got=f"{len(A)} A, {len(b)} b" + ("" if theta0 is None else f", {len(theta0)} theta0"),
             remedy="Stack the problems along the first dimension.",
         )
     rules = [as_rule(each) for each in rule] if isinstance(rule, list) else [as_rule(rule)] * len(A)
     if len(rules) != len(A):
         raise InvalidArgument(
-            "there are as many rules as A", got=f"{len(rules)} rules, {len(A)} A", remedy="Or pass one."
+            "there must be as many rules as A", got=f"{len(rules)} rules, {len(A)} A", remedy="Or pass one."
         )
     starts = [None] * len(A) if theta0 is None else theta0
     return [
@@ -216,14 +221,13 @@ def certify(
     known = as_rule(rule)
     if theta0 is None and isinstance(rule, Optimizer):
         raise InvalidArgument(
-            "a run is certified from where it started, and a live optimizer holds where it ended",
+            "theta0 must be given, as a live optimizer holds where its run ended",
             got="no theta0",
             remedy="Pass theta0.",
         )
     problem = Problem.checked(A, b, theta0, loss, known.start)
     end = vector("theta", theta, problem.columns, "one number for each column of A")
-    if not (isinstance(cast("object", tolerance), (int, float)) and 0 < tolerance < 1):
-        raise InvalidArgument("a tolerance is above 0 and below 1", got=tolerance, remedy="Try 1e-6.")
+    in_range("tolerance", tolerance, "(0, 1)", remedy="Try 1e-6.")
     return _claim(known, problem)[0].certify(end, tolerance)
 
 
@@ -246,6 +250,10 @@ def _landing(rule: Rule, problem: Problem) -> Landing:
 
 def _claim(rule: Rule, problem: Problem) -> tuple[Claim, Certificate]:
     """Return what is known, if its own point or direction passes, and the certificate of that or of theta0."""
+    felt = problem.A.any(dim=1)
+    if bool(felt.any()):
+        # A row of zeros has no part in any gradient, whatever its target or label.
+        problem = problem.only(felt)
     try:
         claim = rule.claim(problem)
     except ArithmeticError as error:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from steepest.landing._affine import along, preconditioned
+from steepest.landing._affine import along
 from steepest.landing._claim import Claim, Unknown
 from steepest.landing._factors import lengths
+from steepest.landing._preconditioned import preconditioned
 from steepest.landing._problem import Problem
 
 __all__ = ["line_claim", "single_equation", "unique_solution"]
@@ -61,10 +62,9 @@ def unique_solution(problem: Problem) -> Claim | None:
     nearest = preconditioned(problem, problem.b, None)
     if isinstance(nearest, Unknown) or not nearest.exact:
         return None
-    claim = along(problem, torch.eye(problem.columns, dtype=torch.float64))
-    if claim is None:
+    if nearest.span.shape[1] < problem.columns:
         return None
-    return claim.because(
+    return nearest.because(
         "The equations have exactly one solution. The loss falls at every step that is small against its gradient, so "
         "steps that vanish and have an infinite sum end there (docs/landing.md, 9)."
     )

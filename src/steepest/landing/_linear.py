@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steepest.landing._affine import Root, moved_by, preconditioned
+from steepest.landing._affine import Root, moved_by
 from steepest.landing._claim import Claim, Unknown
 from steepest.landing._factors import factors, lengths
 from steepest.landing._margin import quadratic_margin
+from steepest.landing._preconditioned import preconditioned
 from steepest.landing._problem import Problem
+from steepest.landing._rational import Metric
 from steepest.landing._separation import Separation, finite_minimiser, separation
 
 __all__ = ["LinearRule", "linear_claim", "targets_at_minimum"]
@@ -30,6 +32,7 @@ class LinearRule:
         minibatches: Whether steps see some rows only.
         normalised: Whether the length of a step does not shrink with the gradient.
         name: How a sentence calls it.
+        D: The preconditioner itself, where it is known better than by its root.
     """
 
     root: Root
@@ -37,15 +40,28 @@ class LinearRule:
     minibatches: bool
     normalised: bool
     name: str
+    D: Metric = None
 
 
 def linear_claim(problem: Problem, rule: LinearRule) -> Claim:
     """Return the limit of a rule that moves by D times sums of gradients."""
+    # A row of which nothing moves has no part in any gradient, whatever its target or label.
+    felt = moved_by(rule.root, problem.A).any(dim=1)
+    if not bool(felt.any()):
+        return _resting(problem, rule)
+    problem = problem.only(felt)
     return _separable(problem, rule) if problem.separable_loss else _squared(problem, rule)
 
 
+def _resting(problem: Problem, rule: LinearRule) -> Claim:
+    claim = preconditioned(problem, problem.b, rule.root, rule.D)
+    if isinstance(claim, Unknown):
+        return claim
+    return claim.because(f"No row of A touches a coordinate that {rule.name} moves: theta stays where it starts.")
+
+
 def _squared(problem: Problem, rule: LinearRule) -> Claim:
-    claim = preconditioned(problem, problem.b, rule.root)
+    claim = preconditioned(problem, problem.b, rule.root, rule.D)
     if isinstance(claim, Unknown):
         return claim
     whose = _whose(rule)
@@ -103,7 +119,8 @@ def _separable(problem: Problem, rule: LinearRule) -> Claim:
             "vanish together at the finite minimiser: a constant step keeps theta moving.",
             (problem.A, found),
         )
-    claim = preconditioned(problem, found, rule.root)
+    # Margins are known to the rounding of a loss near 1.
+    claim = preconditioned(problem, found, rule.root, rule.D, unsure=1.0)
     if isinstance(claim, Unknown):
         return claim
     return claim.because(

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from steepest._check import instance, one_of
 from steepest.errors import InvalidArgument
-from steepest.landing._affine import preconditioned
 from steepest.landing._bregman import BregmanProjection, project
 from steepest.landing._claim import Claim, Unknown
 from steepest.landing._factors import factors, lengths
 from steepest.landing._linear import targets_at_minimum
 from steepest.landing._margin import largest_margin
 from steepest.landing._potentials import Entropy, PNorm, Potential
+from steepest.landing._preconditioned import preconditioned
 from steepest.landing._problem import Problem
+from steepest.landing._rest import resting
 from steepest.landing._rule import Gradient, Rule, Step, check_batch_size, check_momentum, inverse_square
 from steepest.landing._separation import Separation, linear_program, separation
 from steepest.norms import L2, Lp
@@ -53,14 +55,9 @@ class MirrorDescent(Rule):
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(cast("object", self.potential), Potential):
-            raise InvalidArgument(
-                "the potential is a Potential", got=self.potential, remedy="Pass Entropy(), PNorm(3) or Hypentropy(1)."
-            )
-        if self.momentum_on not in ("primal", "dual"):
-            raise InvalidArgument(
-                "momentum is on the primal or the dual iterate", got=self.momentum_on, remedy='Pass "primal" or "dual".'
-            )
+        remedy = "Pass Entropy(), PNorm(3) or Hypentropy(1)."
+        instance("potential", self.potential, Potential, "a Potential", remedy=remedy)
+        one_of("momentum_on", self.momentum_on, ("primal", "dual"))
         check_momentum(self.momentum)
         check_batch_size(self.batch_size)
 
@@ -76,10 +73,13 @@ class MirrorDescent(Rule):
         """
         if not self.potential.contains(problem.theta0):
             raise InvalidArgument(
-                f"theta0 lies where {self.potential} is differentiable",
+                f"theta0 must lie where {self.potential} is differentiable",
                 got=problem.theta0.tolist()[:10],
                 remedy="Start above 0." if bool((problem.theta0 <= 0).any()) else "",
             )
+        rest = resting(problem, self.sees_all(problem))
+        if rest is not None:
+            return rest
         if problem.separable_loss:
             return self._separable(problem)
         if self._loses_track:
@@ -99,7 +99,8 @@ class MirrorDescent(Rule):
     def _projection(self, problem: Problem, b: Tensor) -> Claim:
         size = lengths(problem.A)
         rows = factors(problem.A / size[:, None], problem.precision)
-        if not rows.clear or rows.rank < problem.rows:
+        only = None
+        if not rows.clear or rows.rank < problem.rows or rows.rank == problem.columns:
             nearest = preconditioned(problem, b, None)
             if isinstance(nearest, Unknown):
                 return nearest
@@ -108,7 +109,8 @@ class MirrorDescent(Rule):
                     "The equations contradict each other; the projection is known for equations that have a solution.",
                     (problem.A, nearest.target),
                 )
-        theta = project(self.potential, problem.theta0, rows, b / size)
+            only = nearest.limit if nearest.span.shape[1] == problem.columns else None
+        theta = project(self.potential, problem.theta0, rows, b / size) if only is None else only
         if theta is None:
             return Unknown("The Bregman projection is the limit, but could not be computed to 1e-9.", (problem.A, b))
         theta = torch.where(problem.A.any(dim=0), theta, problem.theta0)
@@ -122,6 +124,7 @@ class MirrorDescent(Rule):
             rows,
             problem.theta0,
             theta,
+            float(problem.separable_loss),
         )
         if self._well_inside(problem, b, theta):
             return claim

@@ -9,12 +9,14 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from steepest._check import one_of
 from steepest.errors import InvalidArgument
 from steepest.landing._claim import Claim, Unknown, norm_of
 from steepest.landing._line import line_claim, single_equation
 from steepest.landing._linear import LinearRule, linear_claim
 from steepest.landing._margin import is_quadratic, largest_margin, root_of
 from steepest.landing._problem import Problem
+from steepest.landing._rest import resting
 from steepest.landing._rule import Gradient, Rule, Step, inverse_square
 from steepest.landing._separation import Separation, separation
 from steepest.landing._sign_descent import sign_scale
@@ -52,15 +54,14 @@ class NormSteepest(Rule):
     def __post_init__(self) -> None:
         if not isinstance(cast("object", self.norm), Norm) or isinstance(self.norm, Blockwise):
             raise InvalidArgument(
-                "the norm is a steepest.norms.Norm of one tensor", got=self.norm, remedy="Pass LInf(), say."
+                "norm must be a steepest.norms.Norm of one tensor", got=self.norm, remedy="Pass LInf(), say."
             )
         shape = cast("Any", self.shape)
         if shape is not None and not (
             isinstance(shape, tuple) and all(type(size) is int and size > 0 for size in shape)
         ):
-            raise InvalidArgument("a shape is a tuple of sizes", got=shape, remedy="Pass (rows, columns).")
-        if self.mode not in ("penalized", "constrained"):
-            raise InvalidArgument("there are two modes", got=self.mode, remedy='Pass "penalized" or "constrained".')
+            raise InvalidArgument("shape must be a tuple of sizes", got=shape, remedy="Pass (rows, columns).")
+        one_of("mode", self.mode, ("penalized", "constrained"))
 
     @property
     def needs_vanishing_steps(self) -> bool:
@@ -77,6 +78,9 @@ class NormSteepest(Rule):
         if is_quadratic(self.norm):
             root, name = root_of(self.norm, self.shape or (problem.columns,)), "steepest descent in this norm"
             return linear_claim(problem, LinearRule(root, False, False, self.needs_vanishing_steps, name))
+        rest = resting(problem, whole=True)
+        if rest is not None:
+            return rest
         if problem.separable_loss:
             return self._separable(problem)
         a = single_equation(problem)
@@ -99,7 +103,9 @@ class NormSteepest(Rule):
         n = g.numel()
         if self.shape is not None and math.prod(self.shape) != n:
             raise InvalidArgument(
-                f"the shape has {n} entries, as A has columns", got=self.shape, remedy="Pass rows and columns of theta."
+                f"shape must have {n} entries, as A has columns",
+                got=self.shape,
+                remedy="Pass rows and columns of theta.",
             )
         return self.norm.duality_map(g.reshape(self.shape or (n,))).reshape(n)
 

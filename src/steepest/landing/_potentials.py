@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steepest._check import in_range
 from steepest._shapes import Float
-from steepest.errors import InvalidArgument
-from steepest.landing._problem import is_number
 
 __all__ = ["Entropy", "Hypentropy", "PNorm", "Potential"]
 
@@ -100,8 +99,7 @@ class PNorm(Potential):
     p: float
 
     def __post_init__(self) -> None:
-        if not (is_number(self.p) and self.p > 1):
-            raise InvalidArgument("p is a finite number above 1", got=self.p, remedy="Near 1 try Hypentropy(beta).")
+        in_range("p", self.p, "(1, inf)", remedy="Near 1 try Hypentropy(beta).")
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return |x|^p / p."""
@@ -136,8 +134,7 @@ class Hypentropy(Potential):
     beta: float
 
     def __post_init__(self) -> None:
-        if not (is_number(self.beta) and self.beta > 0):
-            raise InvalidArgument("beta is a finite number above 0", got=self.beta, remedy="Try 1.")
+        in_range("beta", self.beta, "(0, inf)", remedy="Try 1.")
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return x asinh(x/beta) - sqrt(x^2 + beta^2)."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeGuard, cast, get_args
 
@@ -40,6 +41,7 @@ class Problem:
         slack: How far equations may miss each other, relative to their numbers, and count as rounded: 1e-13, or 5e-7 if
             both A and b came in float32.
         device: Where A was, and where results go.
+        drawn: How many rows there were before some that move nothing were left out; 0 if none were.
     """
 
     A: Tensor
@@ -49,6 +51,7 @@ class Problem:
     precision: float
     slack: float
     device: torch.device
+    drawn: int = 0
 
     @classmethod
     def checked(
@@ -78,7 +81,7 @@ class Problem:
         matrix = _real("A", given)
         if matrix.ndim != 2 or 0 in matrix.shape:
             raise InvalidArgument(
-                "A is a matrix with at least one row and one column",
+                "A must be a matrix with at least one row and one column",
                 got=f"shape {tuple(matrix.shape)}",
                 remedy="Pass one equation as [[...]], a stack of matrices to predict_batch.",
             )
@@ -86,7 +89,7 @@ class Problem:
         target = vector("b", b, rows, "one number for each row of A")
         if loss != "squared" and not bool((target.abs() == 1).all()):
             raise InvalidArgument(
-                f"the labels of the {loss} loss are -1 and 1",
+                f"the labels of the {loss} loss must be -1 or 1",
                 got=sorted({float(label) for label in target})[:5],
                 remedy="Map labels 0 and 1 by 2 b - 1.",
             )
@@ -109,6 +112,12 @@ class Problem:
     def columns(self) -> int:
         """The number of unknowns."""
         return self.A.shape[1]
+
+    def only(self, rows: Tensor) -> Problem:
+        """Return the problem of the chosen rows, the others being such that no gradient of theirs moves anything."""
+        if bool(rows.all()):
+            return self
+        return replace(self, A=self.A[rows], b=self.b[rows], drawn=self.drawn or self.rows)
 
     @property
     def separable_loss(self) -> bool:
@@ -142,16 +151,16 @@ def vector(name: str, value: ArrayLike, length: int, what: str) -> Tensor:
     Raises:
         InvalidArgument: For anything else.
     """
-    numbers = numbers_of(name, value)
-    if numbers.ndim == 0 and length == 1:
-        numbers = numbers.reshape(1)
-    if numbers.shape != (length,):
+    given = numbers_of(name, value)
+    if given.ndim == 0 and length == 1:
+        given = given.reshape(1)
+    if given.shape != (length,):
         raise InvalidArgument(
-            f"{name} is a vector of {length}{f', {what}' if what else ''}",
-            got=f"shape {tuple(numbers.shape)}",
-            remedy="Several outputs are a problem each." if numbers.ndim > 1 else "Look at A's shape.",
+            f"{name} must be a vector of {length}{f', {what}' if what else ''}",
+            got=f"shape {tuple(given.shape)}",
+            remedy="Several outputs are a problem each." if given.ndim > 1 else "Look at A's shape.",
         )
-    return numbers
+    return given
 
 
 def numbers_of(name: str, value: ArrayLike) -> Tensor:
@@ -166,15 +175,36 @@ def numbers_of(name: str, value: ArrayLike) -> Tensor:
 def _tensor(name: str, value: ArrayLike) -> Tensor:
     if isinstance(value, Tensor):
         if value.device.type == "meta":
-            raise InvalidArgument(f"{name} holds numbers", got="a meta tensor", remedy="Load it first.")
+            raise InvalidArgument(f"{name} must hold numbers", got="a meta tensor", remedy="Load it first.")
+        _check_kind(name, "b" if value.dtype == torch.bool else "f")
         return value.detach().to_dense()
     try:
         array = np.asarray(value)
+        if array.dtype == object and not all(_is_real(x) for x in array.flat):
+            _check_kind(name, "O")
+        if array.dtype != object:
+            _check_kind(name, array.dtype.kind)
         kept = array.dtype.kind == "c" or (array.dtype.kind == "f" and array.dtype.itemsize <= 8)
         dtype = array.dtype.newbyteorder("=") if kept else np.dtype(np.float64)
         return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
+    except InvalidArgument:
+        raise
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise InvalidArgument(f"{name} holds numbers", got=type(value).__name__, remedy=str(error)) from error
+        raise InvalidArgument(f"{name} must hold numbers", got=type(value).__name__, remedy=str(error)) from error
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+
+
+_KINDS = {"b": "True and False", "O": "None, or other objects", "U": "text", "S": "bytes", "M": "dates", "m": "times"}
+
+
+def _check_kind(name: str, kind: str) -> None:
+    """Refuse what numpy would make numbers of."""
+    if kind not in "iufc":
+        remedy = "Pass floats or whole numbers."
+        raise InvalidArgument(f"{name} must hold numbers", got=_KINDS.get(kind, "other objects"), remedy=remedy)
 
 
 def _precision(value: Tensor) -> float:
@@ -185,8 +215,8 @@ def _precision(value: Tensor) -> float:
 
 def _real(name: str, value: Tensor) -> Tensor:
     if value.is_complex():
-        raise InvalidArgument(f"{name} is real", got=value.dtype, remedy="Stack real and imaginary parts.")
-    numbers = value.to("cpu", torch.float64)
-    if not bool(numbers.isfinite().all()):
-        raise InvalidArgument(f"{name} is finite", got="NaN, infinity or None", remedy="Look at its entries.")
-    return numbers
+        raise InvalidArgument(f"{name} must be real", got=value.dtype, remedy="Stack real and imaginary parts.")
+    given = value.to("cpu", torch.float64)
+    if not bool(given.isfinite().all()):
+        raise InvalidArgument(f"{name} must be finite", got="NaN, infinity or None", remedy="Look at its entries.")
+    return given

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from steepest.errors import InvalidArgument
+from steepest._check import at_least, in_range
 from steepest.landing._claim import Claim
-from steepest.landing._problem import Problem, is_number
+from steepest.landing._problem import Problem
 from steepest.landing._schedules import Schedule
 
 _FACTORS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02)
@@ -67,7 +66,7 @@ class Rule(ABC):
 
     def sees_all(self, problem: Problem) -> bool:
         """Return whether each step sees every row."""
-        return self.batch_size is None or self.batch_size >= problem.rows
+        return self.batch_size is None or self.batch_size >= (problem.drawn or problem.rows)
 
 
 def inverse_square(A: Tensor) -> float:
@@ -83,11 +82,8 @@ def check_batch_size(batch_size: int | None) -> None:
     Raises:
         InvalidArgument: If it is no whole number, at least 1, or None.
     """
-    whole = isinstance(cast("object", batch_size), int) and not isinstance(batch_size, bool)
-    if batch_size is not None and not (whole and batch_size >= 1):
-        raise InvalidArgument(
-            "batch_size is a whole number, at least 1", got=batch_size, remedy="Pass None for all rows at each step."
-        )
+    if batch_size is not None:
+        at_least("batch_size", batch_size, 1, remedy="Pass None for all rows at each step.")
 
 
 def check_momentum(momentum: float) -> None:
@@ -96,5 +92,4 @@ def check_momentum(momentum: float) -> None:
     Raises:
         InvalidArgument: If it is not in [0, 1).
     """
-    if not (is_number(momentum) and 0 <= momentum < 1):
-        raise InvalidArgument("momentum is in [0, 1)", got=momentum, remedy="Try 0.9.")
+    in_range("momentum", momentum, "[0, 1)", remedy="Try 0.9.")

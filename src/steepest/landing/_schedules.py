@@ -74,7 +74,7 @@ def check_steps(steps: NDArray[np.float64], name: str) -> None:
     if wrong.any():
         t = int(np.argmax(wrong))
         raise InvalidArgument(
-            "a schedule returns finite steps >= 0",
+            "a schedule must return finite steps >= 0",
             got=f"{name}({t}) = {steps[t]}",
             remedy="Try lambda t: .1 / (t + 1).",
         )
@@ -179,6 +179,8 @@ def steps_at(schedule: Schedule, times: Iterable[int], floor: float = -1.0) -> N
         pass  # it ends here
     except (TypeError, ValueError) as error:
         raise InvalidArgument(
-            "a schedule returns a number for each t = 0, 1, ...", got=str(error), remedy="Try lambda t: .1 / (t + 1)."
+            "a schedule must return a number for each t = 0, 1, ...",
+            got=str(error),
+            remedy="Try lambda t: .1 / (t + 1).",
         ) from error
     return np.array(values, dtype=np.float64)

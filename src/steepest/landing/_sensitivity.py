@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from steepest._shapes import Float
 from steepest.errors import InvalidArgument
-from steepest.landing._problem import ArrayLike, vector
+from steepest.landing._problem import ArrayLike, numbers_of, vector
 
 __all__ = ["sensitivity"]
 
@@ -28,8 +27,9 @@ def sensitivity(point: Float[Tensor, " n"], scales: ArrayLike) -> Float[Tensor, 
     >>> sensitivity(landed, [1, 1, 1])  # on data where all features have one scale the last one rules
     tensor([ 0.3333,  3.3333, 33.3333], dtype=torch.float64)
     """
-    coefficients = vector("point", point, torch.as_tensor(point).numel(), "")
+    given = numbers_of("point", point)
+    coefficients = vector("point", given, given.numel(), "")
     sizes = vector("scales", scales, len(coefficients), "one number for each coordinate")
     if not bool((sizes >= 0).all()):
-        raise InvalidArgument("scales are never negative", got=float(sizes.min()), remedy="Pass root mean squares.")
+        raise InvalidArgument("scales must be >= 0", got=float(sizes.min()), remedy="Pass root mean squares.")
     return coefficients.abs() * sizes

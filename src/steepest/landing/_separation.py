@@ -26,18 +26,15 @@ class Separation(Enum):
     STRICT = "all examples are strictly on their label's side of some halfspace"
     NONE = "no halfspace, not even with examples on its border, separates any example from the others"
     PARTIAL = "a halfspace separates some of the examples and leaves the others on its border"
-    EMPTY = "an example of zeros is on no side of any halfspace"
     UNCLEAR = "the largest margin is within rounding of 0, or entries are of very different size"
 
 
 def separation(Z: Tensor) -> Separation:
-    """Return what holds for the examples z_i = b_i a_i, the rows of Z.
+    """Return what holds for the examples z_i = b_i a_i, the rows of Z, none of which is all zeros.
 
     Two linear programs in the rows scaled to length 1: max g with Z w >= g, |w_j| <= 1; where that is 0,
     max sum s with Z w >= s, 0 <= s <= 1, which is 0 only if no w has Z w >= 0 with one inequality strict.
     """
-    if not bool(Z.any(dim=1).all()):
-        return Separation.EMPTY
     scaled = Z / lengths(Z)[:, None]
     # The solver drops what is below 1e-9.
     if bool(((scaled != 0) & (scaled.abs() < 1e-8)).any()):

@@ -12,6 +12,7 @@ from steepest.landing._claim import Certificate, Claim, Unknown, norm_of
 from steepest.landing._line import line_claim, single_equation
 from steepest.landing._margin import largest_margin
 from steepest.landing._problem import Problem
+from steepest.landing._rest import resting
 from steepest.landing._rule import Rule, Step, check_batch_size
 from steepest.landing._separation import Separation, separation
 from steepest.norms import LInf
@@ -50,6 +51,9 @@ class SignDescent(Rule):
 
     def claim(self, problem: Problem) -> Claim:
         """Return the limit on one equation or with single rows, the largest margin, or the mean of label times sign."""
+        rest = resting(problem, self.sees_all(problem))
+        if rest is not None:
+            return rest
         if problem.separable_loss:
             return self._separable(problem)
         if self.batch_size == 1 and single_equation(problem) is None:
@@ -70,9 +74,9 @@ class SignDescent(Rule):
         return Unknown(several, (problem.A, problem.b))
 
     def _separable(self, problem: Problem) -> Claim:
-        if self.sees_all(problem):
+        if self.sees_all(problem) and problem.rows > 1:
             return sign_margin(problem, "sign descent")
-        if self.batch_size != 1:
+        if self.batch_size != 1 and problem.rows > 1:
             return Unknown(
                 "Minibatches of separable data have signs of their own: the direction is known for full batches "
                 "(largest margin) and for single rows (mean of label times sign)."
@@ -155,8 +159,8 @@ def sign_scale(problem: Problem) -> float:
 def _single_rows(problem: Problem) -> Claim:
     """Return theta0 + S' M^-1 (b - A theta0), M = A S', where W M + M' W is positive definite for some diagonal W > 0.
 
-    With small steps the residuals follow r' = -M s, s_i = sign(r_i); then the sum of w_i |r_i| falls at the rate
-    s' W M s >= a constant > 0 until all of them are 0, whatever weights the rows are drawn with.
+    With small steps the residuals follow r' = -M P s, s_i = sign(r_i), p_i how often row i is drawn; then the sum of
+    w_i p_i |r_i| falls at the rate (P s)' W M (P s) >= a constant > 0 until all of them are 0, whatever the p_i > 0.
     """
     where = (problem.A, problem.b)
     if problem.rows > problem.columns:
@@ -164,10 +168,6 @@ def _single_rows(problem: Problem) -> Claim:
     steps = problem.A.sign().mT
     M = problem.A @ steps
     reach = problem.A.abs().sum(dim=1)
-    if not bool((reach > 0).all()):
-        if bool(problem.b[reach == 0].any()):
-            return Unknown("A row of zeros has a target that is not 0: the equations contradict each other.", where)
-        return Unknown("A row of zeros makes A sign(A)' singular.", where)
     claim = along(problem, steps)
     if claim is None:
         return Unknown(

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steepest._check import at_least
 from steepest.errors import InvalidArgument
-from steepest.landing._affine import Affine, preconditioned
+from steepest.landing._affine import Affine
 from steepest.landing._losses import gradient_at, loss_at
+from steepest.landing._preconditioned import preconditioned
 from steepest.landing._problem import ArrayLike, Problem, is_number
 from steepest.landing._rule import Rule
 from steepest.landing._schedules import Schedule, Schedules, check_steps, steps_at, tail_of
@@ -22,10 +24,11 @@ from steepest.landing._torch_optimizer import RuleLike, as_rule
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Simulation", "as_schedules", "as_seeds", "check_count", "run", "simulate"]
+__all__ = ["Simulation", "as_schedules", "as_seeds", "run", "simulate"]
 
 _RECORDS = 512
 _LANDED = 1e-8
+_MOST_SEEDS = 10**6
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +101,7 @@ def simulate(
     """
     known = as_rule(rule)
     problem = Problem.checked(A, b, theta0, loss, known.start)
-    check_count("steps", steps)
+    at_least("steps", steps, 1, remedy="Try 2000.")
     schedules, chosen = as_schedules(schedule), as_seeds(seeds)
     return run(known, problem, schedules, steps, chosen)
 
@@ -122,8 +125,10 @@ def run(rule: Rule, problem: Problem, schedules: Sequence[Schedule], steps: int,
     path = torch.stack(trajectory)
     residual, first = _residual(problem, theta), _residual(problem, path[0])
     landed = residual <= _LANDED * first.clamp_min(torch.finfo(torch.float64).tiny)
-    if problem.separable_loss and bool(landed.any()) and separation(problem.signed) is not Separation.NONE:
-        landed &= False  # the loss falls for ever
+    if problem.separable_loss and bool(landed.any()):
+        examples = problem.signed[problem.A.any(dim=1)]
+        if len(examples) and separation(examples) is not Separation.NONE:
+            landed &= False  # the loss falls for ever
     if rule.needs_vanishing_steps:
         low = landed.reshape(len(schedules), -1)
         stays = [
@@ -143,16 +148,6 @@ def run(rule: Rule, problem: Problem, schedules: Sequence[Schedule], steps: int,
     )
 
 
-def check_count(name: str, count: int) -> None:
-    """Refuse what is no whole number of steps.
-
-    Raises:
-        InvalidArgument: If it is no whole number >= 1.
-    """
-    if not isinstance(cast("object", count), int) or isinstance(count, bool) or count < 1:
-        raise InvalidArgument(f"{name} is a whole number, at least 1", got=count, remedy="Try 2000.")
-
-
 def as_schedules(schedule: Schedules) -> list[Schedule]:
     """Return schedules as they are, numbers as constant steps, one or several of both, an array of numbers too.
 
@@ -167,7 +162,7 @@ def as_schedules(schedule: Schedules) -> list[Schedule]:
         each = []
     if not each or not all(callable(one) or is_number(one) for one in each):
         raise InvalidArgument(
-            "a schedule is a callable t -> step size, a number, or a list of these",
+            "schedule must be a function t -> step size, a number, or a list of these",
             got=schedule,
             remedy="Pass 0.01, or lambda t: 0.1 / (t + 1).",
         )
@@ -188,10 +183,11 @@ def as_seeds(seeds: int | Sequence[int]) -> list[int]:
     Raises:
         InvalidArgument: For what is no count and no seeds, or none at all.
     """
-    given = range(seeds) if isinstance(seeds, int) else seeds
-    whole = list(given) if isinstance(given, (list, tuple, range)) else []
-    if not whole or not all(isinstance(cast("object", seed), int) and 0 <= seed < 2**63 for seed in whole):
-        raise InvalidArgument("seeds are a count or whole numbers >= 0", got=seeds, remedy="Pass 4, or [0, 1].")
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1:
+        return list(range(at_least("seeds", seeds, 1, most=_MOST_SEEDS)))
+    whole = list(seeds) if isinstance(seeds, (list, tuple, range)) else []
+    if not whole or not all(type(cast("object", seed)) is int and 0 <= seed < 2**63 for seed in whole):
+        raise InvalidArgument("seeds must be a count or whole numbers >= 0", got=seeds, remedy="Pass 4, or [0, 1].")
     return whole
 
 
@@ -199,7 +195,7 @@ def _sizes(schedules: Sequence[Schedule], steps: int) -> NDArray[np.float64]:
     rows = [steps_at(schedule, range(steps)) for schedule in schedules]
     if short := [len(row) for row in rows if len(row) < steps]:
         raise InvalidArgument(
-            "a schedule has a step for every t", got=f"none at {short[0]}", remedy="Take fewer steps."
+            "a schedule must have a step for every t", got=f"none at {short[0]}", remedy="Take fewer steps."
         )
     sizes = np.stack(rows)
     for row in sizes:

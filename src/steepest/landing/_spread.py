@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from steepest._check import at_least
 from steepest.landing._problem import Problem
 from steepest.landing._rule import Rule
-from steepest.landing._simulate import Simulation, as_schedules, as_seeds, check_count, run
+from steepest.landing._simulate import Simulation, as_schedules, as_seeds, run
 
 if TYPE_CHECKING:
     from steepest.landing._schedules import Schedules
@@ -49,7 +50,7 @@ def spread(
     seeds: int,
 ) -> Spread:
     """Run the rule with every schedule and seed, and compare the ends."""
-    check_count("steps", steps)
+    at_least("steps", steps, 1, remedy="Try 2000.")
     orders = as_seeds(seeds)
     chosen = rule.schedules(problem, steps) if schedules is None else as_schedules(schedules)
     simulation = run(rule, problem, chosen, steps, orders[:1] if rule.sees_all(problem) else orders)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steepest._check import at_least
 from steepest.errors import InvalidArgument
 from steepest.landing._epoch_adam import EpochAdam
 from steepest.landing._gradient_descent import GradientDescent, RescaledFeatures
@@ -16,7 +17,7 @@ from steepest.landing._landing import Landing, predict
 from steepest.landing._mirror_descent import MirrorDescent
 from steepest.landing._norm_steepest import NormSteepest
 from steepest.landing._potentials import Entropy, Hypentropy, PNorm
-from steepest.landing._problem import ArrayLike
+from steepest.landing._problem import ArrayLike, Problem
 from steepest.landing._sensitivity import sensitivity
 from steepest.landing._sign_descent import SignDescent
 from steepest.landing._spread import Spread
@@ -92,6 +93,9 @@ def survey(
     Raises:
         InvalidArgument: As `predict`.
     """
+    at_least("steps", steps, 0)
+    if scales is not None:
+        sensitivity(torch.ones(Problem.checked(A, b, theta0, loss, lambda _n: None).columns), scales)
     rows: list[Surveyed] = []
     for name, rule in RULES.items():
         try:

@@ -74,12 +74,14 @@ class TorchOptimizer(Rule):
         if not isinstance(self.made, Optimizer):
             return None
         if any(p.is_complex() for p in _parameters(self.made)):
-            raise InvalidArgument("a live optimizer holds real numbers", got="complex parameters", remedy="Split them.")
+            raise InvalidArgument(
+                "a live optimizer must hold real numbers", got="complex parameters", remedy="Split them."
+            )
         flat = [p.detach().to("cpu", torch.float64).flatten() for p in _parameters(self.made)]
         theta = torch.cat(flat) if flat else torch.zeros(0)
         if len(theta) != n:
             raise InvalidArgument(
-                f"a live optimizer holds {n} numbers, as A has columns",
+                f"a live optimizer must hold {n} numbers, as A has columns",
                 got=len(theta),
                 remedy="Pass its class, or the columns of all its parameters, flattened in order.",
             )
@@ -178,12 +180,12 @@ class TorchOptimizer(Rule):
             made = self.made([torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64))])
         except (TypeError, ValueError, RuntimeError) as error:
             raise InvalidArgument(
-                "an optimizer can be made from parameters alone",
+                "an optimizer must be made from parameters alone",
                 got=str(error),
                 remedy="Fix the other arguments with functools.partial.",
             ) from error
         if made.param_groups[0].get("history_size", 1) < 1:
-            raise InvalidArgument("LBFGS keeps at least one step", got="history_size=0", remedy="Pass 10.")
+            raise InvalidArgument("LBFGS must keep at least one step", got="history_size=0", remedy="Pass 10.")
         return made
 
     def step(self, problem: Problem, runs: int) -> Step:
@@ -234,7 +236,7 @@ def as_rule(rule: object) -> Rule:
         return TorchOptimizer(cast("Optimizer", rule))
     remedy = "Call it, as in GradientDescent()." if isinstance(rule, type) and issubclass(rule, Rule) else ""
     raise InvalidArgument(
-        "a rule is one of steepest.landing, or a torch optimizer (its class, a functools.partial of it, or a live one)",
+        "rule must be one of steepest.landing, or a torch optimizer (a class, a functools.partial, or a live one)",
         got=rule,
         remedy=remedy or "See the names in steepest.landing.",
     )

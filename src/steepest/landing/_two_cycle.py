@@ -50,7 +50,7 @@ def two_cycle(
     start = 0.0 if theta0 is None else float(row @ vector("theta0", theta0, len(row), "one number for each of a"))
     reach = float(row.abs().sum())
     if not 0 < reach < math.inf:
-        raise InvalidArgument("a has an entry that is not 0", got=row.tolist()[:10], remedy="Drop the equation.")
+        raise InvalidArgument("a must have an entry that is not 0", got=row.tolist()[:10], remedy="Drop the equation.")
     residual = abs(goal - start)
     if callable(lr):
         return _after_schedule(residual, reach, lr)
@@ -58,7 +58,7 @@ def two_cycle(
     c = reach * step
     if not (step > 0 and c > 0 and residual / c < _MOST):
         raise InvalidArgument(
-            "a constant step is above 0, and at most 1e12 of them reach the solution", got=lr, remedy="Try 0.01."
+            "lr must be above 0, and at most 1e12 such steps reach the solution", got=lr, remedy="Try 0.01."
         )
     k = residual / c
     if abs(k - round(k)) <= 8 * sys.float_info.epsilon * max(1.0, k):
@@ -82,7 +82,7 @@ def _after_schedule(residual: float, reach: float, schedule: Schedule) -> tuple[
     if tail.constant:
         return _cycle(residual, reach * float(tail.steps[-1]))
     raise InvalidArgument(
-        "the end of the schedule can be seen: its steps land, end, or become constant",
+        "the end of the schedule must be seen: its steps land, end, or become constant",
         got=tail.note or f"a sum of {tail.total:.3g} within 2^60 steps",
         remedy="Pass a number, or a schedule that comes to its end within 65,536 steps.",
     )
