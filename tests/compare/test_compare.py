@@ -269,16 +269,25 @@ def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, t
     [
         ({"optimizers": ["adamv"]}, UnknownName, "Did you mean adamw"),
         ({"optimizers": []}, InvalidArgument, "at least one optimizer"),
-        ({"optimizers": ["sgd", "sgd"]}, InvalidArgument, "stands in a comparison once"),
+        ({"optimizers": ["sgd", "sgd"]}, InvalidArgument, "must stand in a comparison once"),
         ({"optimizers": ["torch.optim:Nadamm"]}, ImportFailed, "has no attribute 'Nadamm'"),
-        ({"optimizers": ["math:sqrt"]}, InvalidArgument, "an optimizer is a name"),
+        ({"optimizers": ["math:sqrt"]}, InvalidArgument, "an optimizer must be a name"),
         ({"optimizers": [torch.optim.LBFGS]}, InvalidArgument, "closure"),
-        ({"optimizers": [SteepestDescent]}, InvalidArgument, "needs a norm"),
-        ({"optimizers": ["steepest.optim:Muon"]}, InvalidArgument, "Muon steps on matrices"),
+        ({"optimizers": [SteepestDescent]}, InvalidArgument, "norm must be a norm"),
+        ({"optimizers": ["steepest.optim:Muon"]}, InvalidArgument, "Muon must have matrices"),
         ({"inits": ["hee"]}, UnknownName, "Did you mean he"),
         ({"inits": []}, InvalidArgument, "at least one init"),
         ({"task": "digitz"}, UnknownName, "Did you mean digits"),
-        ({"seeds": 2}, InvalidArgument, "at least 3 seeds"),
+        ({"seeds": 2}, InvalidArgument, "seeds must be a whole number >= 3"),
+        ({"seeds": math.nan}, InvalidArgument, "seeds must be a whole number >= 3"),
+        ({"seeds": True}, InvalidArgument, "seeds must be a whole number >= 3"),
+        ({"budget": 7}, InvalidArgument, "budget must be a Budget"),
+        ({"listener": print}, InvalidArgument, "listener must be a Listener"),
+        ({"task": None}, InvalidArgument, "task must be a Task or the name of one"),
+        ({"optimizers": "sgd"}, InvalidArgument, r"optimizers must be several .*Pass a list, for example \['sgd'\]"),
+        ({"optimizers": None}, InvalidArgument, "optimizers must be several"),
+        ({"inits": "he"}, InvalidArgument, "inits must be several"),
+        ({"device": None}, InvalidArgument, "device must be the name of a device"),
         ({"workers": 0}, InvalidArgument, "workers"),
         ({"accept_edits": "yes"}, InvalidArgument, "accept_edits must be True or False"),
         ({"device": "cuda:99"}, InvalidArgument, "device must be one"),
@@ -290,7 +299,7 @@ def test_bad_arguments_are_refused_before_anything_runs(tiny_task, arguments, er
     counting = Counting()
     given = {"task": tiny_task(), "optimizers": ["sgd"], "seeds": 3, "workers": 1, **arguments}
     with pytest.raises(error, match=says):
-        compare(**given, listener=counting)
+        compare(**{"listener": counting, **given})
     assert counting.runs == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from steepest._check import function, in_range, instance
+from steepest._contained import contained
 from steepest._random import seeded
 from steepest.errors import InvalidArgument, SteepestError, UnknownName
 from steepest.norms import L2, LInf
@@ -34,7 +37,7 @@ class Candidate:
         lr: The learning rate at which the grid of tuning is centred, > 0.
 
     Raises:
-        InvalidArgument: If lr is not a finite positive number.
+        InvalidArgument: If lr is not a finite positive number, the name no string, or build no function.
     """
 
     name: str
@@ -42,12 +45,10 @@ class Candidate:
     lr: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise InvalidArgument(
-                f"the grid of {self.name} is centred at a learning rate above 0",
-                got=self.lr,
-                remedy="Try 1e-2.",
-            )
+        if not instance("a candidate's name", self.name, str, "a string"):
+            raise InvalidArgument("a candidate's name must not be empty", got=self.name, remedy='Try name="mine".')
+        function("build", self.build)
+        in_range("lr", self.lr, "(0, inf)", remedy="Try 1e-2.")
 
 
 OptimizerSpec = str | Candidate | type[Optimizer] | functools.partial[Any]
@@ -107,7 +108,7 @@ def _of_factory(factory: Any, name: str | None) -> Candidate:
     of_class: Any = factory.func if isinstance(factory, functools.partial) else factory
     if not (isinstance(of_class, type) and issubclass(of_class, Optimizer)):
         raise InvalidArgument(
-            "an optimizer is a name, a torch.optim.Optimizer class, a partial of one, or a Candidate",
+            "an optimizer must be a name, a torch.optim.Optimizer class, a partial of one, or a Candidate",
             got=factory,
             remedy="Wrap a function as Candidate(name, build, lr).",
         )
@@ -128,23 +129,63 @@ def _build(of_class: Any, options: dict[str, Any], model: nn.Module, lr: float) 
     return of_class(model.parameters(), lr=lr, **options)
 
 
-def check_candidate(candidate: Candidate, task: Task) -> None:
-    """Take one step with the optimizer, so that what does not fit shows before any training.
+def check_candidate(candidate: Candidate, task: Task, schedule: str) -> str | None:
+    """Take two steps with the optimizer, so that what does not fit shows before any training.
+
+    Args:
+        candidate: The optimizer.
+        task: What it is to train.
+        schedule: The trial's: all but "constant" set the learning rate at each step.
+
+    Returns:
+        What a person should know about its learning rate; None if it follows the one that is asked for.
 
     Raises:
-        InvalidArgument: If it cannot be made for the task's model, or cannot step.
+        InvalidArgument: If it cannot be made for the task's model or cannot step, or if it has a schedule of its own
+            and the trial's is not constant.
     """
-    model = task.build(seed=0)
-    batch = next(task.batches(torch.Generator().manual_seed(0)))
+    name, lr = candidate.name, candidate.lr
     try:
-        with seeded(0):
-            optimizer = candidate.build(model, candidate.lr)
-            task.batch_loss(model, batch).backward()
-            optimizer.step()
+        with contained(f"the optimizer {name}", InvalidArgument), seeded(0):
+            model = task.build(seed=0)
+            optimizer = candidate.build(model, lr)
+            scheduled = any("initial_lr" in group for group in optimizer.param_groups)  # torch's schedulers leave it
+            rates = [_rates(optimizer)]
+            for batch in itertools.islice(task.batches(torch.Generator().manual_seed(0)), 2):
+                optimizer.zero_grad()
+                task.batch_loss(model, batch).backward()
+                optimizer.step()
+                rates.append(_rates(optimizer))
+            halved = _rates(candidate.build(task.build(seed=0), lr / 2))
     except Exception as error:
         reason = str(error) if isinstance(error, SteepestError) else f"{type(error).__name__}: {error}"
         raise InvalidArgument(
-            f"the optimizer {candidate.name} must step on the task's model, made as optimizer(parameters, lr=...)",
+            f"the optimizer {name} must step on the task's model, made as optimizer(parameters, lr=...)",
             got=reason,
             remedy="Try it on one batch by hand, or leave it out.",
         ) from error
+    if scheduled or rates[0] != rates[-1]:
+        found = f"{rates[0][0]:.3g} at first, then {rates[1][0]:.3g}, where {lr:.3g} was asked for"
+        if schedule != "constant":
+            raise InvalidArgument(
+                f"the optimizer {name} must leave its learning rate to the trial's {schedule} schedule",
+                got=found,
+                remedy="Take its own schedule out, or let the trial's be constant (--schedule constant).",
+            )
+        return f"{name} has a schedule of its own, which is left alone: its learning rate is {found}."
+    fixed = [one for one, half in zip(rates[0], halved, strict=False) if not math.isclose(one, 2 * half, rel_tol=1e-6)]
+    if not rates[0]:
+        return f"{name} has no learning rate that the trial could set: tuning changes nothing."
+    if len(fixed) == len(rates[0]):
+        return (
+            f"{name} does not take the learning rate it is given ({fixed[0]:.3g} for {lr:.3g}): tuning changes nothing."
+        )
+    if fixed:
+        return (
+            f"{name} does not take the learning rate it is given in {len(fixed)} of {len(rates[0])} parameter groups."
+        )
+    return None
+
+
+def _rates(optimizer: Optimizer) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]

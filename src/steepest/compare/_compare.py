@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
 
-from steepest._check import at_least, boolean
+from steepest._check import at_least, boolean, instance
+from steepest._contained import contained
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
 from steepest.compare._comparison import Comparison
 from steepest.compare._environment import environment
 from steepest.compare._gather import gather, losses_of
 from steepest.compare._identify import identify, unidentified
+from steepest.compare._notices import run_notices, untouched_notices
 from steepest.compare._plan import Budget, Cell, Plan
 from steepest.compare._progress import Listener, Silent
 from steepest.compare._reuse import reuse_notices
@@ -96,15 +100,18 @@ def compare(
     2
     """
     boolean("accept_edits", accept_edits)
-    budget = budget or Budget()
+    budget = Budget() if budget is None else instance("budget", budget, Budget, "a Budget")
+    instance("listener", listener, (Listener, NoneType), "a Listener")
+    at_least("seeds", seeds, 3, remedy="Pass 10 or more to decide something.")
     at_least("workers", workers, 1, remedy="Pass 1 to run in this process.")
     timeout = RunTimeout(None if run_timeout is None else parse_duration("run_timeout", run_timeout))
     _require_device(device)
-    task = load(task) if isinstance(task, str) else task
-    candidates = _by_name("optimizer", [(c.name, c) for c in map(resolve_candidate, optimizers)])
-    schemes = _by_name(
-        "init", [(str(init), resolve_scheme(init)) for init in ((task.init,) if inits is None else inits)]
+    task = load(task) if isinstance(task, str) else instance("task", task, Task, "a Task or the name of one")
+    candidates = _by_name(
+        "optimizer", [(c.name, c) for c in map(resolve_candidate, _several("optimizers", optimizers))]
     )
+    chosen = (task.init,) if inits is None else _several("inits", inits)
+    schemes = _by_name("init", [(str(init), resolve_scheme(init)) for init in chosen])
     if baseline is not None and baseline not in candidates:
         raise UnknownName.among("baseline among the optimizers of this comparison", baseline, candidates)
     plan = Plan(
@@ -114,19 +121,27 @@ def compare(
     )
     # Before the storage is opened, so that one of a task that cannot be trained never comes to be.
     task.check()
-    for candidate in candidates.values():
-        check_candidate(candidate, task)
     steps = budget.steps or task.steps
     bench = Bench(task, candidates, schemes, steps, budget.schedule, device)
-    listener = listener or Silent()
-    identities, notices = (unidentified(bench, plan), []) if storage is None else identify(bench, plan)
-    store = Store(storage, identities, accept_edits=accept_edits, say=listener.waiting)
-    notices += reuse_notices(plan, store.past(), store.selection)
+    with contained("a task, optimizer or init"):
+        checked = {name: check_candidate(candidate, task, budget.schedule) for name, candidate in candidates.items()}
+        identities, unknown = (unidentified(bench, plan), []) if storage is None else identify(bench, plan)
+        untouched = untouched_notices(task, schemes)
+    told = listener or Silent()
+    about_rates = {name: notice for name, notice in checked.items() if notice is not None}
+    store = Store(storage, identities, accept_edits=accept_edits, say=told.waiting)
+    notices = [*about_rates.values(), *untouched, *unknown, *reuse_notices(plan, store.past(), store.selection)]
     for line in notices:
-        listener.noticed(line)
+        told.noticed(line)
     finished = store.finished()
     if next_runs(plan, losses_of(finished)):
-        finished = gather(plan, store, bench, workers, listener, timeout)
+        finished = gather(plan, store, bench, workers, told, timeout)
+    found = run_notices(finished, about_rates)
+    for line in found:
+        told.noticed(line)
+    if listener is None:
+        for line in (*about_rates.values(), *found):
+            warnings.warn(line, stacklevel=2)
     return Comparison(
         task_name=task.name,
         metric_name=task.metric_name,
@@ -134,12 +149,20 @@ def compare(
         steps=steps,
         baseline=baseline or ("adamw" if "adamw" in candidates else next(iter(candidates))),
         histories=finished,
-        notices=tuple(notices),
+        notices=(*notices, *found),
         environment=environment(device),
     )
 
 
+def _several(name: str, given: Any) -> Iterable[Any]:
+    remedy = f"Pass a list, for example [{given!r}]."
+    if isinstance(given, (str, bytes)):
+        raise InvalidArgument(f"{name} must be several", got=given, remedy=remedy)
+    return instance(name, given, Iterable, "several", remedy=remedy)
+
+
 def _require_device(device: str) -> None:
+    instance("device", device, str, "the name of a device", remedy='Pass for example "cpu" or "cuda".')
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -155,13 +178,13 @@ def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in named:
         if name in found:
             raise InvalidArgument(
-                f"every {kind} stands in a comparison once",
+                f"every {kind} must stand in a comparison once",
                 got=name,
                 remedy="Remove it, or give it another name.",
             )
         found[name] = value
     if not found:
-        raise InvalidArgument(f"a comparison needs at least one {kind}", got="none", remedy=f"Name an {kind}.")
+        raise InvalidArgument(f"a comparison must have at least one {kind}", got="none", remedy=f"Name an {kind}.")
     return found
 
 

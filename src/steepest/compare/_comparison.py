@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from steepest._check import instance
 from steepest.compare._diagnoses import CellDiagnosis, diagnose_cell
 from steepest.compare._displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
 from steepest.compare._plan import Cell, Plan, Run, learning_rate
@@ -16,7 +17,7 @@ from steepest.compare._statistics import Interval, compare_pairs, is_seedless, m
 from steepest.compare._tuning import best_notch, is_edge, mean_losses, tried_notches
 from steepest.compare._verdict import Verdict, all_diverged, judge
 from steepest.diagnose import GradientNormDisplay, LayerGradientDisplay
-from steepest.errors import InvalidArgument
+from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize import SpectrumDisplay
 from steepest.train import FeatureChange, History
 
@@ -76,10 +77,26 @@ class Comparison:
     notices: tuple[str, ...] = ()
 
     def label(self, cell: Cell) -> str:
-        """Return how a cell is called: by its optimizer alone where there is one init, and the other way round."""
+        """Return how a cell is called: by its optimizer alone where there is one init, and the other way round.
+
+        Raises:
+            InvalidArgument: If the comparison has no such cell.
+        """
+        self._require(cell)
         if len({c.init for c in self.plan.cells}) == 1:
             return cell.optimizer
         return cell.init if len({c.optimizer for c in self.plan.cells}) == 1 else str(cell)
+
+    def _require(self, cell: Cell) -> None:
+        if instance("cell", cell, Cell, "a Cell") not in self.plan.cells:
+            known = ", ".join(map(str, self.plan.cells))
+            raise InvalidArgument("cell must be one of the comparison", got=str(cell), remedy=f"It has {known}.")
+
+    def _of_init(self, init: str) -> list[Cell]:
+        cells = [cell for cell in self.plan.cells if cell.init == init]
+        if not cells:
+            raise UnknownName.among("init in this comparison", str(init), {cell.init for cell in self.plan.cells})
+        return cells
 
     @functools.cached_property
     def tuning(self) -> dict[Cell, dict[int, float]]:
@@ -100,7 +117,12 @@ class Comparison:
         return (*tuning, *(run for cell in self.plan.cells for run in self.final_runs(cell)))
 
     def final_runs(self, cell: Cell) -> list[Run]:
-        """Return the final runs of a cell, in the order of the seeds."""
+        """Return the final runs of a cell, in the order of the seeds.
+
+        Raises:
+            InvalidArgument: If the comparison has no such cell.
+        """
+        self._require(cell)
         notch = best_notch(self.tuning[cell])
         return [Run(cell, notch, seed) for seed in self.plan.final_seeds]
 
@@ -141,7 +163,13 @@ class Comparison:
         return statistics.median_high(min(history.valid_loss) for history in self.final_histories(self.baseline_cell))
 
     def steps_to_target(self, run: Run) -> float:
-        """Return the first validated step at which a run's loss is at most the target; infinite if none is."""
+        """Return the first validated step at which a run's loss is at most the target; infinite if none is.
+
+        Raises:
+            InvalidArgument: If the comparison has no such run.
+        """
+        if instance("run", run, Run, "a Run") not in self.histories:
+            raise InvalidArgument("run must be one of the comparison", got=str(run), remedy="See Comparison.runs.")
         history = self.histories[run]
         reached = (
             s for s, loss in zip(history.steps, history.valid_loss, strict=True) if loss <= self.target < math.inf
@@ -231,16 +259,19 @@ class Comparison:
         )
 
     def gradient_norms(self, init: str) -> GradientNormDisplay:
-        """Return the mean gradient norm under an init: the median over the seeds, one curve an optimizer."""
+        """Return the mean gradient norm under an init: the median over the seeds, one curve an optimizer.
+
+        Raises:
+            UnknownName: If the comparison has no such init.
+        """
         steps: dict[str, list[int]] = {}
         norms: dict[str, list[float]] = {}
-        for cell in self.plan.cells:
-            if cell.init == init:
-                histories = self.final_histories(cell)
-                shortest = min(histories, key=lambda h: len(h.gradient_steps)).gradient_steps
-                columns = zip(*(h.mean_gradient_norm[: len(shortest)] for h in histories), strict=True)
-                steps[self.label(cell)] = shortest
-                norms[self.label(cell)] = [statistics.median(column) for column in columns]
+        for cell in self._of_init(init):
+            histories = self.final_histories(cell)
+            shortest = min(histories, key=lambda h: len(h.gradient_steps)).gradient_steps
+            columns = zip(*(h.mean_gradient_norm[: len(shortest)] for h in histories), strict=True)
+            steps[self.label(cell)] = shortest
+            norms[self.label(cell)] = [statistics.median(column) for column in columns]
         return GradientNormDisplay(steps, norms, {self.label(cell): i for i, cell in enumerate(self.plan.cells)})
 
     def layer_gradients(self, cell: Cell) -> LayerGradientDisplay:
@@ -271,8 +302,12 @@ class Comparison:
         )
 
     def diagnoses(self, init: str) -> list[CellDiagnosis]:
-        """Return, for each optimizer under an init, its gradients and why its final runs do not train."""
-        return [diagnose_cell(cell, self.final_histories(cell)) for cell in self.plan.cells if cell.init == init]
+        """Return, for each optimizer under an init, its gradients and why its final runs do not train.
+
+        Raises:
+            UnknownName: If the comparison has no such init.
+        """
+        return [diagnose_cell(cell, self.final_histories(cell)) for cell in self._of_init(init)]
 
     def write(self, folder: str | Path, command: str = "") -> Path:
         """Write results.csv, timing.csv, results.json and report.html into a folder; return the report's path.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from steepest._check import at_least, instance
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.train import SCHEDULES
 
@@ -80,15 +81,11 @@ class Budget:
     schedule: str = "cosine"
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise InvalidArgument("steps must be at least 1", got=self.steps, remedy="Pass steps >= 1.")
-        if self.rates < 5:
-            raise InvalidArgument("a budget holds at least 5 learning rates", got=self.rates, remedy="Pass rates >= 5.")
-        if not 1 <= self.tuning_seeds <= FIRST_SEED:
-            raise InvalidArgument(
-                f"tuning_seeds must lie between 1 and {FIRST_SEED}", got=self.tuning_seeds, remedy="Try 3."
-            )
-        if self.schedule not in SCHEDULES:
+        if self.steps is not None:
+            at_least("steps", self.steps, 1)
+        at_least("rates", self.rates, 5)
+        at_least("tuning_seeds", self.tuning_seeds, 1, most=FIRST_SEED)
+        if instance("schedule", self.schedule, str, "the name of a schedule") not in SCHEDULES:
             raise UnknownName.among("schedule", self.schedule, SCHEDULES)
 
 
@@ -107,12 +104,13 @@ class Plan:
     seeds: int
 
     def __post_init__(self) -> None:
-        if self.seeds < 3:
-            raise InvalidArgument(
-                "a comparison needs at least 3 seeds",
-                got=self.seeds,
-                remedy="Pass 10 or more to decide something.",
-            )
+        instance("budget", self.budget, Budget, "a Budget")
+        at_least("seeds", self.seeds, 3, most=2**31 - FIRST_SEED, remedy="Pass 10 or more to decide something.")
+        if not instance("cells", self.cells, dict, "a dict from cells to whole numbers"):
+            raise InvalidArgument("cells must not be empty", got=self.cells, remedy="Pass at least one.")
+        for cell, centre in self.cells.items():
+            instance("a cell", cell, Cell, "a Cell")
+            instance("the centre of a cell's grid", centre, int, "a whole number")
 
     @property
     def final_seeds(self) -> range:

@@ -18,6 +18,7 @@ from typing import Protocol
 import cloudpickle
 import torch
 
+from steepest._contained import contained
 from steepest.compare._candidates import Candidate
 from steepest.compare._features import FeatureObserver
 from steepest.compare._plan import FIRST_SEED, Run
@@ -194,7 +195,8 @@ def _not_portable(error: Exception) -> TaskError:
 
 def _execute_from(path: str, mark: str, run: Run) -> History:
     try:
-        bench = _read_bench(path)
+        with contained("a module that the task needs"):
+            bench = _read_bench(path)
     except Exception as error:
         raise _not_portable(error) from error
     Path(mark).touch()  # from now on its time counts
