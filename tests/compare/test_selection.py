@@ -130,11 +130,22 @@ def test_another_optimizer_later_uses_the_runs_of_the_first(url):
     assert store.claim().run == RUNS[2]
 
 
-def test_runs_of_an_earlier_version_and_damaged_identities_are_not_used(url):
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda record: {**record, "request": None},
+        lambda record: {**record, "versions": {"torch": "2"}},
+        lambda record: {**record, "parts": {}},
+        lambda record: {**record, "parts": {"code": "#nowhere"}},
+        lambda record: {**record, "accepts": 3},
+        str,
+    ],
+)
+def test_runs_of_an_earlier_version_and_damaged_identities_are_not_used(url, damaged):
     finish(url)
     study = optuna.load_study(study_name="steepest", storage=url)
     key = study.get_trials()[0].user_attrs["identity"]
-    study.set_user_attr(f"identity {key}", {"request": None})
+    study.set_user_attr(f"identity {key}", damaged(study.user_attrs[f"identity {key}"]))
     study.add_trial(
         optuna.trial.create_trial(value=1.0, params={}, distributions={}, user_attrs={"notch": 0, "history": "{}"})
     )

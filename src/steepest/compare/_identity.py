@@ -97,9 +97,10 @@ def _differences(kind: str, new: Part, old: Part) -> Iterator[tuple[str, str]]:
 def alike(a: Any, b: Any) -> bool:
     """Return whether two entries of a part are the same."""
     if isinstance(a, list) and isinstance(b, list):
-        (text, within, *numbers), (other_text, other_within, *others) = a, b
-        near = all(abs(x - y) <= max(within, other_within) for x, y in zip(numbers, others, strict=False))
-        return text == other_text and len(numbers) == len(others) and near
+        if len(a) != len(b) or a[:1] != b[:1]:
+            return False
+        (within, *numbers), (other_within, *others) = a[1:], b[1:]
+        return all(abs(x - y) <= max(within, other_within) for x, y in zip(numbers, others, strict=True))
     if isinstance(a, float) and isinstance(b, float):
         return math.isclose(a, b, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE) or (math.isnan(a) and math.isnan(b))
     return type(a) is type(b) and a == b

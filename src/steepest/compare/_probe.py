@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, cast
 
@@ -33,10 +34,11 @@ def probe(bench: Bench, cell: Cell, notch: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for seed in range(_SEEDS):
         run = Run(cell, notch, seed)
-        try:
-            history = execute(small, run)
-        except TaskError:  # an AUC needs examples of both classes
-            history = execute(replace(bench, steps=1), run)
+        with warnings.catch_warnings(action="ignore"):  # the runs give them too
+            try:
+                history = execute(small, run)
+            except TaskError:  # an AUC needs examples of both classes
+                history = execute(replace(bench, steps=1), run)
         found.update({f"{name} (seed {seed})": number for name, number in _numbers(bench, history).items()})
     return found
 

@@ -127,17 +127,15 @@ class Selection:
         return key
 
     def _read(self, key: str, attributes: Mapping[str, Any]) -> None:
+        self._known[key] = None  # somebody else's attribute, or damaged: runs under it are used by nobody
         try:
             record = attributes[_RECORD + key]
-            self._known[key] = Identity(
-                request=record["request"],
-                content={kind: attributes[_PART + part] for kind, part in record["parts"].items()},
-                versions=record["versions"],
-            )
-            self._accepts[key] = tuple(record["accepts"])
+            content = {kind: attributes[_PART + part] for kind, part in record["parts"].items()}
+            identity = Identity(request=record["request"], content=content, versions=record["versions"])
+            if identity.key == key:
+                self._known[key], self._accepts[key] = identity, tuple(map(str, record["accepts"]))
         except (KeyError, TypeError, AttributeError):
-            # Somebody else's attribute, or damaged: runs under it are used by nobody.
-            self._known[key] = None
+            return
 
 
 def _by_name(request: Mapping[str, str | int]) -> str:

@@ -10,6 +10,7 @@ import site
 import sys
 import sysconfig
 import tokenize
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -29,7 +30,7 @@ __all__ = [
     "shown_file",
 ]
 
-_MOST_DEFINITIONS = 1000  # of more, each module is one
+_MOST_DEFINITIONS = 200  # of a module; one with more counts as a whole
 _INSTALLED = ("site-packages", "dist-packages")
 _DEBUGGERS = ("pydev", "_pydev", "debugpy")  # an editor loads them from a folder of its own
 
@@ -43,7 +44,7 @@ def own_modules() -> dict[str, ModuleType]:
     return {
         name: module
         for name, module in list(sys.modules.items())
-        if name not in ("__main__", "__mp_main__")
+        if name not in ("__main__", "__mp_main__", "sitecustomize", "usercustomize")
         and not name.startswith(_DEBUGGERS)
         and (file := file_of(module)) is not None
         and is_own_file(file)
@@ -138,8 +139,9 @@ def module_code(modules: Iterable[tuple[str, ModuleType]]) -> tuple[dict[str, st
             found[shown] = {f"function {key} as loaded": digest for key, digest in _loaded(module)}
         else:
             found[shown] = definitions(source)
-    if sum(map(len, found.values())) > _MOST_DEFINITIONS:
-        return {shown: _digest(repr(sorted(parts.items()))) for shown, parts in found.items()}, edited
+    for shown, parts in found.items():
+        if len(parts) > _MOST_DEFINITIONS:
+            found[shown] = {"": _digest(repr(sorted(parts.items())))}
     named = {
         (f"{shown}: {key}" if key else shown): text for shown, parts in found.items() for key, text in parts.items()
     }
@@ -155,7 +157,8 @@ def definitions(source: str) -> dict[str, str]:
     ['import torch', 'SCALE', 'function loss']
     """
     try:
-        body = ast.parse(source).body
+        with warnings.catch_warnings(action="ignore"):  # it was told when the module was loaded
+            body = ast.parse(source).body
         found: dict[str, list[str]] = {}
         for node in body:
             if not _is_text(node) and not _is_main_block(node):
@@ -234,7 +237,8 @@ def _is_as_loaded(module: ModuleType, source: str) -> bool:
     if not functions or type(module.__loader__) is not SourceFileLoader:  # another loader may have rewritten it
         return True
     try:
-        code = compile(source, "", "exec", dont_inherit=True)
+        with warnings.catch_warnings(action="ignore"):
+            code = compile(source, "", "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return False
     known = {_code(each) for each in codes_of(code)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import os
 import sys
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ _MOST = 20_000  # objects that are looked at
 _DEEPEST = 30
 _HEAP_TYPE = 1 << 9  # Python's flag of a class that was made by a class statement
 _LONGEST = 400  # of longer lists, the first and the last half of this
+_NAMESPACES = ("argparse", "builtins", "types")  # homes of objects of the standard library that hold a user's settings
 _PLAIN = (type(None), bool, int, complex, bytes, torch.dtype, torch.device, torch.Size, torch.layout, enum.Enum)
 
 
@@ -116,11 +118,13 @@ class Values:
             yield from (value.__func__, value.__self__)
         elif isinstance(value, functools.partial):
             yield from (value.func, value.args, value.keywords)
+        elif value is os.environ:  # most of it has nothing to do with the task, and the first step shows what has
+            return
         elif isinstance(value, Mapping):
             for key, held in list(cast("Mapping[Any, Any]", value).items()):
                 yield from (key, held)
         elif isinstance(value, set | frozenset):
-            yield sorted(map(repr, cast("set[Any]", value)))
+            yield sorted(_text(held) or type(held).__qualname__ for held in cast("set[Any]", value))
         elif isinstance(value, list | tuple | deque):
             held = list(cast("list[Any]", value))
             if len(held) <= _LONGEST:
@@ -236,6 +240,10 @@ def _has_attributes(value: Any) -> bool:
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:
     """Return what an object holds by name, in `__dict__` or in slots."""
+    home = type(value).__module__.partition(".")[0]
+    if home in sys.stdlib_module_names and home not in _NAMESPACES:
+        # A logger knows all others. Of what functools makes, the function inside is what counts.
+        return [("__wrapped__", value.__wrapped__)] if "__wrapped__" in getattr(value, "__dict__", {}) else []
     names = dict.fromkeys(getattr(value, "__dict__", {}))
     for each in type(value).__mro__:
         slots = vars(each).get("__slots__", ())
@@ -244,9 +252,7 @@ def _attributes(value: Any) -> list[tuple[str, Any]]:
     return [
         (name, getattr(value, name))
         for name in names
-        if (not name.startswith("__") or name == "__wrapped__")
-        and not (is_module and name == "training")
-        and hasattr(value, name)
+        if not name.startswith("__") and not (is_module and name == "training") and hasattr(value, name)
     ]
 
 
