@@ -98,7 +98,14 @@ class Folder:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(training_folder, monkeypatch):
+    """A folder whose task is looked at and not trained, where a first step would add nothing."""
+    monkeypatch.setattr(_identify, "probe", lambda *_arguments: {})
+    return training_folder
+
+
+@pytest.fixture
+def training_folder(tmp_path, monkeypatch):
     # No bytecode: a file that is edited twice within a second and keeps its size would come back old.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     made = Folder(tmp_path, monkeypatch)
@@ -148,64 +155,70 @@ def test_an_edit_is_found_and_named(folder, old, new, says):
     assert says in differences(folder.look(), before)
 
 
-def test_an_edit_that_matters_only_late_in_a_run_is_found(folder):
-    folder.edit("mine", "return SCALE * nn", "CALLS.append(0)\n    return (SCALE if len(CALLS) < 900 else 1) * nn")
-    folder.edit("mine", "SCALE = 1.0", "SCALE = 1.0\nCALLS = []")
-    before = folder.look()
-    folder.edit("mine", "else 1)", "else 7)")
-    assert differences(folder.look(), before) == ["mine.py: function loss changed"]
+def test_an_edit_that_matters_only_late_in_a_run_is_found(training_folder):
+    training_folder.edit(
+        "mine", "return SCALE * nn", "CALLS.append(0)\n    return (SCALE if len(CALLS) < 900 else 1) * nn"
+    )
+    training_folder.edit("mine", "SCALE = 1.0", "SCALE = 1.0\nCALLS = []")
+    before = training_folder.look()
+    training_folder.edit("mine", "else 1)", "else 7)")
+    assert differences(training_folder.look(), before) == ["mine.py: function loss changed"]
 
 
-def test_what_changes_by_itself_while_it_runs_decides_nothing(folder):
-    folder.edit("mine", "return SCALE * nn", "CALLS.append(0)\n    return SCALE * nn")
-    folder.edit("mine", "SCALE = 1.0", "SCALE = 1.0\nCALLS = []")
-    before = folder.look()
-    assert differences(folder.look_again(sys.modules["mine"].task), before) == []
+def test_what_changes_by_itself_while_it_runs_decides_nothing(training_folder):
+    training_folder.edit("mine", "return SCALE * nn", "CALLS.append(0)\n    return SCALE * nn")
+    training_folder.edit("mine", "SCALE = 1.0", "SCALE = 1.0\nCALLS = []")
+    before = training_folder.look()
+    assert differences(training_folder.look_again(sys.modules["mine"].task), before) == []
 
 
-def test_an_edited_helper_is_found_however_it_is_imported(folder):
-    folder.write("pkg.__init__", "")
-    folder.write("pkg.top", "def double(x):\n    return 2 * x\n")
-    folder.write("pkg.late", "def half(x):\n    return x / 2\n")
-    folder.write("pkg.named", "def same(x):\n    return x\n")
-    folder.edit("mine", "SCALE = 1.0", "import importlib\nfrom pkg.top import double\n\nSCALE = 1.0")
-    folder.edit(
+def test_an_edited_helper_is_found_however_it_is_imported(training_folder):
+    training_folder.write("pkg.__init__", "")
+    training_folder.write("pkg.top", "def double(x):\n    return 2 * x\n")
+    training_folder.write("pkg.late", "def half(x):\n    return x / 2\n")
+    training_folder.write("pkg.named", "def same(x):\n    return x\n")
+    training_folder.edit("mine", "SCALE = 1.0", "import importlib\nfrom pkg.top import double\n\nSCALE = 1.0")
+    training_folder.edit(
         "mine",
         "return SCALE * nn.functional.mse_loss(output, target)",
         "from pkg import late\n"
         "    same = importlib.import_module('pkg.' + 'named').same\n"
         "    return double(late.half(same(nn.functional.mse_loss(output, target))))",
     )
-    before = folder.look()
-    folder.edit("pkg/top", "2 * x", "x * 2")
-    folder.edit("pkg/late", "x / 2", "0.5 * x")
-    folder.edit("pkg/named", "return x", "return +x")
-    assert differences(folder.look(), before) == [
+    before = training_folder.look()
+    training_folder.edit("pkg/top", "2 * x", "x * 2")
+    training_folder.edit("pkg/late", "x / 2", "0.5 * x")
+    training_folder.edit("pkg/named", "return x", "return +x")
+    assert differences(training_folder.look(), before) == [
         "pkg/late.py: function half changed",
         "pkg/named.py: function same changed",
         "pkg/top.py: function double changed",
     ]
 
 
-def test_an_environment_variable_that_the_model_reads_is_found_by_the_first_step(folder, monkeypatch):
-    folder.edit("mine", "self.inner(x).relu()", "act(self.inner(x))")
-    folder.edit(
+def test_an_environment_variable_that_the_model_reads_is_found_by_the_first_step(training_folder, monkeypatch):
+    training_folder.edit("mine", "self.inner(x).relu()", "act(self.inner(x))")
+    training_folder.edit(
         "mine", "SCALE = 1.0", "import os\n\nSCALE = 1.0\n\ndef act(x):\n    return getattr(x, os.environ['ACT'])()"
     )
     monkeypatch.setenv("ACT", "relu")
-    before = folder.look()
+    before = training_folder.look()
     monkeypatch.setenv("ACT", "tanh")
-    (said,) = [each for each in differences(folder.look(), before) if "validation loss at the start (seed 0)" in each]
+    (said,) = [
+        each for each in differences(training_folder.look(), before) if "validation loss at the start (seed 0)" in each
+    ]
     assert " instead of " in said
 
 
-def test_a_value_from_the_environment_that_matters_late_is_found_where_it_is_kept(folder, monkeypatch):
-    folder.edit("mine", "SCALE = 1.0", "import os\n\nSCALE = float(os.environ['LATE'])\nCALLS = []")
-    folder.edit("mine", "return SCALE * nn", "CALLS.append(0)\n    return (1 if len(CALLS) < 900 else SCALE) * nn")
+def test_a_value_from_the_environment_that_matters_late_is_found_where_it_is_kept(training_folder, monkeypatch):
+    training_folder.edit("mine", "SCALE = 1.0", "import os\n\nSCALE = float(os.environ['LATE'])\nCALLS = []")
+    training_folder.edit(
+        "mine", "return SCALE * nn", "CALLS.append(0)\n    return (1 if len(CALLS) < 900 else SCALE) * nn"
+    )
     monkeypatch.setenv("LATE", "3")
-    before = folder.look()
+    before = training_folder.look()
     monkeypatch.setenv("LATE", "4")
-    assert differences(folder.look(), before) == ["mine.py: SCALE is 4 instead of 3"]
+    assert differences(training_folder.look(), before) == ["mine.py: SCALE is 4 instead of 3"]
 
 
 def test_a_value_in_a_closure_a_default_or_a_partial_is_found(folder):
@@ -276,15 +289,15 @@ class Mine(torch.optim.SGD):
 """
 
 
-def test_an_edited_optimizer_makes_new_runs_of_that_optimizer_alone(folder):
-    folder.write("mine_optim", OWN_OPTIMIZER)
+def test_an_edited_optimizer_makes_new_runs_of_that_optimizer_alone(training_folder):
+    training_folder.write("mine_optim", OWN_OPTIMIZER)
     optimizers = ["sgd", "mine_optim:Mine"]
-    before = {name: folder.look(name, optimizers=optimizers) for name in optimizers}
-    folder.edit("mine_optim", "> 900", "> 800")
-    after = {name: folder.look(name, optimizers=optimizers) for name in optimizers}
+    before = {name: training_folder.look(name, optimizers=optimizers) for name in optimizers}
+    training_folder.edit("mine_optim", "> 900", "> 800")
+    after = {name: training_folder.look(name, optimizers=optimizers) for name in optimizers}
     assert differences(after["mine_optim:Mine"], before["mine_optim:Mine"]) == ["mine_optim.py: class Mine changed"]
     assert differences(after["sgd"], before["sgd"]) == []
-    assert differences(folder.look("sgd"), before["sgd"]) == []  # nor does it matter that the other takes part
+    assert differences(training_folder.look("sgd"), before["sgd"]) == []  # nor does it matter that the other takes part
 
 
 def test_a_module_that_the_task_may_use_too_is_not_the_other_optimizers_alone(folder):
@@ -391,7 +404,7 @@ task = Task(name="mine", model=lambda: Net(), loss=loss, train=(x, x[:, :1]), va
 """
 
 
-@pytest.mark.parametrize("name", ["__main__", None])
+@pytest.mark.parametrize("name", ["__main__", pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -467,21 +480,21 @@ def test_a_dataset_that_draws_from_the_global_numbers_is_looked_at_under_fixed_s
     assert differences(folder.look(), before) == []
 
 
-def test_examples_that_come_out_different_are_left_out_and_it_is_said(folder):
-    folder.write(
+def test_examples_that_come_out_different_are_left_out_and_it_is_said(training_folder):
+    training_folder.write(
         "mine",
         DATASET.replace("torch.rand(())", "next(RANDOM)").replace(
             "NOISE, CHANGED = 0.0, ()",
             "import os\nNOISE, CHANGED = 1e-2, ()\nRANDOM = iter(lambda: os.urandom(1)[0] / 64, None)",
         ),
     )
-    before = folder.look()
-    assert [each.split(" that")[0] for each in folder.notices] == [
+    before = training_folder.look()
+    assert [each.split(" that")[0] for each in training_folder.notices] == [
         f"{n} of the 64 examples of {name}"
-        for name, n in zip(("train", "valid"), (int(each.split()[0]) for each in folder.notices), strict=True)
+        for name, n in zip(("train", "valid"), (int(each.split()[0]) for each in training_folder.notices), strict=True)
     ]
-    assert all(int(each.split()[0]) > 48 for each in folder.notices)
-    probe_aside = [each for each in folder.look().differences(before) if "loss" not in each]
+    assert all(int(each.split()[0]) > 48 for each in training_folder.notices)
+    probe_aside = [each for each in training_folder.look().differences(before) if "loss" not in each]
     assert probe_aside == []
 
 
@@ -504,13 +517,13 @@ def test_of_a_dataset_in_memory_every_example_counts(folder):
     assert "data of train: x changed" in differences(folder.look(), before)
 
 
-def test_a_metric_that_takes_no_few_examples_is_computed_on_all(folder):
-    folder.edit(
+def test_a_metric_that_takes_no_few_examples_is_computed_on_all(training_folder):
+    training_folder.edit(
         "mine",
         "return (output - target).abs().mean()",
         "assert len(output) == 30\n    return (output - target).abs().mean()",
     )
-    numbers = folder.look().content["probe"]
+    numbers = training_folder.look().content["probe"]
     assert set(numbers) == {
         f"{what} at the start (seed {seed})"
         for what in ("the training loss", "the validation loss", "error")
@@ -518,16 +531,16 @@ def test_a_metric_that_takes_no_few_examples_is_computed_on_all(folder):
     } | {f"{what} after one step (seed {seed})" for what in ("the validation loss", "error") for seed in range(3)}
 
 
-def test_the_callers_random_numbers_are_left_alone(folder):
+def test_the_callers_random_numbers_are_left_alone(training_folder):
     import random
 
     import numpy as np
 
-    folder.write("mine", DATASET)
+    training_folder.write("mine", DATASET)
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
-    folder.look()
+    training_folder.look()
     found = random.random(), np.random.rand(), torch.rand(1).item()
     random.seed(1)
     np.random.seed(1)

@@ -6,8 +6,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from steepest.compare import Budget, Cell, Plan, Run
+from steepest.compare import Budget, Cell, Plan, Run, _store
 from steepest.compare._identity import Identity
+from steepest.compare._patience import Patience
 from steepest.compare._reuse import reuse_notices
 from steepest.compare._selection import Past
 from steepest.compare._store import Store
@@ -47,9 +48,19 @@ def history(loss=0.5):
     )
 
 
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path / 'study.db'}"
+@pytest.fixture(params=["memory", pytest.param("sqlite", marks=pytest.mark.slow)])
+def url(request, tmp_path, monkeypatch):
+    """A storage that several may open: in memory, which is fast, or as people have it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'study.db'}"
+    memory = optuna.storages.InMemoryStorage()
+
+    def opened(*_arguments):
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        return optuna.create_study(storage=memory, study_name="steepest", load_if_exists=True), Patience("memory")
+
+    monkeypatch.setattr(_store, "open_study", opened)
+    return memory
 
 
 def finish(url, runs=RUNS, loss=0.5, **options):
