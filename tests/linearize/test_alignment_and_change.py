@@ -69,7 +69,7 @@ def test_the_shares_sum_to_what_the_features_can_represent(n, columns):
 def test_a_target_to_align_with_is_finite_of_the_right_length_and_not_zero():
     lin = Linearization(net(), points(5))
     for y, says in (
-        (torch.zeros(5, 2), "not zero"),
+        (torch.zeros(5, 2), "y must not be zero"),
         (torch.ones(5), "5 x 2 outputs"),
         (torch.full((5, 2), math.inf), "finite"),
         (torch.zeros(5, 2, dtype=torch.complex64), "5 x 2 outputs"),
@@ -98,9 +98,9 @@ def test_effective_rank_lies_between_zero_and_the_rank():
     assert 0 < large < 1e-6
 
 
-@pytest.mark.parametrize("ridge", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("ridge", [0.0, -1.0, math.nan, math.inf, None, True, "1", 1j])
 def test_effective_rank_takes_a_positive_ridge(ridge):
-    with pytest.raises(InvalidArgument, match="ridge is positive"):
+    with pytest.raises(InvalidArgument, match="ridge must be a number in"):
         Linearization(net(), points(5)).effective_rank(ridge)
 
 

@@ -215,7 +215,7 @@ def test_a_run_that_diverges_shows_what_was_before(own, monkeypatch, capsys):
         (["--task", "OWN:nothing"], "has no attribute 'nothing'"),
         (["--task", "OWN:named", "--width", "3"], "width are those of the built-in tasks"),
         (["--task", "OWN:wrong_shape"], "(10, 3)"),
-        (["--task", "OWN:noisy"], "a model gives the same outputs whenever it is called"),
+        (["--task", "OWN:noisy"], "the model must give the same outputs whenever it is called"),
         (["--out", "file"], "file"),
         (["--out", "file/below"], "file"),
     ],

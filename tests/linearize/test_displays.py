@@ -211,7 +211,7 @@ def test_principal_features_are_drawn_with_mean_square_one_at_the_examples(net):
     (second,) = display.plot(2).data
     assert list(second.y) == list(drawing.data[1].y)
     for k in (0, 4):
-        with pytest.raises(InvalidArgument, match=rf"the features shown are 1 to 3 \(got {k}\)"):
+        with pytest.raises(InvalidArgument, match=rf"k must be a whole number from 1 to 3 \(got {k}\)"):
             display.plot(k)
 
 
@@ -301,21 +301,21 @@ def test_many_steps_get_six_labels_and_the_last_is_among_them():
 
 
 def test_change_needs_a_linearization():
-    with pytest.raises(InvalidArgument, match="there is a linearization to show"):
+    with pytest.raises(InvalidArgument, match="linearizations must hold at least one"):
         ChangeDisplay.of({})
 
 
 @pytest.mark.parametrize("make", [FeaturesDisplay.of, PrincipalFeaturesDisplay.of], ids=["features", "principal"])
 def test_functions_of_x_are_refused_for_other_inputs_outputs_and_points(net, make):
     two = Linearization(nn.Linear(2, 1), torch.randn(4, 2, generator=torch.Generator().manual_seed(0)))
-    with pytest.raises(InvalidArgument, match="a model of one real input"):
+    with pytest.raises(InvalidArgument, match="the model must have one real input"):
         make(two, GRID)
     _, _, _, one = net
-    with pytest.raises(InvalidArgument, match=r"outputs are numbers from 0 to 0 \(got 1\)"):
+    with pytest.raises(InvalidArgument, match=r"output must be a whole number from 0 to 0 \(got 1\)"):
         make(one, GRID, output=1)
-    with pytest.raises(InvalidArgument, match="x is m numbers"):
+    with pytest.raises(InvalidArgument, match="x must be m numbers"):
         make(one, torch.zeros(4, 2))
-    with pytest.raises(InvalidArgument, match="x is m numbers"):
+    with pytest.raises(InvalidArgument, match="x must be m numbers"):
         make(one, torch.zeros(0))
 
 

@@ -74,7 +74,7 @@ def test_features_in_parts_are_written_into_a_matrix_that_is_given():
     ids=["narrow", "in three axes", "float32", "transposed", "with gradients", "elsewhere", "an array"],
 )
 def test_features_are_written_into_no_other_tensor(out):
-    with pytest.raises(InvalidArgument, match=r"out is a contiguous tensor, torch.float64 \(14, 50\) on cpu"):
+    with pytest.raises(InvalidArgument, match=r"out must be a contiguous tensor, torch.float64 \(14, 50\) on cpu"):
         made()[0].features(out=out)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from steepest._check import instance
 from steepest.errors import InvalidArgument
 from steepest.linearize._linearization import Linearization
 
@@ -55,6 +56,8 @@ def compare_linearizations(before: Linearization, after: Linearization, k: int |
     Raises:
         InvalidArgument: If the two do not belong together, or k exceeds a rank.
     """
+    for name, lin in (("before", before), ("after", after)):
+        instance(name, lin, Linearization, "a Linearization")
     shapes = [{name: p.shape for name, p in lin.parameters().items()} for lin in (before, after)]
     own, others = before.inputs(), after.inputs()
     same = len(own) == len(others) and all(
@@ -63,7 +66,7 @@ def compare_linearizations(before: Linearization, after: Linearization, k: int |
     )
     if before.shape != after.shape or shapes[0] != shapes[1] or not same:
         raise InvalidArgument(
-            "two linearizations are compared at the same examples and parameters",
+            "before and after must be linearizations at the same examples and parameters",
             got=(before.shape, after.shape),
             remedy="Make both with the same model and x.",
         )

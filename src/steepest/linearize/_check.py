@@ -14,7 +14,8 @@ from steepest.errors import InvalidArgument, SteepestError
 from steepest.linearize._factorize import Factored, Structure, balance, factorize, tolerance
 from steepest.linearize._factors import Outer
 from steepest.linearize._general import undifferentiable
-from steepest.linearize._outputs import Inputs, Network, take
+from steepest.linearize._inputs import Inputs, take
+from steepest.linearize._outputs import Network
 from steepest.linearize._products import rmatvec, single
 
 __all__ = ["LinearizationMismatch", "is_coupled", "is_divisible", "probe"]
@@ -109,7 +110,7 @@ class _Truth:
         values = self._evaluate()
         if not bool(values.isfinite().all()):
             raise InvalidArgument(
-                "outputs are finite", got="NaN or infinity", remedy="Look for it in x and in the parameters."
+                "outputs must be finite", got="NaN or infinity", remedy="Look for it in x and in the parameters."
             )
         self.u = _random(values, 0) * balance(values)
         self.gradients = _gradients(network, values, self.u)
@@ -119,7 +120,7 @@ class _Truth:
         if not bool(self._sizes.isfinite().all()):
             name = list(self.gradients)[int((~self._sizes.isfinite()).int().argmax())]
             raise InvalidArgument(
-                "gradients are finite", got=f"NaN or infinity in that of {name}", remedy="Look for it in x."
+                "gradients must be finite", got=f"NaN or infinity in that of {name}", remedy="Look for it in x."
             )
 
     def _evaluate(self) -> Tensor:
@@ -205,7 +206,7 @@ def _norms(of: Iterable[Tensor]) -> Tensor:
 
 def _unrepeatable(got: str) -> InvalidArgument:
     return InvalidArgument(
-        "a model gives the same outputs whenever it is called",
+        "the model must give the same outputs whenever it is called",
         got=got,
         remedy="It draws random numbers: pass a seed, or call model.eval(). Or it keeps a state.",
     )

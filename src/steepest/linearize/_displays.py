@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steepest._check import at_least, in_range, instance
 from steepest._figure import color, dash, figure, log_axis
 from steepest.errors import InvalidArgument
 from steepest.linearize._change import compare_linearizations
@@ -52,6 +53,8 @@ class SpectrumDisplay:
     def of(cls, svds: SVD | Mapping[str, SVD]) -> SpectrumDisplay:
         """Return the display of one decomposition, or of several by name."""
         named = {"singular values": svds} if isinstance(svds, SVD) else svds
+        for svd in instance("svds", named, Mapping, "an SVD, or a dict of them").values():
+            instance("svds", svd, SVD, "an SVD, or a dict of them")
         return cls(
             {name: svd.singular_values.tolist() for name, svd in named.items()},
             {name: svd.rank for name, svd in named.items()},
@@ -122,6 +125,8 @@ class LearningDisplay:
     @classmethod
     def of(cls, trajectory: Trajectory, k: int = 8) -> LearningDisplay:
         """Return the display of the first k directions, or of all if there are fewer."""
+        instance("trajectory", trajectory, Trajectory, "a Trajectory")
+        k = at_least("k", k, 1)
         return cls(
             trajectory.times.double().cpu().numpy(),
             trajectory.residuals[:, :k].abs().double().cpu().numpy(),
@@ -192,8 +197,10 @@ class ChangeDisplay:
         Raises:
             InvalidArgument: If there is none, or they do not belong together.
         """
-        if not linearizations:
-            raise InvalidArgument("there is a linearization to show", got={}, remedy="Pass {step: linearization}.")
+        remedy = "Pass {step: linearization}."
+        if not instance("linearizations", linearizations, Mapping, "a dict of linearizations", remedy=remedy):
+            raise InvalidArgument("linearizations must hold at least one", got={}, remedy=remedy)
+        ridge = in_range("ridge", ridge, "(0, inf)")
         first = next(iter(linearizations.values()))
         changes = [compare_linearizations(first, each) for each in linearizations.values()]
         shares = {

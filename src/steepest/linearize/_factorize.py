@@ -12,8 +12,9 @@ from torch import Tensor
 from steepest.errors import InvalidArgument, SteepestError
 from steepest.linearize._factors import Factor, Lookup, Outer, Rows
 from steepest.linearize._general import by_backward, by_vmap, undifferentiable
+from steepest.linearize._inputs import Inputs
 from steepest.linearize._layout import Layout, candidates, matches
-from steepest.linearize._outputs import Inputs, Network
+from steepest.linearize._outputs import Network
 from steepest.linearize._program import Program
 from steepest.linearize._record import Call, Key, Recorder
 from steepest.linearize._rules import RULES
@@ -160,7 +161,7 @@ def _analyse(network: Network, inputs: Inputs, by: str) -> tuple[Factored, Struc
         network.require_visible(values)
         if not values.requires_grad:
             raise InvalidArgument(
-                "the outputs depend on a parameter that requires gradients",
+                "the outputs must depend on a parameter that requires gradients",
                 got="outputs without a gradient",
                 remedy="Remove .detach(), argmax and torch.no_grad() from the model.",
             )

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steepest._check import at_least, floating, in_range, instance
 from steepest._figure import color, figure, translucent
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._linearization import Linearization
@@ -63,6 +64,7 @@ class FeaturesDisplay:
             InvalidArgument: If x does not hold one number an example, or there is no such output.
         """
         at = _column(linearization, x, output)
+        strongest = at_least("strongest", strongest, 1)
         parameters = linearization.parameters()
         curves: dict[str, Array] = {}
         indices: dict[str, list[int]] = {}
@@ -86,7 +88,7 @@ class FeaturesDisplay:
         Raises:
             UnknownName: If there is no such parameter.
         """
-        if parameter is not None and parameter not in self.curves:
+        if parameter is not None and instance("parameter", parameter, str, "a name") not in self.curves:
             raise UnknownName.among("parameter", parameter, self.curves)
         names = list(self.curves) if parameter is None else [parameter]
         titles = [f"{name}: {self.counts[name]}" for name in names]
@@ -162,7 +164,11 @@ class PrincipalFeaturesDisplay:
             InvalidArgument: If x does not hold one number an example, or there is no such output.
         """
         at = _column(linearization, x, output)
+        k = at_least("k", k, 1)
+        if like is not None:
+            instance("like", like, PrincipalFeaturesDisplay, "a PrincipalFeaturesDisplay")
         svd = linearization.svd()
+        svd.require(1)
         count = min(k, svd.rank)
         values = svd.singular_values[:count].cpu().numpy()
         features = linearization.principal_features(at, count)[output :: linearization.outputs].T.cpu().numpy()
@@ -187,10 +193,8 @@ class PrincipalFeaturesDisplay:
         Raises:
             InvalidArgument: If there is no such feature; the first is 1.
         """
-        if k is not None and not 1 <= k <= len(self.features):
-            raise InvalidArgument(
-                f"the features shown are 1 to {len(self.features)}", got=k, remedy="Count them from 1."
-            )
+        if k is not None:
+            k = at_least("k", k, 1, most=len(self.features), remedy="Count the features from 1.")
         shown = list(range(len(self.features))) if k is None else [k - 1]
         titles = [f"{i + 1}: singular value {self.singular_values[i]:.3g}" for i in shown]
         drawing, places = _panels(titles, "x", "principal feature")
@@ -252,6 +256,9 @@ class FunctionDisplay:
             InvalidArgument: If x does not hold one number an example, or there is no such output.
         """
         at = _column(linearization, x, output)
+        t = in_range("t", t, "[0, inf)")
+        directions = [at_least("directions", k, 1) for k in instance("directions", directions, Sequence, "a list")]
+        targets = linearization._targets(y)
         rank = linearization.svd().rank
         chosen = {f"linearised, first {k} directions": min(k, rank) for k in directions}
         predicted = {
@@ -264,7 +271,7 @@ class FunctionDisplay:
             linearization.predictions(at)[:, output].double().cpu().numpy(),
             predicted,
             points.double().flatten().cpu().numpy(),
-            y.detach().double().reshape(len(points), -1)[:, output].cpu().numpy(),
+            targets.unflatten(0, (len(points), -1))[:, output].cpu().numpy(),
         )
 
     def plot(self) -> go.Figure:
@@ -304,20 +311,17 @@ class FunctionDisplay:
 
 def _column(linearization: Linearization, x: Tensor, output: int) -> Tensor:
     """Return x as the model's input [m, 1]; refuse models of other inputs."""
-    inputs = linearization._jacobian.inputs
+    inputs = instance("linearization", linearization, Linearization, "a Linearization")._jacobian.inputs
     if len(inputs) != 1 or inputs[0][0].numel() != 1 or not inputs[0].is_floating_point():
         raise InvalidArgument(
-            "functions of x are those of a model of one real input",
+            "the model must have one real input, to be shown as a function of it",
             got=[tuple(t.shape) for t in inputs],
             remedy="Look at SpectrumDisplay and ChangeDisplay, which need no such x.",
         )
-    if not 0 <= output < linearization.outputs:
+    at_least("output", output, 0, most=linearization.outputs - 1, remedy="Count the outputs from 0.")
+    if floating("x", x).ndim == 0 or x.numel() == 0 or x.numel() != len(x):
         raise InvalidArgument(
-            f"outputs are numbers from 0 to {linearization.outputs - 1}", got=output, remedy="Count them from 0."
-        )
-    if x.numel() == 0 or x.numel() != len(x):
-        raise InvalidArgument(
-            "x is m numbers, at least one", got=tuple(x.shape), remedy="Pass torch.linspace(0, 1, 200)."
+            "x must be m numbers, at least one", got=tuple(x.shape), remedy="Pass torch.linspace(0, 1, 200)."
         )
     return x.detach().to(inputs[0]).reshape(-1, *inputs[0].shape[1:])
 

@@ -11,7 +11,8 @@ from torch.func import jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from steepest.errors import InvalidArgument
-from steepest.linearize._outputs import Inputs, Network, take
+from steepest.linearize._inputs import Inputs, take
+from steepest.linearize._outputs import Network
 
 __all__ = ["by_backward", "by_vmap", "undifferentiable"]
 

@@ -12,7 +12,8 @@ from steepest.errors import InvalidArgument, SteepestError
 from steepest.linearize._check import is_coupled, is_divisible, probe
 from steepest.linearize._factorize import Factored, Structure, factorize, factorize_plainly
 from steepest.linearize._gram import add_gram
-from steepest.linearize._outputs import Inputs, Network, take
+from steepest.linearize._inputs import Inputs, take
+from steepest.linearize._outputs import Network
 from steepest.linearize._products import matvec, rmatvec, rows_of, single
 from steepest.linearize._sampling import Sampling
 
@@ -278,7 +279,9 @@ def _as_out(out: Tensor, shape: tuple[int, int, int], dtype: torch.dtype, device
     else:
         return out.view(shape)
     raise InvalidArgument(
-        f"out is a contiguous tensor, {dtype} {flat} on {device}", got=got, remedy="torch.empty of these makes one."
+        f"out must be a contiguous tensor, {dtype} {flat} on {device}",
+        got=got,
+        remedy="torch.empty of these makes one.",
     )
 
 

@@ -9,6 +9,7 @@ from typing import overload
 
 from torch import Tensor
 
+from steepest._check import instance
 from steepest.errors import UnknownName
 
 __all__ = ["Label", "Labels"]
@@ -66,6 +67,7 @@ class Labels(Sequence[Label]):
         Raises:
             UnknownName: If it is not among the trainable ones.
         """
+        instance("parameter", parameter, str, "a parameter's name")
         if parameter not in self._names:
             raise UnknownName.among("trainable parameter", parameter, self._names)
         which = self._names.index(parameter)

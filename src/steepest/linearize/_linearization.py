@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from steepest._check import at_least, boolean, floating, in_range, instance, one_of
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._adjoint import Adjoint
+from steepest.linearize._inputs import Inputs, as_inputs, as_numbers
 from steepest.linearize._jacobian import Jacobian
 from steepest.linearize._labels import Labels
-from steepest.linearize._outputs import Choice, Inputs, Network, as_inputs, as_numbers, quietly
+from steepest.linearize._outputs import Choice, Network, quietly
 from steepest.linearize._spectrum import SVD, decompose
 from steepest.linearize._trajectory import Alignment, Trajectory, decay, learned_at
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Linearization"]
 
 X = Tensor | Sequence[Tensor]
+
+_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Linearization:
@@ -79,11 +82,11 @@ class Linearization:
         seed: int | None = None,
         check: bool = True,
     ) -> None:
-        if not 1 <= max_bytes < math.inf:
-            raise InvalidArgument("max_bytes is positive and finite", got=max_bytes, remedy="Pass a number of bytes.")
+        max_bytes = at_least("max_bytes", max_bytes, 1, remedy="Pass a number of bytes, such as 1 << 30.")
+        boolean("check", check)
         network = Network(model, outputs, seed)
         with network.quiet():
-            self._jacobian = Jacobian(network, tuple(t.clone() for t in as_inputs(x)), int(max_bytes), check)
+            self._jacobian = Jacobian(network, tuple(t.clone() for t in as_inputs("x", x)), max_bytes, check)
         self._spectrum: SVD | None = None
         self.labels = Labels(network.parameters)
 
@@ -162,9 +165,10 @@ class Linearization:
             InvalidArgument: If it does not fit into the budget, or `out` is another tensor than that.
         """
         known = self._jacobian.network.parameters
-        names = list(known) if parameters is None else [parameters] if isinstance(parameters, str) else list(parameters)
+        wanted = known if parameters is None else [parameters] if isinstance(parameters, str) else parameters
+        names = list(instance("parameters", wanted, (Sequence, Set, Mapping), "a parameter's name or a list of names"))
         for name in names:
-            if name not in known:
+            if instance("parameters", name, str, "a parameter's name or a list of names") not in known:
                 raise UnknownName.among("trainable parameter", name, known)
         return self._jacobian.rows(self._inputs(x), names, out).flatten(0, 1)
 
@@ -183,10 +187,9 @@ class Linearization:
         Raises:
             InvalidArgument: If it does not fit into the budget.
         """
-        kind = self.dtype if dtype is None else dtype
-        if not kind.is_floating_point:
-            raise InvalidArgument("a kernel has real numbers", got=dtype, remedy="Pass torch.float32 or torch.float64.")
-        return self._jacobian.gram(self._inputs(x1), self._inputs(x2), kind, trace)
+        kind = self.dtype if dtype is None else one_of("dtype", dtype, _REAL)
+        boolean("trace", trace)
+        return self._jacobian.gram(self._inputs(x1, "x1"), self._inputs(x2, "x2"), kind, trace)
 
     @quietly
     def svd(self, k: int | None = None) -> SVD:
@@ -196,13 +199,10 @@ class Linearization:
             InvalidArgument: If k exceeds min(N, P), or no plan fits into the budget.
         """
         most = min(self.shape)
-        wanted = most if k is None else k
-        if isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral) or not 1 <= wanted <= most:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgument(
-                f"a {self.shape[0]} x {self.shape[1]} Jacobian has {most} singular values",
-                got=k,
-                remedy=f"Ask for k from 1 to {most}.",
-            )
+        remedy = (
+            f"Ask for k from 1 to {most}: a {self.shape[0]} x {self.shape[1]} Jacobian has no more singular values."
+        )
+        wanted = most if k is None else at_least("k", k, 1, most=most, remedy=remedy)
         if self._spectrum is None or len(self._spectrum.singular_values) < wanted:
             self._spectrum = decompose(self._jacobian, wanted)
         return self._spectrum.first(wanted)
@@ -233,14 +233,14 @@ class Linearization:
     @quietly
     def matvec(self, v: Tensor) -> Tensor:
         """Return J v, [N], for v [P]; or [N, m] for [P, m]."""
-        columns = self._columns(v, self.shape[1], "P")
+        columns = self._columns("v", v, self.shape[1], "P")
         found = self._jacobian.product(columns)
         return found[:, 0] if v.ndim == 1 else found
 
     @quietly
     def rmatvec(self, u: Tensor) -> Tensor:
         """Return J' u, [P], for u [N]; or [P, m] for [N, m]."""
-        columns = self._columns(u, self.shape[0], "N")
+        columns = self._columns("u", u, self.shape[0], "N")
         found = self._jacobian.transposed_product(columns)
         return found[:, 0] if u.ndim == 1 else found
 
@@ -300,17 +300,16 @@ class Linearization:
         Raises:
             InvalidArgument: If an argument is outside its range.
         """
-        if reduction not in ("mean", "sum"):
-            raise InvalidArgument("reduction is mean or sum, as in mse_loss", got=reduction, remedy="Pass one of both.")
+        one_of("reduction", reduction, ("mean", "sum"))
         times = as_numbers(t, self.device)
-        if times is None or not len(times) or not bool((times >= 0).all()) or not bool(times.isfinite().all()):
-            raise InvalidArgument("times are finite and >= 0", got=t, remedy="Pass a list of times or steps.")
-        if lr is not None and (not lr > 0 or not math.isfinite(lr) or not bool((times == times.round()).all())):
-            raise InvalidArgument(
-                "gradient descent has whole steps and a learning rate > 0",
-                got=(lr, t),
-                remedy="Leave lr out for gradient flow.",
-            )
+        if times is None or not len(times) or not bool((times >= 0).all()):
+            raise InvalidArgument("t must be finite numbers >= 0", got=t, remedy="Pass a list of times or steps.")
+        if lr is not None:
+            lr = in_range("lr", lr, "(0, inf)", remedy="Leave lr out for gradient flow.")
+            if not bool((times == times.round()).all()):
+                raise InvalidArgument(
+                    "t must be whole steps of gradient descent", got=t, remedy="Leave lr out for gradient flow."
+                )
         targets = self._targets(y)
         svd = self.svd(k)
         svd = svd.first(max(1, min(svd.rank, len(svd.singular_values)))) if k is None else svd
@@ -341,7 +340,7 @@ class Linearization:
         targets = self._targets(y)
         size = float(targets.square().sum())
         if size == 0:
-            raise InvalidArgument("a target to align with is not zero", got="all zeros", remedy="Pass the labels.")
+            raise InvalidArgument("y must not be zero", got="all zeros", remedy="Pass the labels.")
         svd = self.svd()
         svd = svd.first(max(svd.rank, 1))  # beyond the rank, left vectors are arbitrary
         shares = (svd.left.T @ targets).square() / size
@@ -355,37 +354,36 @@ class Linearization:
         Args:
             ridge: > 0, in the units of the kernel.
         """
-        if not ridge > 0:
-            raise InvalidArgument("ridge is positive", got=ridge, remedy="Pass for example 1e-3 times the largest s^2.")
+        ridge = in_range("ridge", ridge, "(0, inf)", remedy="Pass for example 1e-3 times the largest s^2.")
         squares = self.svd().singular_values ** 2
         return float((squares / (squares + ridge)).sum())
 
-    def _inputs(self, x: X | None) -> Inputs | None:
+    def _inputs(self, x: X | None, name: str = "x") -> Inputs | None:
         own = self._jacobian.inputs
         if x is None:
             return None
-        inputs = own if x is own else as_inputs(x)
+        inputs = own if x is own else as_inputs(name, x)
         if len(inputs) != len(own):
             raise InvalidArgument(
-                f"the model takes {len(own)} inputs", got=len(inputs), remedy="Several inputs go in as a tuple."
+                f"{name} must be {len(own)} inputs", got=len(inputs), remedy="Several inputs go in as a tuple."
             )
         return inputs
 
     def _targets(self, y: Tensor) -> Tensor:
         targets = as_numbers(y, self.device)
-        if targets is None or len(targets) != self.shape[0] or not bool(targets.isfinite().all()):
+        if targets is None or len(targets) != self.shape[0]:
             raise InvalidArgument(
-                f"y has a finite number for each of the {self.examples} x {self.outputs} outputs",
-                got=type(y).__name__ if targets is None else f"{len(targets)} numbers",
+                f"y must be a finite number for each of the {self.examples} x {self.outputs} outputs",
+                got=y if targets is None else f"{len(targets)} numbers",
                 remedy="Classes go in as one-hot vectors.",
             )
         return targets
 
-    def _columns(self, v: Tensor, length: int, name: str) -> Tensor:
-        if not isinstance(v, Tensor) or v.is_complex() or v.ndim not in (1, 2) or len(v) != length:  # pyright: ignore[reportUnnecessaryIsInstance]
+    def _columns(self, argument: str, v: Tensor, length: int, name: str) -> Tensor:
+        if floating(argument, v).ndim not in (1, 2) or len(v) != length:
             raise InvalidArgument(
-                f"a vector is a real tensor of length {name} = {length}, or [length, m]",
-                got=f"{v.dtype} {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__,  # pyright: ignore[reportUnnecessaryIsInstance]
-                remedy="Convert it with torch.as_tensor.",
+                f"{argument} must have length {name} = {length}, or be a matrix of so many rows",
+                got=tuple(v.shape),
+                remedy="Columns are in the order of labels, rows in that of examples and outputs.",
             )
         return (v[:, None] if v.ndim == 1 else v).detach().to(device=self.device, dtype=self.dtype)

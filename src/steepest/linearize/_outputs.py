@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import functools
@@ -13,12 +14,13 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
+from steepest._check import at_least, instance
 from steepest._random import seeded
-from steepest.errors import InvalidArgument, SteepestError
+from steepest.errors import InvalidArgument
+from steepest.linearize._inputs import Inputs, shown
 
-__all__ = ["Inputs", "Network", "as_inputs", "as_numbers", "original_used", "quietly", "take"]
+__all__ = ["Network", "original_used", "quietly"]
 
-Inputs = tuple[Tensor, ...]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -36,35 +38,44 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, outputs: Any, seed: int | None) -> None:
-        if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgument("a model is a torch.nn.Module", got=type(model).__name__, remedy="Pass the module.")
+        instance("model", model, nn.Module, "a torch.nn.Module", remedy="Pass the module.")
+        seed = None if seed is None else at_least("seed", seed, 0, most=(1 << 63) - 1)
         _refuse_modes(model, seed)
         try:
             with torch.inference_mode(False):
                 self.model = copy.deepcopy(getattr(model, "_orig_mod", model))
         except Exception as error:  # a module may hold anything
-            raise SteepestError(
-                "a linearization is of a copy of the model, which must be copyable",
-                got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            raise InvalidArgument(
+                "the model must be copyable, as a linearization is of a copy",
+                got=_said(error),
                 remedy="copy.deepcopy(model) must work.",
             ) from error
         lazy = [name for name, t in _state(self.model) if nn.parameter.is_lazy(t)]
         if lazy:
             raise InvalidArgument(
-                "a model has all its parameters before it is linearized",
+                "the model must have all its parameters before it is linearized",
                 got=f"uninitialized: {lazy[0]}",
                 remedy="Call a lazy layer once on a batch.",
+            )
+        empty = [name for name, t in _state(self.model) if t.is_meta]
+        if empty:
+            raise InvalidArgument(
+                "the model must have data in all its parameters and buffers",
+                got=f"{empty[0]} on device meta",
+                remedy="Move it with model.to_empty(device='cpu'), and fill it.",
             )
         self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise InvalidArgument(
-                "a linearization needs parameters that require gradients",
+                "the model must have parameters that require gradients",
                 got=type(model).__name__,
                 remedy="Set requires_grad_() on what shall be a feature.",
             )
-        odd = [name for name, p in self.parameters.items() if p.is_complex() or p.is_sparse]
+        odd = [name for name, p in self.parameters.items() if p.is_complex() or p.layout != torch.strided]
         if odd:
-            raise InvalidArgument("parameters are real and dense", got=odd[0], remedy="Freeze it, or use real numbers.")
+            raise InvalidArgument(
+                "parameters must be real and dense", got=odd[0], remedy="Freeze it, or use real numbers."
+            )
         self.device = next(iter(self.parameters.values())).device
         self._tensors = [t for _, t in _state(self.model)]
         self._outputs = outputs
@@ -111,36 +122,47 @@ class Network:
         try:
             return self.model(*(t.clone() for t in inputs))  # it may write into them
         except Exception as error:  # a model's own code may raise anything
-            lines = str(error).strip().splitlines()
             raise InvalidArgument(
                 "the model must take x, examples of shapes " + ", ".join(str(tuple(t.shape[1:])) for t in inputs),
-                got=f"{type(error).__name__}: {lines[0] if lines else ''}",
+                got=_said(error),
                 remedy="The first dimension counts the examples; several inputs go in as a tuple.",
             ) from error
 
     def flat(self, found: Any, n: int) -> Tensor:
         """Return what the model returned as [n, C], or those outputs that are asked for."""
         if callable(self._outputs):
-            found = self._outputs(found)
+            try:
+                found = self._outputs(found)
+            except Exception as error:  # the user's own code may raise anything
+                raise InvalidArgument(
+                    "outputs must be a function of what the model returns",
+                    got=_said(error),
+                    remedy="It gets one argument, the whole output of a batch.",
+                ) from error
         if n == 1 and isinstance(found, Tensor) and found.numel() == self._width:
             found = found.reshape(1, -1)  # the model may have squeezed it
         parts = _parts(found, n)
         width = sum(part.shape[1] for part in parts)
         if not width:
-            raise InvalidArgument("a model has outputs", got="none", remedy="Return at least one number an example.")
+            raise InvalidArgument("the model must have outputs", got="none", remedy="Return a number per example.")
         self._width = width if self._width is None else self._width
         if width != self._width:
             raise InvalidArgument(
-                f"a model has as many outputs for all batches: {self._width}", got=width, remedy="Return them all."
+                f"the model must have {self._width} outputs in all batches", got=width, remedy="Return them all."
             )
         if self._outputs is None or callable(self._outputs):
             return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        chosen = [self._outputs] if isinstance(self._outputs, (int, float)) else list(self._outputs)
+        try:
+            chosen = list(self._outputs)
+        except TypeError:  # a single one
+            chosen = [self._outputs]
         owners = [(k, c) for k, part in enumerate(parts) for c in range(part.shape[1])]
         whole = all(isinstance(c, numbers.Integral) and c is not True and c is not False for c in chosen)
         if not chosen or not whole or any(not 0 <= int(c) < len(owners) for c in chosen):
             raise InvalidArgument(
-                f"outputs are numbers from 0 to {len(owners) - 1}", got=self._outputs, remedy="Count them from 0."
+                f"outputs must be whole numbers from 0 to {len(owners) - 1}",
+                got=self._outputs,
+                remedy="Count them from 0, or pass a function of the model's output.",
             )
         if len(parts) == 1:
             return parts[0][:, [int(c) for c in chosen]]
@@ -148,13 +170,21 @@ class Network:
         return torch.stack([parts[k][:, c] for k, c in (owners[int(c)] for c in chosen)], 1)
 
     def state(self) -> dict[str, float]:
-        """Return a number of every parameter and buffer that changes with it; but tables may bound their rows."""
-        bounded = [name for name, m in self.model.named_modules() if getattr(m, "max_norm", None) is not None]
+        """Return a number of every parameter and buffer that changes with it.
+
+        But tables may bound the rows that they look up (max_norm), unless another layer uses them, too.
+        """
+        users = collections.Counter(id(p) for _, p in self.model.named_parameters(remove_duplicate=False))
+        bounded = {
+            id(getattr(m, "weight", m)) for m in self.model.modules() if getattr(m, "max_norm", None) is not None
+        }
         of = {
             name: t
             for name, t in _state(self.model)
-            if (t.is_floating_point() or t.is_complex()) and name.rpartition(".")[0] not in bounded
+            if (t.is_floating_point() or t.is_complex()) and (id(t) not in bounded or users[id(t)] > 1)
         }
+        if not of:
+            return {}
         with torch.no_grad():
             return dict(zip(of, torch.stack([t.norm().double() for t in of.values()]).tolist(), strict=True))
 
@@ -172,9 +202,9 @@ class Network:
         changed = [name for name, value in before.items() if not (after.get(name) == value or math.isnan(value))]
         if changed:
             raise InvalidArgument(
-                "a model gives the same outputs whenever it is called",
+                "the model must give the same outputs whenever it is called",
                 got=f"calls that change {changed[0]}",
-                remedy="It keeps a state: call model.eval(), or once on a batch if it sets itself up.",
+                remedy="It keeps a state (max_norm is one, too): call model.eval(), or once on all it will see.",
             )
 
     def require_copy(self, values: Tensor) -> None:
@@ -246,41 +276,6 @@ def quietly(method: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def as_inputs(x: Any) -> Inputs:
-    """Return the inputs as a tuple of tensors with one first dimension, cut off from any graph.
-
-    Raises:
-        InvalidArgument: If they are something else.
-    """
-    inputs = (x,) if isinstance(x, Tensor) else x
-    if (
-        not isinstance(inputs, Sequence)
-        or not inputs
-        or not all(isinstance(t, Tensor) and t.layout == torch.strided and not t.is_nested and t.ndim for t in inputs)
-        or len({len(t) for t in inputs}) != 1
-        or not len(inputs[0])
-    ):
-        shown = [_shown(t) for t in inputs] if isinstance(inputs, Sequence) else type(x).__name__
-        raise InvalidArgument(
-            "x is a tensor whose first dimension counts the examples, or a tuple of such tensors",
-            got=shown,
-            remedy="At least one example; several inputs go in as a tuple.",
-        )
-    if any(t.is_inference() for t in inputs):
-        with torch.inference_mode(False):
-            return tuple(t.clone() for t in inputs)
-    return tuple(t.detach() for t in inputs)
-
-
-def as_numbers(values: Any, device: torch.device) -> Tensor | None:
-    """Return real numbers as a flat tensor in float64, or None of anything else."""
-    try:
-        found = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    return None if found.is_complex() else found.detach().to(device, torch.float64).flatten()
-
-
 def original_used(what: str) -> InvalidArgument:
     """Return what to raise where a copy is none."""
     return InvalidArgument(
@@ -290,19 +285,13 @@ def original_used(what: str) -> InvalidArgument:
     )
 
 
-def _shown(t: object) -> object:
-    if not isinstance(t, Tensor):
-        return type(t).__name__
-    return "a nested tensor" if t.is_nested else tuple(t.shape) if t.layout == torch.strided else str(t.layout)
+def _said(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def _state(model: nn.Module) -> list[tuple[str, Tensor]]:
     return [*model.named_parameters(), *model.named_buffers()]
-
-
-def take(inputs: Inputs, some: slice | Tensor) -> Inputs:
-    """Return some of the examples."""
-    return tuple(t[some] for t in inputs)
 
 
 def _parts(found: Any, n: int) -> list[Tensor]:
@@ -319,22 +308,28 @@ def _parts(found: Any, n: int) -> list[Tensor]:
 def _flat(found: Any, n: int) -> Tensor:
     if not isinstance(found, Tensor):
         raise _no_tensor(type(found).__name__)
+    if found.is_nested or found.is_meta or found.layout != torch.strided:
+        raise InvalidArgument(
+            "an output must be a dense tensor with data",
+            got=shown(found),
+            remedy="Pass outputs=function, to make one.",
+        )
     if found.ndim == 0 or len(found) != n:
         raise InvalidArgument(
-            f"an output's first dimension counts the {n} examples",
+            f"an output's first dimension must count the {n} examples",
             got=f"shape {tuple(found.shape)}",
             remedy="Pass outputs=function, which makes such a tensor of what the model returns.",
         )
     if not found.is_floating_point():
         raise InvalidArgument(
-            "an output is differentiable: real numbers", got=found.dtype, remedy="Return logits, not classes."
+            "an output must hold real floating-point numbers", got=found.dtype, remedy="Return logits, not classes."
         )
     return found.reshape(n, -1)
 
 
 def _no_tensor(got: object) -> InvalidArgument:
     return InvalidArgument(
-        "a model returns a tensor, or several in a tuple, list or dict",
+        "the model must return a tensor, or several in a tuple, list or dict",
         got=got,
         remedy="Pass outputs=function, which makes a tensor of what it returns.",
     )
@@ -347,7 +342,7 @@ def _refuse_modes(model: nn.Module, seed: int | None) -> None:
             continue
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise InvalidArgument(
-                "a BatchNorm in training mode couples the examples of a batch, so that no row is a function of its x",
+                "the model must be in evaluation mode, as BatchNorm in training mode couples the examples of a batch",
                 got=f"{name or 'the model'}: {kind}",
                 remedy="Call model.eval().",
             )
@@ -355,7 +350,7 @@ def _refuse_modes(model: nn.Module, seed: int | None) -> None:
         drops = isinstance(module, (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.RNNBase))
         if seed is None and drops and isinstance(p, float) and p > 0:
             raise InvalidArgument(
-                "dropout is on: the model is a random one",
+                "the model must not be random, and its dropout is on",
                 got=f"{name or 'the model'}: {kind}",
                 remedy="Call model.eval(), or pass a seed for one fixed draw.",
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from steepest._check import at_least
 from steepest.errors import InvalidArgument
 from steepest.linearize._jacobian import Jacobian
 from steepest.linearize._lanczos import largest_eigenpairs
@@ -113,8 +114,8 @@ class SVD:
         """
         if k > self.rank:
             raise InvalidArgument(
-                f"only {self.rank} singular values exceed the threshold {self.threshold:.3g}, "
-                "and what belongs to the others is rounding errors",
+                f"k must be at most {self.rank}, as only {self.rank} singular values exceed the threshold "
+                f"{self.threshold:.3g} and what belongs to the others is rounding errors",
                 got=k,
                 remedy=f"Ask for k <= {self.rank}.",
             )
@@ -125,10 +126,7 @@ class SVD:
         Raises:
             InvalidArgument: If there are fewer.
         """
-        if not 1 <= k <= len(self.singular_values):
-            raise InvalidArgument(
-                f"k lies between 1 and the {len(self.singular_values)} singular values", got=k, remedy="Choose another."
-            )
+        k = at_least("k", k, 1, most=len(self.singular_values))
         return SVD(
             self.singular_values[:k],
             self.left[:, :k],
@@ -169,7 +167,7 @@ def _finite(x: Tensor) -> Tensor:
     """Refuse gradients that are not finite: a matrix that holds any has no singular values."""
     if not bool(x.isfinite().all()):
         raise InvalidArgument(
-            "gradients are finite, at every example",
+            "gradients must be finite at every example",
             got="NaN or infinity",
             remedy="Look for it in features() and in x.",
         )
