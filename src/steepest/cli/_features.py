@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
 import shlex
 import sys
 from collections.abc import Callable, Generator
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from steepest._check import at_least, in_range
 from steepest.errors import InvalidArgument, SteepestError, TaskError
 
 if TYPE_CHECKING:
@@ -123,15 +123,14 @@ def _task(name: str, width: int | None, depth: int | None) -> Task:
 
     given = {key: value for key, value in (("width", width), ("depth", depth)) if value is not None}
     for key, value in given.items():
-        if value < 1:
-            raise InvalidArgument(f"{key} must be at least 1", got=value, remedy=f"Pass --{key} 1 or more.")
+        at_least(key, value, 1, remedy=f"Pass --{key} 1 or more.")
     if name not in TASKS:
         found = load(name)
         if given:
             raise InvalidArgument(
-                f"{' and '.join(given)} are those of the built-in tasks",
+                f"{' and '.join(given)} must be left out with a task of your own",
                 got=name,
-                remedy="Leave them out; your own task has its own model.",
+                remedy="It has its own model.",
             )
         return found
     make: Callable[..., Task] = TASKS[name]
@@ -140,12 +139,8 @@ def _task(name: str, width: int | None, depth: int | None) -> Task:
 
 def _check_numbers(steps: int, lr: float, seed: int) -> None:
     for name, value, least in (("steps", steps, 1), ("seed", seed, 0)):
-        if value < least:
-            raise InvalidArgument(
-                f"{name} must be at least {least}", got=value, remedy=f"Pass --{name} {least} or more."
-            )
-    if not (lr > 0 and math.isfinite(lr)):
-        raise InvalidArgument("lr is positive", got=lr, remedy="Pass for example --lr 0.02.")
+        at_least(name, value, least, remedy=f"Pass --{name} {least} or more.")
+    in_range("lr", lr, "(0, inf)", remedy="Pass for example --lr 0.02.")
 
 
 def _examples(task: Task, seed: int, count: int | None) -> list[Tensor]:
@@ -155,12 +150,9 @@ def _examples(task: Task, seed: int, count: int | None) -> list[Tensor]:
     from steepest.linearize import Linearization
 
     size = task.examples
-    if count is not None and not 1 <= count <= size:
-        raise InvalidArgument(
-            f"examples lie between 1 and the {size} for training", got=count, remedy="Pass another --examples."
-        )
-
-    if count is None:
+    if count is not None:
+        at_least("examples", count, 1, most=size, remedy=f"Pass --examples up to the {size} for training.")
+    else:
         outputs = Linearization(task.build(seed).eval(), tuple(task.take(torch.tensor([0]))[:-1]), check=False).outputs
         count = min(size, max(1, _ROWS // outputs))
     return list(task.take(torch.arange(count) * size // count))

@@ -48,7 +48,7 @@ class Network:
             raise InvalidArgument(
                 "the model must be copyable, as a linearization is of a copy",
                 got=_said(error),
-                remedy="copy.deepcopy(model) must work.",
+                remedy="copy.deepcopy(model) must work. Of weight_norm and the like take torch's parametrizations.",
             ) from error
         lazy = [name for name, t in _state(self.model) if nn.parameter.is_lazy(t)]
         if lazy:
