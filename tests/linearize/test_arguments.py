@@ -50,7 +50,7 @@ def test_inputs_and_outputs_without_data_are_refused():
         Linearization(net(), points()).kernel(None, points().to("meta"))
     for function in (lambda y: y.to("meta"), lambda y: y.to_sparse()):
         with pytest.raises(InvalidArgument, match="an output must be a dense tensor with data"):
-            Linearization(Net(lambda s, x: function(s.a(x)), a=net()), points())
+            Linearization(Net(lambda s, x, function=function: function(s.a(x)), a=net()), points())
 
 
 def test_a_function_of_the_outputs_that_fails_is_refused():
