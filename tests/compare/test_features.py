@@ -106,7 +106,8 @@ def test_where_a_network_cannot_be_linearised_the_reason_is_kept_and_the_trial_g
     comparison = compare(tiny_task(model=lambda: Noisy(4, 3)), ["sgd", "adamw"], ["he"], **QUICK)
     best = comparison.table()[0].cell
     assert "the same outputs whenever it is called" in comparison.features(best)
-    assert "cannot be shown: the model must give the same outputs" in comparison.write_report(tmp_path / "r.html").read_text()
+    page = comparison.write_report(tmp_path / "r.html").read_text()
+    assert "cannot be shown: the model must give the same outputs" in page
     assert {each["refused"] for each in as_json(comparison)["features"]} == {comparison.features(best)}
     with pytest.raises(InvalidArgument, match="the features of this alternative were seen"):
         comparison.spectra(best)
