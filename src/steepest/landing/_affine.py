@@ -29,7 +29,7 @@ class Affine(Claim):
         limit: The point.
         rounding: How much of each coordinate of the limit may be rounding, of it and of what went into it.
         span: An orthonormal basis, n x r, of the steps' span in the coordinates W^-1 theta.
-        still: Which coordinates no step moves.
+        still: Which coordinates no step moves, or None if all are moved.
         root: W.
         exact: Whether A theta = b can be reached.
     """
@@ -41,7 +41,7 @@ class Affine(Claim):
     limit: Tensor
     rounding: Tensor
     span: Tensor
-    still: Tensor
+    still: Tensor | None
     root: Root
     exact: bool
 
@@ -86,15 +86,13 @@ def along(problem: Problem, steps: Tensor) -> Affine | None:
     if not found.clear or found.rank < steps.shape[1]:
         return None
     theta, shares = theta0, steps.new_zeros(steps.shape[1])
-    for _ in range(3):
+    for _ in range(2 if found.condition <= 1e3 else 3):
         shares = shares + found.solve((b - A @ theta) / size)
         theta = theta0 + steps @ shares
-    sums, map_back = (
-        theta0.abs() + steps.abs() @ shares.abs(),
-        found.right / found.singular_values @ found.left.mT / size,
-    )
-    lost = ROUNDING * (A.abs() @ sums + b.abs())
-    rounding = ROUNDING * sums + (steps @ map_back).abs() @ ((b - A @ theta).abs() + lost)
+    sums = theta0.abs() + steps.abs() @ shares.abs()
+    missed = ROUNDING * norm_of((A.abs() @ sums + b.abs()) / size) + norm_of(found.left.mT @ ((b - A @ theta) / size))
+    longest = torch.linalg.vector_norm(steps, dim=1) / found.singular_values[-1]
+    rounding = ROUNDING * sums + longest * missed
     if not well_known(theta, theta0, rounding):
         return None
     # Rows that depend on the others hold to the rounding of what went into them.

@@ -68,16 +68,17 @@ class BregmanProjection(Claim):
         passed = (
             near
             and distance <= tolerance * way + self._steepness(tolerance, rounding)
-            and rests(theta, self.theta0, ~self.A.any(dim=0))
+            and rests(theta, self.theta0, self.rows.still)
             and solves_each(self.A, self.target, theta, self.theta0, due, rounding, tolerance)
         )
         return Certificate(passed, residual, distance, error, tolerance)
 
     def _rounding(self) -> Tensor:
         """Return how much of each coordinate may be rounding, of it and of what goes into the equations."""
-        back = (self.rows.right / self.rows.singular_values @ self.rows.left.mT).abs() / lengths(self.A)
         sizes = self.limit.abs() + self.theta0.abs()
-        return ROUNDING * (sizes + back @ (self.A.abs() @ sizes + self.target.abs() + self.unsure))
+        rows = (self.A.abs() @ sizes + self.target.abs() + self.unsure) / lengths(self.A)
+        least = float(self.rows.singular_values[-1]) if self.rows.rank else 1.0
+        return ROUNDING * (sizes + norm_of(rows) / least)
 
     def _steepness(self, tolerance: float, rounding: Tensor) -> float:
         """Return how far the mirrored limit moves where theta does by the tolerance: much near 0, for p near 1."""

@@ -124,9 +124,11 @@ def reaches(end: Tensor, limit: Tensor, theta0: Tensor, rounding: Tensor, tolera
     return math.isfinite(way) and norm_of((missed.abs() - rounding).clamp_min(0)) <= tolerance * way, error
 
 
-def rests(end: Tensor, theta0: Tensor, still: Tensor) -> bool:
+def rests(end: Tensor, theta0: Tensor, still: Tensor | None) -> bool:
     """Return whether coordinates that nothing moves are where they started, to the rounding of a start in float32."""
-    return bool(((end - theta0).abs() <= _SINGLE * theta0.abs())[still].all())
+    if still is None:
+        return True
+    return not bool((((end - theta0).abs() > _SINGLE * theta0.abs()) & still).any())
 
 
 def solves_each(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ from torch import Tensor
 __all__ = ["Factors", "balanced", "decomposed", "factors", "lengths", "obviously_full", "rank_of", "solves"]
 
 _GAP = 1e-10
-_OBVIOUS = 1e-4
-"""A matrix whose least singular value is above this share of the largest has full rank in any units."""
+_OBVIOUS = 1e4
+"""A matrix of full rank and a condition below it has full rank in any units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,22 +24,21 @@ class Factors:
         right: n x r; its rows are exactly 0 where columns of C are.
         clear: Whether every other singular value is rounding: between the precision of C and 1e-10 of the largest one
             nobody can tell, and a gradient method would need 1e20 steps to.
+        still: Which columns are 0, or None if none is.
+        condition: The largest singular value over the smallest of these; 1 if there are none.
     """
 
     left: Tensor
     singular_values: Tensor
     right: Tensor
     clear: bool
+    still: Tensor | None
+    condition: float
 
     @property
     def rank(self) -> int:
         """The number of singular values that are not 0."""
         return len(self.singular_values)
-
-    @property
-    def condition(self) -> float:
-        """The largest over the smallest of them."""
-        return float(self.singular_values[0] / self.singular_values[-1])
 
     def solve(self, r: Tensor) -> Tensor:
         """Return the solution of smallest norm of C x = r, in least squares."""
@@ -55,7 +54,7 @@ def factors(C: Tensor, precision: float) -> Factors:
     found = decomposed(C, precision)
     if found.rank == min(C.shape) or not found.clear or not found.rank:
         return found
-    return Factors(found.left, found.singular_values, found.right, rank_of(C, precision) == found.rank)
+    return replace(found, clear=rank_of(C, precision) == found.rank)
 
 
 def decomposed(C: Tensor, precision: float) -> Factors:
@@ -63,14 +62,15 @@ def decomposed(C: Tensor, precision: float) -> Factors:
     moving = C.any(dim=0)
     whole = bool(moving.all())
     left, values, right = torch.linalg.svd(C if whole else C[:, moving], full_matrices=False)
-    kept, between = _split(values, C, precision)
-    rank = int(kept.sum())
+    each = values.tolist()
+    rank, clear = _told(each, C, precision)
     basis = right[:rank].mT
     if not whole:
         # Rounding would move what no row touches.
         basis = C.new_zeros(C.shape[1], rank)
         basis[moving] = right[:rank].mT
-    return Factors(left[:, :rank], values[:rank], basis, not bool(between.any()))
+    condition = each[0] / each[rank - 1] if rank else 1.0
+    return Factors(left[:, :rank], values[:rank], basis, clear, None if whole else ~moving, condition)
 
 
 def rank_of(A: Tensor, precision: float) -> int | None:
@@ -79,14 +79,13 @@ def rank_of(A: Tensor, precision: float) -> int | None:
     It is looked for in units of rows and columns in which all entries are as near to 1 as they can be, so that neither
     other units nor another order of rows or columns change the answer.
     """
-    values = torch.linalg.svdvals(balanced(A))
-    kept, between = _split(values, A, precision)
-    return None if bool(between.any()) else int(kept.sum())
+    rank, clear = _told(torch.linalg.svdvals(balanced(A)).tolist(), A, precision)
+    return rank if clear else None
 
 
 def obviously_full(found: Factors, C: Tensor) -> bool:
     """Return whether C has full rank in any units."""
-    return found.rank == min(C.shape) and bool(found.singular_values[-1] > _OBVIOUS * found.singular_values[0])
+    return found.rank == min(C.shape) and found.condition < _OBVIOUS
 
 
 def balanced(A: Tensor) -> Tensor:
@@ -105,12 +104,12 @@ def balanced(A: Tensor) -> Tensor:
     return torch.where(there, torch.ldexp(A, rows.round()[:, None] + columns.round()), 0.0)
 
 
-def _split(values: Tensor, C: Tensor, precision: float) -> tuple[Tensor, Tensor]:
-    """Return which singular values are not rounding, and which of them nobody can tell."""
-    largest = float(values[0]) if len(values) else 0.0
+def _told(values: list[float], C: Tensor, precision: float) -> tuple[int, bool]:
+    """Return how many singular values, descending, are not rounding, and whether that can be told of each."""
+    largest = values[0] if values else 0.0
     low = min(max(C.shape) * precision, 1e-3) * largest
-    kept = values > low
-    return kept, kept & (values <= max(_GAP * largest, 10 * low))
+    kept = [value for value in values if value > low]
+    return len(kept), not kept or kept[-1] > max(_GAP * largest, 10 * low)
 
 
 def lengths(A: Tensor) -> Tensor:

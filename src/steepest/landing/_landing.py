@@ -251,7 +251,7 @@ def _landing(rule: Rule, problem: Problem) -> Landing:
 def _claim(rule: Rule, problem: Problem) -> tuple[Claim, Certificate]:
     """Return what is known, if its own point or direction passes, and the certificate of that or of theta0."""
     felt = problem.A.any(dim=1)
-    if bool(felt.any()):
+    if not bool(felt.all()) and bool(felt.any()):
         # A row of zeros has no part in any gradient, whatever its target or label.
         problem = problem.only(felt)
     try:

@@ -22,6 +22,8 @@ def single_equation(problem: Problem) -> Tensor | None:
     a = rows[int(lengths(rows).where(rows.any(dim=1), 0).argmax())]
     if not bool(a.any()):
         return None
+    if len(rows) == 1:
+        return a
     unit = a / a.abs().max()
     multiples = (rows @ unit / (unit @ unit))[:, None]
     same = (rows - multiples * unit).abs() <= 4 * torch.finfo(torch.float64).eps * (multiples * unit).abs()
@@ -40,15 +42,16 @@ def line_claim(problem: Problem, direction: Callable[[Tensor], Tensor], reason: 
     a = single_equation(problem)
     if a is None:
         return unique_solution(problem) or Unknown(several, (problem.A, problem.b))
-    nearest = preconditioned(problem, problem.b, None)
-    if isinstance(nearest, Unknown):
-        return nearest
-    if not nearest.exact:
-        return Unknown(
-            "The equations contradict each other, and this rule's steps do not shrink as their gradients cancel: "
-            "where it ends depends on the steps.",
-            (problem.A, nearest.target),
-        )
+    if problem.rows > 1:
+        nearest = preconditioned(problem, problem.b, None)
+        if isinstance(nearest, Unknown):
+            return nearest
+        if not nearest.exact:
+            return Unknown(
+                "The equations contradict each other, and this rule's steps do not shrink as their gradients cancel: "
+                "where it ends depends on the steps.",
+                (problem.A, nearest.target),
+            )
     claim = along(problem, direction(a)[:, None])
     if claim is None:
         return Unknown("No step along the rule's direction solves the equation.", (problem.A, problem.b))

@@ -47,9 +47,10 @@ def linear_claim(problem: Problem, rule: LinearRule) -> Claim:
     """Return the limit of a rule that moves by D times sums of gradients."""
     # A row of which nothing moves has no part in any gradient, whatever its target or label.
     felt = moved_by(rule.root, problem.A).any(dim=1)
-    if not bool(felt.any()):
-        return _resting(problem, rule)
-    problem = problem.only(felt)
+    if not bool(felt.all()):
+        if not bool(felt.any()):
+            return _resting(problem, rule)
+        problem = problem.only(felt)
     return _separable(problem, rule) if problem.separable_loss else _squared(problem, rule)
 
 

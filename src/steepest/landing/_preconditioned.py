@@ -44,9 +44,10 @@ def preconditioned(
     A, theta0 = problem.A, problem.theta0
     W, D = _in_their_units(root, metric)
     C = moved_by(W, A)
-    if not bool(C.isfinite().all()) or _lost(W, D):
+    largest = float(C.abs().max())
+    if not largest < math.inf or _lost(W, D):
         return Unknown("A times the square root of the preconditioner is out of the range of float64.", (A, b))
-    if not bool(C.any()):
+    if largest == 0:
         nothing, still = A.new_zeros(A.shape[1], 0), torch.ones_like(theta0, dtype=torch.bool)
         exact = solves(A, theta0, b, problem.slack)
         rounding = torch.zeros_like(theta0)
@@ -60,16 +61,22 @@ def preconditioned(
         if rank is None:
             return Unknown(_UNCLEAR, (A, b))
     near = _in_float64(problem, b, W, D, C, size, found, unsure) if rank == found.rank and found.clear else None
-    share = math.inf if near is None else norm_of(near.rounding) / max(norm_of(near.limit - theta0), 1e-300)
+    share = math.inf if near is None else _share(near)
     # That equations contradict each other is seen where W does not hide it.
     if near is not None and share <= 1e-9 and (near.exact or found.condition <= _PLAIN):
         return near
     exactly = _in_fractions(problem, b, W, D, C, rank, unsure)
-    if exactly is not None or near is None:
+    if exactly is not None or near is None or math.isnan(share):
         return exactly or Unknown(_NOT_FOUND, (A, b))
     # The bound is rarely reached.
     known = share <= 1e-7 or well_known(near.limit, theta0, near.rounding)
     return near if known else Unknown(_NOT_FOUND, (A, b))
+
+
+def _share(near: Affine) -> float:
+    """Return the largest error over the largest way of a coordinate."""
+    way = float((near.limit - near.theta0).abs().max())
+    return float(near.rounding.max()) / way if way else math.inf
 
 
 def _in_their_units(root: Root, D: Metric) -> tuple[Root, Metric]:
@@ -86,21 +93,21 @@ def _in_their_units(root: Root, D: Metric) -> tuple[Root, Metric]:
 
 def _lost(root: Root, D: Metric) -> bool:
     """Return whether a square is beyond float64."""
-    return root is not None and D is not None and D.ndim == 1 and bool(((root > 0) & (D < 1e-300)).any())
+    return root is not None and D is not None and D.ndim == 1 and bool(((D < 1e-300) & (root > 0)).any())
 
 
 def _in_float64(
     problem: Problem, b: Tensor, root: Root, D: Metric, C: Tensor, size: Tensor, found: Factors, unsure: float
 ) -> Affine | None:
-    """Return the limit as theta0 + D A' multipliers, with a bound on its error; None where one is not finite."""
+    """Return the limit as theta0 + D A' multipliers, with a bound on its error, which may be NaN."""
     A, theta0 = problem.A, problem.theta0
-    full, basis, sizes = found.rank == A.shape[0], times(root, found.right) / found.singular_values, b.abs() + unsure
-    back = basis @ found.left.mT / size
-    if full or _agree(problem, b, root, D, size, found, back.abs()):
+    sizes, full = A.abs(), found.rank == A.shape[0]
+    if full or _agree(problem, b, root, D, size, found):
         theta, multipliers = _ascended(A, b, theta0, D, size, found)
-        sums = theta0.abs() + _multiplied(D, A.mT.abs() @ multipliers.abs(), absolute=True)
-        lost = back.abs() @ (ROUNDING * (A.abs() @ sums + sizes))
-        rounding, exact = ROUNDING * sums + lost + (back @ (b - A @ theta)).abs(), True
+        sums = theta0.abs() + _multiplied(D, sizes.mT @ multipliers.abs(), absolute=True)
+        lost = torch.linalg.vector_norm((sizes @ sums + b.abs() + unsure) / size)
+        left = torch.linalg.vector_norm(found.left.mT @ ((b - A @ theta) / size))
+        rounding, exact = ROUNDING * sums + _felt(root, found, ROUNDING * lost + left), True
         target = b if full else A @ theta
     else:
         # In least squares the rows count by their lengths.
@@ -108,19 +115,24 @@ def _in_float64(
         if not found.clear:
             return None
         theta, multipliers = _ascended(A, b, theta0, D, torch.ones_like(b), found)
-        sums = theta0.abs() + _multiplied(D, A.mT.abs() @ multipliers.abs(), absolute=True)
+        sums = theta0.abs() + _multiplied(D, sizes.mT @ multipliers.abs(), absolute=True)
         basis = times(root, found.right) / found.singular_values
         back, curved = (basis @ found.left.mT).abs(), (basis / found.singular_values @ found.right.mT).abs()
         # The gradient that is left, and what rounding of A and of the residuals is worth in it (Wedin 1973).
-        slope = (C.mT @ (b - A @ theta)).abs() + ROUNDING * (C.mT.abs() @ (A.abs() @ sums + sizes))
-        rounding = ROUNDING * (sums + back @ (A.abs() @ sums)) + curved @ slope
+        slope = (C.mT @ (b - A @ theta)).abs() + ROUNDING * (C.mT.abs() @ (sizes @ sums + b.abs() + unsure))
+        rounding = ROUNDING * (sums + back @ (sizes @ sums)) + curved @ slope
         target, exact = A @ theta, False
-    if not bool(theta.isfinite().all() & rounding.isfinite().all()):
-        return None
-    return Affine("", A, target, theta0, theta, rounding, found.right, _still(root, C), root, exact)
+    still = found.still if root is None or root.ndim == 1 else _still(root, C)
+    return Affine("", A, target, theta0, theta, rounding, found.right, still, root, exact)
 
 
-def _agree(problem: Problem, b: Tensor, root: Root, D: Metric, size: Tensor, found: Factors, back: Tensor) -> bool:
+def _felt(root: Root, found: Factors, missed: Tensor) -> Tensor:
+    """Return how far each coordinate moves at the most where the rows, divided by their lengths, miss by so much."""
+    reach = missed / found.singular_values[-1]
+    return reach if root is None else reach * (root if root.ndim == 1 else torch.linalg.vector_norm(root, dim=1))
+
+
+def _agree(problem: Problem, b: Tensor, root: Root, D: Metric, size: Tensor, found: Factors) -> bool:
     """Return whether the equations have a solution, to their rounding."""
     A = problem.A
     # That does not depend on where theta starts, but on what cannot move.
@@ -131,9 +143,11 @@ def _agree(problem: Problem, b: Tensor, root: Root, D: Metric, size: Tensor, fou
     if not norm_of(left / size) <= max(1e-9, 10 * problem.slack) * way * float(found.singular_values[-1]):
         return False
     # Rounding of one row is felt in another, whose own numbers may all be 0.
-    sums = still.abs() + _multiplied(D, A.mT.abs() @ multipliers.abs(), absolute=True)
-    rounding = ROUNDING * (sums + back @ (A.abs() @ sums + b.abs()))
-    return bool((left <= problem.slack * (A.abs() @ nearest.abs() + b.abs()) + A.abs() @ rounding).all())
+    sizes, sums = A.abs(), still.abs() + _multiplied(D, A.mT.abs() @ multipliers.abs(), absolute=True)
+    rounding = ROUNDING * sums + _felt(
+        root, found, ROUNDING * torch.linalg.vector_norm((sizes @ sums + b.abs()) / size)
+    )
+    return bool((left <= problem.slack * (sizes @ nearest.abs() + b.abs()) + sizes @ rounding).all())
 
 
 def _ascended(A: Tensor, b: Tensor, start: Tensor, D: Metric, size: Tensor, found: Factors) -> tuple[Tensor, Tensor]:
@@ -143,7 +157,7 @@ def _ascended(A: Tensor, b: Tensor, start: Tensor, D: Metric, size: Tensor, foun
     """
     multipliers, theta = torch.zeros_like(b), start
     weights = found.left / found.singular_values.square()
-    for _ in range(3):
+    for _ in range(2 if found.condition <= _PLAIN else 3):
         multipliers = multipliers + weights @ (found.left.mT @ ((b - A @ theta) / size)) / size
         theta = start + _multiplied(D, A.mT @ multipliers)
     return theta, multipliers
@@ -179,6 +193,7 @@ def _unmoved(root: Root, theta0: Tensor) -> Tensor:
     return torch.where(root == 0, theta0, 0) if root is not None and root.ndim == 1 else torch.zeros_like(theta0)
 
 
-def _still(root: Root, C: Tensor) -> Tensor:
-    """Return which coordinates no row moves."""
-    return ~(root @ C.mT).any(dim=1) if root is not None and root.ndim == 2 else ~C.any(dim=0)
+def _still(root: Root, C: Tensor) -> Tensor | None:
+    """Return which coordinates no row moves, or None if all are moved."""
+    still = ~(root @ C.mT).any(dim=1) if root is not None and root.ndim == 2 else ~C.any(dim=0)
+    return still if bool(still.any()) else None

@@ -115,8 +115,6 @@ class Problem:
 
     def only(self, rows: Tensor) -> Problem:
         """Return the problem of the chosen rows, the others being such that no gradient of theirs moves anything."""
-        if bool(rows.all()):
-            return self
         return replace(self, A=self.A[rows], b=self.b[rows], drawn=self.drawn or self.rows)
 
     @property

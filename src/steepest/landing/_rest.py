@@ -32,9 +32,13 @@ def resting(problem: Problem, whole: bool) -> Affine | None:
         reason = "The gradients of all examples cancel at theta0 exactly: theta stays where it starts."
     else:
         left = A @ theta0 - b
+        slope, largest = A.mT @ left, float(A.abs().max())
+        reach = largest * (largest * float(theta0.abs().sum()) + float(b.abs().max()))
+        if float(slope.abs().max()) > 1e-9 * len(A) * reach:
+            return None
         lost = ROUNDING * (A.abs() @ theta0.abs() + b.abs())
         solved = bool((left.abs() <= lost).all())
-        cancel = whole and bool(((A.mT @ left).abs() <= A.mT.abs() @ (ROUNDING * left.abs() + lost)).all())
+        cancel = whole and bool((slope.abs() <= A.mT.abs() @ (ROUNDING * left.abs() + lost)).all())
         # Nearly 0 is not 0: a step along signs would be as long as any other.
         if not (solved or cancel) or A.numel() > _MOST or not is_zero(A, theta0, b, together=not solved):
             return None
