@@ -32,6 +32,14 @@ nan_loss = Task(model=MODEL, loss=lambda o, t: LOSS(o, t) / 0, **DATA)
 wrong_shape = Task(model=lambda: nn.Linear(5, 3), loss=LOSS, **DATA)
 not_a_task = 3
 """
+PRINTING = """
+import os
+
+def MODEL():
+    print("printed")
+    os.write(1, b" written ")
+    return nn.Linear(4, 3)
+"""
 QUICK = ["--optimizers", "sgd,adamw", "--seeds", "3", "--rates", "5", "--workers", "1"]
 
 
@@ -96,6 +104,53 @@ def test_no_file_holds_the_storages_password(folder, monkeypatch):
     assert "password=***" in Path("o/results.json").read_text()
 
 
+def test_the_storage_comes_from_the_environment_too_and_its_password_is_not_shown(folder, monkeypatch, capsys):
+    url = "sqlite:///file:other.db?uri=true&mode=rwc&password=secret"
+    monkeypatch.setenv("STEEPEST_STORAGE", url)
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK) == 0
+    assert Path("other.db").exists()
+    assert not Path("o/study.db").exists()
+    assert "secret" not in Path("o/results.json").read_text()
+    monkeypatch.setenv("STEEPEST_STORAGE", "postgresql://me:secret@host:port/trial")
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK) == 2
+    assert "***@host:port/trial" in capsys.readouterr().err
+    assert run(monkeypatch, "compare", "--help") == 0
+    assert "STEEPEST_STORAGE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", [["--storage", "URL"], ["--storage=URL"]])
+def test_the_line_after_ctrl_c_does_not_show_the_password(folder, monkeypatch, capsys, option):
+    def stopped(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("steepest.compare.compare", stopped)
+    given = [word.replace("URL", "postgresql://me:secret@host/trial?sslpassword=other") for word in option]
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *given) == 130
+    said = capsys.readouterr().err
+    assert "to go on: steepest compare --task" in said
+    assert "postgresql://me:***@host/trial?sslpassword=***" in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("name", ["what?x=1", "p%41q", "a #1 'b'", "\udcff"])
+def test_the_folder_may_have_any_name_and_all_files_are_in_it(folder, monkeypatch, capsys, name):
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", name, *QUICK) == 0
+    assert len(list(Path(name).iterdir())) == 5
+    assert {path.name for path in Path().iterdir()} == {name, f"{folder}.py", "__pycache__"}
+    assert "Report: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_a_task_prints_is_not_mixed_with_json(folder, monkeypatch, capfd, workers):
+    source = Path(f"{folder}.py").read_text().replace("MODEL = lambda: nn.Linear(4, 3)", PRINTING)
+    Path(f"{folder}.py").write_text("print('loaded')\n" + source)
+    options = [*QUICK[:-1], workers, "--json"]
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *options) == 0
+    shown = capfd.readouterr()
+    assert json.loads(shown.out)["task"] == "own"
+    assert {"loaded", "printed", "written"} <= set(shown.err.split())
+
+
 def test_the_results_table_has_one_row_a_run_and_the_costs_stand_apart(folder, monkeypatch):
     run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK)
     results, timing = (Path(f"o/{name}.csv").read_text().splitlines() for name in ("results", "timing"))
@@ -118,14 +173,29 @@ def test_the_results_table_has_one_row_a_run_and_the_costs_stand_apart(folder, m
         (["--optimizers", "adamv"], "Did you mean adamw"),
         (["--optimizers", "torch.optim:Nope"], "Nope"),
         (["--inits", "hee"], "Did you mean he"),
-        (["--seeds", "2"], "at least 3 seeds"),
-        (["--steps", "0"], "steps must be at least 1"),
+        (["--seeds", "2"], "seeds must be a whole number"),
+        (["--steps", "0"], "steps must be a whole number >= 1"),
         (["--schedule", "cosin"], "Did you mean cosine"),
-        (["--workers", "0"], "workers must be at least 1"),
+        (["--workers", "0"], "workers must be a whole number >= 1"),
         (["--baseline", "muon"], "baseline"),
         (["--storage", "sqlite:////no/such/folder/x.db"], "database"),
         (["--storage", "me:secret@host/trial"], "***@host/trial"),
         (["--out", "file/below"], "file"),
+        (["--out", ""], "a folder must have a name"),
+        (["--storage", ""], "must be a URL"),
+        (["--optimizers", "sgd,,adamw"], "names with commas between them (got 'sgd,,adamw')"),
+        (["--optimizers", ""], "names with commas between them"),
+        (["--inits", " "], "--inits must be names"),
+        (["--task", ""], "task"),
+        (["--baseline", ""], "baseline"),
+        (["--device", ""], "device"),
+        (["--seeds", "nan"], "--seeds"),
+        (["--workers", "2.5"], "--workers"),
+        (["--run-timeout", "nan"], "run_timeout must be a time > 0"),
+        (["--run-timeout", "inf"], "run_timeout must be a time > 0"),
+        (["--run-timeout", "-3"], "run_timeout must be a time > 0"),
+        (["--run-timeout", "soon"], "run_timeout must be a time > 0"),
+        (["--no-such-option", "1"], "--no-such-option"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2_and_writes_nothing(folder, monkeypatch, capsys, arguments, says):

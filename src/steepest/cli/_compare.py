@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +16,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from steepest.errors import SteepestError
+from steepest.errors import InvalidArgument, SteepestError
 
 if TYPE_CHECKING:
     from steepest.compare import Comparison
 
 __all__ = ["compare"]
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise typer.BadParameter("a folder must have a name.")
+    return Path(text)
 
 
 def compare(
@@ -42,61 +50,105 @@ def compare(
         str | None, typer.Option(help="Whose best loss is the target.", show_default="adamw, else the first")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Any Optuna storage URL.", show_default="sqlite:///OUT/study.db")
+        str | None,
+        typer.Option(
+            help="Any Optuna storage URL. In the environment, a password in it is not in the list of processes.",
+            envvar="STEEPEST_STORAGE",
+            show_default="sqlite:///OUT/study.db",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Runs at a time, each on one thread.")] = 2,
+    run_timeout: Annotated[
+        str | None,
+        typer.Option(
+            help="How long a run may take, for example 90s, 10m or 1h30m; one that hangs is tried once more.",
+            show_default="20x the median of its alternative",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to train, for example cuda.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/TASK")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results.", show_default="runs/TASK", parser=_folder, metavar="PATH"),
+    ] = None,
     accept_edits: Annotated[
         bool, typer.Option("--accept-edits", help="Use the runs from before the last edit of the task again.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
 ) -> None:
     """Tune, run and compare optimizers and inits on one task; started again, it goes on where it was."""
-    from steepest.compare import Budget, Lines, RichProgress, require_writable, without_password
+    from steepest.compare import Budget, Lines, RichProgress, require_writable
     from steepest.compare import as_json as to_json
     from steepest.compare import compare as run
     from steepest.tasks import load
 
-    loaded = load(task)
-    folder = out or Path("runs") / loaded.name
-    require_writable(folder)
+    here = Path.cwd()  # a task may change it
+    names = _names("optimizers", optimizers), None if inits is None else _names("inits", inits)
     console = Console(stderr=True, markup=False)
     progress = RichProgress(console) if console.is_terminal and not as_json else None
-    command = shlex.join(["steepest", *sys.argv[1:]])
-    try:
-        with progress or contextlib.nullcontext():
-            comparison = run(
-                loaded,
-                _names(optimizers),
-                None if inits is None else _names(inits),
-                seeds=seeds,
-                budget=Budget(steps=steps, rates=rates, schedule=schedule),
-                baseline=baseline,
-                storage=storage or f"sqlite:///{folder.resolve() / 'study.db'}",
-                workers=workers,
-                device=device,
-                accept_edits=accept_edits,
-                listener=progress or Lines(console),
-            )
-    except KeyboardInterrupt:
-        console.print(f"Stopped. Finished runs are kept; to go on: {command}", highlight=False, soft_wrap=True)
-        raise typer.Exit(130) from None
-    except SteepestError:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # only if nothing is in it
-        raise
-    if storage:
-        command = shlex.join(["steepest", *(word.replace(storage, without_password(storage)) for word in sys.argv[1:])])
-    report = comparison.write(folder, command)
+    command = _command(storage)
+    with _prints_to_stderr() if as_json else contextlib.nullcontext():
+        loaded = load(task)
+        shown = out or Path("runs") / loaded.name
+        folder = here / shown
+        require_writable(folder)
+        try:
+            with progress or contextlib.nullcontext():
+                comparison = run(
+                    loaded,
+                    *names,
+                    seeds=seeds,
+                    budget=Budget(steps=steps, rates=rates, schedule=schedule),
+                    baseline=baseline,
+                    storage=folder / "study.db" if storage is None else storage,
+                    workers=workers,
+                    run_timeout=run_timeout,
+                    device=device,
+                    accept_edits=accept_edits,
+                    listener=progress or Lines(console),
+                )
+        except KeyboardInterrupt:
+            console.print(f"Stopped. Finished runs are kept; to go on: {command}", highlight=False, soft_wrap=True)
+            raise typer.Exit(130) from None
+        except SteepestError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only if nothing is in it
+            raise
+    comparison.write(folder, command)
     if as_json:
         typer.echo(json.dumps(to_json(comparison, command), indent=2))
     else:
-        _show(comparison, report)
+        _show(comparison, shown / "report.html")
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _command(storage: str | None) -> str:
+    """Return the command line as it may be shown and kept: without a password."""
+    from steepest.compare import hide_secrets
+
+    words = sys.argv[1:] if storage is None else [hide_secrets(word, storage) for word in sys.argv[1:]]
+    return shlex.join(["steepest", *words])
+
+
+@contextlib.contextmanager
+def _prints_to_stderr() -> Generator[None, None, None]:
+    """Keep what a task prints, here or in other processes, out of stdout."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # one of the two is closed
+            sys.stdout.flush()
+            kept = os.dup(1)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 1)
+            os.dup2(2, 1)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+
+
+def _names(option: str, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InvalidArgument(
+            f"--{option} must be names with commas between them", got=text, remedy="For example --optimizers sgd,adamw."
+        )
+    return names
 
 
 def _show(comparison: Comparison, report: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,13 +24,31 @@ app = typer.Typer(
 )
 
 
+# What typer raises for a wrong option; only its subclass has a public name.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
-    """Run the command line; a `SteepestError` is one line and exit status 2."""
+    """Run the command line; a `SteepestError` and a wrong option are one line and exit status 2."""
+    with contextlib.suppress(AttributeError, ValueError):  # a stream of somebody else's
+        # After hours of training, a name that a terminal cannot show must not be an error.
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        app()
+        status = app(standalone_mode=False)
     except SteepestError as error:
-        print(f"steepest: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        _refuse(str(error))
+    except typer.Abort:
+        sys.exit(1)
+    except _UsageError as error:
+        _refuse(str(getattr(error, "message", error)))
+    else:
+        sys.exit(status or 0)
+
+
+def _refuse(text: str) -> NoReturn:
+    # Without a command, typer's message is the help.
+    print(text if "Usage:" in text else f"steepest: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
 
 
 def _version(asked: bool | None) -> None:

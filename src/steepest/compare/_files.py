@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -23,7 +24,10 @@ __all__ = ["as_json", "require_writable", "write_files", "write_text"]
 
 
 def write_files(comparison: Comparison, folder: Path, command: str) -> None:
-    """Write results.csv (what was learned), timing.csv (what it cost) and results.json (the verdict)."""
+    """Write results.csv (what was learned), timing.csv (what it cost) and results.json (the verdict).
+
+    Names in the tables that a spreadsheet would take for formulas have an apostrophe in front.
+    """
     write_text(folder / "results.csv", _csv(_RESULTS, [_results_row(comparison, run) for run in comparison.runs]))
     write_text(folder / "timing.csv", _csv(_TIMING, [_timing_row(comparison, run) for run in comparison.runs]))
     write_text(folder / "results.json", json.dumps(as_json(comparison, command), indent=2, allow_nan=False) + "\n")
@@ -78,9 +82,12 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        # A path or a name may hold a byte that is no UTF-8; what was found out in hours is written all the same.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise OutputError(
             "the output must be writable",
             got=f"{path}: {error.strerror or error}",
@@ -99,6 +106,7 @@ def require_writable(folder: Path) -> None:
     probe.unlink()
 
 
+_FORMULAS = tuple("=+-@\t\r\n'\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first four
 _RESULTS = (
     "phase",
     "optimizer",
@@ -115,7 +123,18 @@ _TIMING = ("phase", "optimizer", "init", "learning_rate", "seed", "seconds_per_s
 
 
 def _run_columns(run: Run) -> list[Any]:
-    return [run.phase, run.cell.optimizer, run.cell.init, run.lr, run.seed]
+    return [run.phase, _no_formula(run.cell.optimizer), _no_formula(run.cell.init), run.lr, run.seed]
+
+
+def _no_formula(name: str) -> str:
+    """Return a name so that no spreadsheet takes it for a formula: with an apostrophe in front.
+
+    One that begins with an apostrophe gets another, so that taking the first away gives every name back.
+
+    >>> _no_formula("=1+1"), _no_formula("adamw")
+    ("'=1+1", 'adamw')
+    """
+    return f"'{name}" if name.startswith(_FORMULAS) else name
 
 
 def _results_row(comparison: Comparison, run: Run) -> list[Any]:

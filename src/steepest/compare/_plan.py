@@ -71,8 +71,7 @@ class Budget:
         schedule: How the rate decays, "cosine" or "constant".
 
     Raises:
-        InvalidArgument: If a number is outside its range.
-        UnknownName: If there is no such schedule.
+        InvalidArgument: If a number is outside its range, or there is no such schedule.
     """
 
     steps: int | None = None
