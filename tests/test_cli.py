@@ -132,15 +132,15 @@ def test_the_line_after_ctrl_c_does_not_show_the_password(folder, monkeypatch, c
     assert "secret" not in said
 
 
-@pytest.mark.parametrize("name", ["what?x=1", "p%41q", "a #1 'b'", "\udcff"])
-def test_the_folder_may_have_any_name_and_all_files_are_in_it(folder, monkeypatch, capsys, name):
+def test_the_folder_may_have_any_name_and_all_files_are_in_it(folder, monkeypatch, capsys):
+    name = "what?x=1 p%41q #'{x}\udcff"
     assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", name, *QUICK) == 0
     assert len(list(Path(name).iterdir())) == 5
-    assert {path.name for path in Path().iterdir()} == {name, f"{folder}.py", "__pycache__"}
+    assert {path.name for path in Path().iterdir()} - {"__pycache__"} == {name, f"{folder}.py"}
     assert "Report: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_what_a_task_prints_is_not_mixed_with_json(folder, monkeypatch, capfd, workers):
     source = Path(f"{folder}.py").read_text().replace("MODEL = lambda: nn.Linear(4, 3)", PRINTING)
     Path(f"{folder}.py").write_text("print('loaded')\n" + source)

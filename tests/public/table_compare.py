@@ -150,7 +150,7 @@ TABLE: dict[str, Row | Result] = {
         storage=(None, TEXT.but("None").also("''", "'x'", "a zero byte")),
         workers=(1, whole(1)),
         device=("cpu", OBJECT.also("''")),
-        run_timeout=(600.0, number("(0, inf]").but("None")),
+        run_timeout=(600.0, number("(0, inf)").but("None")),
         accept_edits=(False, FLAG),
         listener=(None, OBJECT.but("None")),
     ),

@@ -122,7 +122,7 @@ def compare(
 
 def _command(storage: str | None) -> str:
     """Return the command line as it may be shown and kept: without a password."""
-    from steepest.compare import hide_secrets
+    from steepest.compare._url import hide_secrets
 
     words = sys.argv[1:] if storage is None else [hide_secrets(word, storage) for word in sys.argv[1:]]
     return shlex.join(["steepest", *words])

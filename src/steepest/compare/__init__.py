@@ -9,7 +9,7 @@ from steepest.compare._files import as_json, require_writable, write_text
 from steepest.compare._plan import Budget, Cell, Plan, Run
 from steepest.compare._progress import Lines, Listener, RichProgress
 from steepest.compare._statistics import ALPHA, Interval, Pair, compare_pairs, mean_interval, more_seeds
-from steepest.compare._url import hide_secrets, without_password
+from steepest.compare._url import without_password
 from steepest.compare._verdict import Verdict
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "as_json",
     "compare",
     "compare_pairs",
-    "hide_secrets",
     "mean_interval",
     "more_seeds",
     "require_writable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Iterable
@@ -130,12 +131,13 @@ def compare(
     told = listener or Silent()
     about_rates = {name: notice for name, notice in checked.items() if notice is not None}
     store = Store(storage, identities, accept_edits=accept_edits, say=told.waiting)
-    notices = [*about_rates.values(), *untouched, *unknown, *reuse_notices(plan, store.past(), store.selection)]
-    for line in notices:
-        told.noticed(line)
-    finished = store.finished()
-    if next_runs(plan, losses_of(finished)):
-        finished = gather(plan, store, bench, workers, told, timeout)
+    with contextlib.closing(store.patience):
+        notices = [*about_rates.values(), *untouched, *unknown, *reuse_notices(plan, store.past(), store.selection)]
+        for line in notices:
+            told.noticed(line)
+        finished = store.finished()
+        if next_runs(plan, losses_of(finished)):
+            finished = gather(plan, store, bench, workers, told, timeout)
     found = run_notices(finished, about_rates)
     for line in found:
         told.noticed(line)

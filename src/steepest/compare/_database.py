@@ -122,6 +122,8 @@ def open_study(
             if pause is None:
                 say("")
             patience.opened = True
+            if storage is not None:
+                patience.close = storage.engine.dispose
             return study, patience
     raise AssertionError("unreachable")
 

@@ -69,6 +69,7 @@ class Patience:
         say: Is told what is waited for, and "" when it goes on.
         sleep: Pauses; a place at which nothing is half done.
         opened: Whether the study was found, so that it must be there from then on.
+        close: Closes the connections.
     """
 
     def __init__(self, location: Location) -> None:
@@ -78,6 +79,7 @@ class Patience:
         self.say: Callable[[str], None] = lambda _reason: None
         self.sleep: Callable[[float], None] = time.sleep
         self.opened = False
+        self.close: Callable[[], None] = lambda: None
         self._inside = False
 
     def call(self, function: Callable[[], T]) -> T:

@@ -8,7 +8,8 @@ from urllib.parse import quote, quote_plus
 
 from sqlalchemy.engine import URL, make_url
 
-from steepest.errors import InvalidArgument, StorageError
+from steepest._check import instance
+from steepest.errors import StorageError
 
 __all__ = ["Location", "hide_secrets", "locate", "without_password"]
 
@@ -29,11 +30,7 @@ def locate(storage: Location) -> URL:
     """
     if isinstance(storage, Path):
         return URL.create("sqlite", database=str(storage.absolute()))
-    if not isinstance(storage, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidArgument(
-            "storage must be a URL or a path", got=storage, remedy="Pass a text, a pathlib.Path, or None for memory."
-        )
-    url = _parsed(storage)
+    url = _parsed(instance("storage", storage, str, "a URL or a path"))
     if url is None:
         raise StorageError(
             "the storage must be a URL that SQLAlchemy can read",
@@ -53,7 +50,7 @@ def without_password(storage: Location) -> str:
     """
     if isinstance(storage, Path):
         return str(storage)
-    url = _parsed(storage)
+    url = _parsed(instance("storage", storage, str, "a URL or a path"))
     # Where it cannot be read, or a password holds a bare @, nobody knows where the password ends.
     if url is None or (not url.drivername.startswith("sqlite") and "@" in f"{url.host}{url.database}"):
         scheme = re.match(r"[\w+.-]*://", storage)
