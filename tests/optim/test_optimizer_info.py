@@ -179,7 +179,7 @@ def test_its_steps_go_in_the_right_direction(cls, kwargs):
     params = matrices()
     optimizer = cls(params, **kwargs)
     first = backward(optimizer, params)
-    train(optimizer, params, 20)
+    train(optimizer, params, 12)
     last = backward(optimizer, params)
     assert last > 1.01 * first if kwargs.get("maximize") else last < 0.99 * first
 

@@ -99,8 +99,10 @@ class Norm(Distance[T]):
 
     def penalized_step(self, g: T, alpha: float | Tensor) -> T:
         """Return -(alpha/2) ||g||_* d(g)."""
-        direction, size = self.duality_pair(widened(g))
-        return like(times(direction, size * (-alpha / 2)), g)
+        wide = widened(g)
+        direction, size = self.duality_pair(wide)
+        step = times(direction, size * (-alpha / 2))
+        return step if wide is g else like(step, g)
 
     def duality_gap(self, g: T, step: T, alpha: float) -> Float[Tensor, ""]:
         """Return (<g, u> + ||u||^2/alpha + (alpha/4)||g||_*^2) / ((alpha/4)||g||_*^2)."""

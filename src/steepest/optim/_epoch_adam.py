@@ -13,7 +13,6 @@ from torch.optim.optimizer import ParamsT
 from steepest._check import at_least, function, in_range
 from steepest._sharding import local
 from steepest.norms import L2
-from steepest.norms._points import widened
 from steepest.optim._options import group_of, refuse_fixed
 from steepest.optim._steepest_descent import SteepestDescent
 
@@ -104,9 +103,11 @@ class EpochAdam(SteepestDescent):
         for parameter, gradient in zip(parameters, self._gradients(parameters, group), strict=True):
             t = int(self.state[parameter].get("step", 0))
             factor = self.schedule(t)
-            in_range(f"schedule({t})", factor, "[0, inf)", remedy="Try the default, 1 / sqrt(t + 1).")
+            if not (type(factor) is float and 0 <= factor < math.inf):
+                factor = in_range(f"schedule({t})", factor, "[0, inf)", remedy="Try the default, 1 / sqrt(t + 1).")
             root = self._root_mean_square(t, parameter, gradient)
-            self._move([parameter], [torch.where(root > 0, gradient / root, 0)], -factor, group)
+            step = (gradient / root).masked_fill_(root == 0, 0)
+            self._move([parameter], [step], -factor, group)
 
     def _root_mean_square(self, t: int, parameter: Tensor, gradient: Tensor) -> Tensor:
         """Count the gradient of step t; return the root of the mean square to divide by.
@@ -121,10 +122,12 @@ class EpochAdam(SteepestDescent):
         so_far, latest = local(state["root_so_far"]), local(state["root_mean_square"])
         state["step"] += 1
         counted = t % self.steps_per_epoch + 1
-        kept, new = math.sqrt((counted - 1) / counted), math.sqrt(1 / counted)
-        so_far.copy_(torch.hypot(widened(so_far) * kept, widened(gradient) * new))
+        if counted == 1:
+            torch.abs(gradient, out=so_far)
+        else:
+            kept, new = math.sqrt((counted - 1) / counted), math.sqrt(1 / counted)
+            wide = torch.promote_types(so_far.dtype, torch.float32)
+            so_far.copy_(torch.hypot(so_far.to(wide).mul_(kept), gradient.to(wide) * new))
         if counted == self.steps_per_epoch or t < self.steps_per_epoch:
             latest.copy_(so_far)
-        if counted == self.steps_per_epoch:
-            so_far.zero_()
         return latest

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from steepest.norms import Norm
-from steepest.norms._points import widened
 from steepest.optim._options import Mode
 
 __all__ = ["directions", "follow", "move"]
@@ -44,7 +43,7 @@ def directions(norm: Norm, vs: Sequence[Tensor], mode: Mode) -> tuple[list[Tenso
     if norm.step_factor is not None:
         return list(vs), -norm.step_factor
     # The step for lr = 1 may leave the range of float16 where that for the lr does not.
-    return [norm.penalized_step(widened(v), 2.0) for v in vs], 1.0
+    return [norm.penalized_step(v.float() if v.dtype == torch.float16 else v, 2.0) for v in vs], 1.0
 
 
 def move(
