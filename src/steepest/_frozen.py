@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from steepest._check import instance
 from steepest.errors import InvalidArgument, UnknownName
 
 __all__ = ["frozen_names"]
@@ -29,7 +28,10 @@ def frozen_names(model: nn.Module, frozen: Iterable[str]) -> set[str]:
     ['0.bias', '0.weight', '1.bias']
     """
     rule = "names of parameters or modules, or patterns"
-    patterns = [frozen] if isinstance(frozen, str) else list(instance("frozen", frozen, Iterable, rule))
+    try:
+        patterns: list[object] = [frozen] if isinstance(frozen, str) else [*iter(frozen)]
+    except Exception as error:
+        raise InvalidArgument(f"frozen must be {rule}", got=frozen, remedy='Try frozen=["encoder"].') from error
     if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
         raise InvalidArgument(f"frozen must be {rule}", got=wrong[0], remedy='Try frozen=["encoder"].')
     named = dict(model.named_parameters())

@@ -192,5 +192,5 @@ def test_a_tolerance_and_a_number_of_iterations_out_of_range_are_refused():
     for tolerance in (0.0, -1.0, math.nan):
         with pytest.raises(InvalidArgument, match=rf"tolerance must be a number in \(0, inf\) \(got {tolerance}\)"):
             LSUV(tolerance=tolerance)
-    with pytest.raises(InvalidArgument, match=r"iterations must be a whole number >= 1 \(got 0\)"):
+    with pytest.raises(InvalidArgument, match=r"iterations must be a whole number from 1 to 1000 \(got 0\)"):
         LSUV(iterations=0)

@@ -119,7 +119,9 @@ TABLE: dict[str, Row | Result] = {
         param_group=(Fresh(lambda: {"params": [weight()], "lr": 0.1}), MAPPING.also("{}", "{'x': None}", "{1: 2}"))
     ),
     "optim.SteepestDescent.state_dict": row(),
-    "optim.SteepestDescent.step": row(closure=(None, FUNCTION.but("None"))),
+    "optim.SteepestDescent.step": row(
+        closure=(None, FUNCTION.but("None")), nan="what the closure returns is returned, its nan too"
+    ),
     "optim.Route": row(norm=(L2(), OBJECT), factor=(1.0, number("[0, inf)"))),
     "optim.Routing": Result(lambda: route(net())),
     "optim.Routing.__getitem__": row(name=("0.weight", TEXT.also("'x'"))),
@@ -134,5 +136,5 @@ TABLE: dict[str, Row | Result] = {
     ),
     "optim.scion_rules": row(model=(Fresh(net), OBJECT)),
     "optim.muon_norm": row(parameter=(Fresh(weight), OBJECT.but("tensor"))),
-    "optim.inverse_square_root": row(t=(3, whole(1))),
+    "optim.inverse_square_root": row(t=(3, whole(0))),
 }

@@ -35,7 +35,7 @@ class LSUV(Initializer):
     Args:
         data: What the model is called with, one batch: a tensor or a tuple of inputs. None: those of `initialize`.
         tolerance: How far from 1 a variance may stay, > 0.
-        iterations: How often a weight is divided, at most, >= 1. Without biases once is exact.
+        iterations: How often a weight is divided, at most, from 1 to 1000. Without biases once is exact.
 
     Raises:
         InvalidArgument: If the tolerance or the iterations are out of range; at the call, if there are no data.
@@ -56,7 +56,7 @@ class LSUV(Initializer):
 
     def __post_init__(self) -> None:
         in_range("tolerance", self.tolerance, "(0, inf)")
-        at_least("iterations", self.iterations, 1)
+        at_least("iterations", self.iterations, 1, most=1000)
 
     def __repr__(self) -> str:
         # Short, and another one for other data: a trial knows a scheme by what it prints.

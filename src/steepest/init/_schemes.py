@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Generator, Tensor, nn
 
 from steepest._check import finite, in_range
+from steepest.errors import InvalidArgument
 from steepest.init._fill import Fill
 from steepest.init._filling import Setting, Start
 from steepest.init._initializer import Initializer
@@ -15,6 +17,12 @@ from steepest.init._kinds import is_weight_layer
 from steepest.init._layer import Layer
 
 __all__ = ["Constant", "Default", "Normal", "Zero"]
+
+
+def _check_range(name: str, value: float, weight: Tensor) -> None:
+    """Raise InvalidArgument unless weights of this dtype can have this size."""
+    if abs(value) > torch.finfo(weight.dtype).max / 10:
+        raise InvalidArgument(f"{name} must be in the range of {weight.dtype}", got=value, remedy="Pass a smaller one.")
 
 
 @dataclass(frozen=True)
@@ -32,10 +40,11 @@ class Constant(Initializer):
     reads_activation: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        finite("value", self.value)
+        object.__setattr__(self, "value", finite("value", self.value))
 
     def weight(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:  # noqa: ARG002
         """Fill with the value."""
+        _check_range("value", self.value, weight)
         nn.init.constant_(weight, self.value)
         return Fill(f"constant {self.value:g}", 0.0)
 
@@ -75,10 +84,11 @@ class Normal(Initializer):
     reads_activation: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        in_range("std", self.std, "(0, inf)", remedy="Pass std > 0, or use Zero.")
+        object.__setattr__(self, "std", in_range("std", self.std, "(0, inf)", remedy="Pass std > 0, or use Zero."))
 
     def weight(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:  # noqa: ARG002
         """Fill with N(0, std^2)."""
+        _check_range("std", self.std, weight)
         nn.init.normal_(weight, std=self.std, generator=generator)
         return Fill(f"N(0, {self.std:g}^2)", self.std)
 

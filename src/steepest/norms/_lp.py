@@ -35,7 +35,8 @@ class Lp(Norm):
     p: float
 
     def __post_init__(self) -> None:
-        check_exponent(self.p, "Use L1() for p = 1 and LInf() for p = infinity.")
+        remedy = "Use L1() for p = 1 and LInf() for p = infinity."
+        object.__setattr__(self, "p", check_exponent(self.p, remedy))
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return (sum |x_i|^p)^(1/p)."""
@@ -60,6 +61,6 @@ def _norm(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, ""]:
     return torch.linalg.vector_norm(x / scale, ord=p) * scale
 
 
-def check_exponent(p: float, remedy: str) -> None:
-    """Raise InvalidArgument unless p is finite and above 1."""
-    in_range("p", p, "(1, inf)", remedy=remedy)
+def check_exponent(p: float, remedy: str) -> float:
+    """Return p as a float, or raise InvalidArgument unless it is finite and above 1."""
+    return in_range("p", p, "(1, inf)", remedy=remedy)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import torch
 from torch import Tensor
@@ -49,15 +50,29 @@ def svd(x: Float[Tensor, "*stack rows columns"]) -> tuple[Tensor, Tensor, Tensor
     return u, torch.where(s > s[..., :1] * noise, s, 0) * scale.squeeze(-1), vh
 
 
+@contextlib.contextmanager
+def _decomposing() -> Generator[None, None, None]:
+    """Let a decomposition that fails inside be an InvalidArgument."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:
+        remedy = "Look for NaN and infinity in it."
+        raise InvalidArgument(
+            "a matrix must have singular values to be found", got=str(error), remedy=remedy
+        ) from error
+
+
 def _svd(y: Float[Tensor, "*stack rows columns"]) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.linalg.svd(y, full_matrices=False)
+    with _decomposing():
+        return torch.linalg.svd(y, full_matrices=False)
 
 
 def _svd_of_gram(y: Float[Tensor, "*stack rows columns"]) -> tuple[Tensor, Tensor, Tensor]:
     if y.shape[-2] > y.shape[-1]:
         u, s, vh = _svd_of_gram(y.mT)
         return vh.mT, s, u.mT
-    squares, u = torch.linalg.eigh(y @ y.mT)
+    with _decomposing():
+        squares, u = torch.linalg.eigh(y @ y.mT)
     s, u = squares.flip(-1).clamp_min(0).sqrt(), u.flip(-1)
     return u, s, (u.mT @ y) / torch.where(s > 0, s, 1).unsqueeze(-1)
 
@@ -67,10 +82,12 @@ def singular_values(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*
     scale = largest_entry(x, (-2, -1)).double()
     y = x.double() / scale
     if x.dtype == torch.float64 or min(x.shape[-2:]) < _GRAM:
-        values = torch.linalg.svdvals(y)
+        with _decomposing():
+            values = torch.linalg.svdvals(y)
     else:
         y = y if y.shape[-2] <= y.shape[-1] else y.mT
-        values = torch.linalg.eigvalsh(y @ y.mT).flip(-1).clamp_min(0).sqrt()
+        with _decomposing():
+            values = torch.linalg.eigvalsh(y @ y.mT).flip(-1).clamp_min(0).sqrt()
     return values * scale.squeeze(-1)
 
 

@@ -42,7 +42,8 @@ class Power(Distance[T], Generic[T]):
 
     def __post_init__(self) -> None:
         instance("norm", self.norm, Norm, "a norm", remedy="Try steepest.norms.L2().")
-        check_exponent(self.p, "Use p = 2 for the usual penalty, or constrained_step for p = infinity.")
+        remedy = "Use p = 2 for the usual penalty, or constrained_step for p = infinity."
+        object.__setattr__(self, "p", check_exponent(self.p, remedy))
 
     def distance(self, u: T) -> Float[Tensor, ""]:
         """Return ||u||^p / p."""

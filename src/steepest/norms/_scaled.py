@@ -21,10 +21,10 @@ class Scaled(Norm):
 
     Args:
         norm: The norm to scale.
-        by: A finite number above 0.
+        by: A number above 0, whose square and its inverse are finite.
 
     Raises:
-        InvalidArgument: If norm is not the norm of a tensor, or `by` is not a finite positive number.
+        InvalidArgument: If norm is not the norm of a tensor, or `by` is not in [1e-150, 1e150].
 
     >>> import torch
     >>> from steepest.norms import LInf
@@ -37,7 +37,8 @@ class Scaled(Norm):
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
-        in_range("by", self.by, "(0, inf)")
+        # Steps divide by its square.
+        object.__setattr__(self, "by", in_range("by", self.by, "[1e-150, 1e150]"))
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return by * norm(x)."""

@@ -51,7 +51,8 @@ class Schatten(OfSingularValues):
     p: float
 
     def __post_init__(self) -> None:
-        check_exponent(self.p, "Use Nuclear() for p = 1 and Spectral(exact=True) for p = infinity.")
+        remedy = "Use Nuclear() for p = 1 and Spectral(exact=True) for p = infinity."
+        object.__setattr__(self, "p", check_exponent(self.p, remedy))
 
     @property
     def of_values(self) -> Norm:

@@ -31,7 +31,7 @@ def penalized_step(norm: Distance[T], g: T, alpha: float) -> T:
     >>> penalized_step(LInf(), torch.tensor([3.0, -4.0]), alpha=0.2)
     tensor([-0.7000,  0.7000])
     """
-    in_range("alpha", alpha, "[0, inf)")
+    alpha = in_range("alpha", alpha, "[0, inf)")
     _check_distance(norm)
     return norm.penalized_step(g, alpha)
 
@@ -54,7 +54,7 @@ def constrained_step(norm: Norm[T], g: T, radius: float) -> T:
     >>> constrained_step(LInf(), torch.tensor([3.0, -4.0]), radius=0.1)
     tensor([-0.1000,  0.1000])
     """
-    in_range("radius", radius, "[0, inf)")
+    radius = in_range("radius", radius, "[0, inf)")
     instance("norm", norm, Norm, "a norm", remedy="Use penalized_step for other distances.")
     return times(norm.duality_map(g), -radius)
 
@@ -76,7 +76,7 @@ def objective(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor, "
     >>> objective(L2(), torch.tensor([3.0, 4.0]), torch.tensor([-0.3, -0.4]), alpha=0.2)
     tensor(-1.2500, dtype=torch.float64)
     """
-    in_range("alpha", alpha, "(0, inf)")
+    alpha = in_range("alpha", alpha, "(0, inf)")
     _check_distance(norm)
     check_shapes(g, step)
     g, step = double(g), double(step)
@@ -107,7 +107,7 @@ def duality_gap(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor,
     >>> duality_gap(LInf(), g, penalized_step(LInf(), g, alpha=0.2), alpha=0.2) < 1e-12
     tensor(True)
     """
-    in_range("alpha", alpha, "(0, inf)")
+    alpha = in_range("alpha", alpha, "(0, inf)")
     _check_distance(norm)
     check_shapes(g, step)
     return norm.exactly().duality_gap(double(g), double(step), alpha)

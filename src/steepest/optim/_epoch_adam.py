@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from torch.optim.optimizer import ParamsT
 
 from steepest._check import at_least, function, in_range
 from steepest._sharding import local
+from steepest.errors import InvalidArgument
 from steepest.norms import L2
 from steepest.optim._options import group_of, refuse_fixed
 from steepest.optim._steepest_descent import SteepestDescent
@@ -31,7 +33,7 @@ def inverse_square_root(t: int) -> float:
     >>> inverse_square_root(0), inverse_square_root(3)
     (1.0, 0.5)
     """
-    return (at_least("t", t, 0) + 1) ** -0.5
+    return (at_least("t", t, 0, most=2**63) + 1) ** -0.5
 
 
 class EpochAdam(SteepestDescent):
@@ -80,7 +82,7 @@ class EpochAdam(SteepestDescent):
     ) -> None:
         remedy = "Pass len(loader) or 1 for full batches."
         self.steps_per_epoch = at_least("steps_per_epoch", steps_per_epoch, 1, remedy=remedy)
-        self.schedule = function("schedule", schedule)
+        self.schedule = _checked(schedule)
         refuse_fixed("EpochAdam", options, ("norm", *self._fixed))
         super().__init__(params, L2(), lr, **options)
 
@@ -131,3 +133,16 @@ class EpochAdam(SteepestDescent):
         if counted == self.steps_per_epoch or t < self.steps_per_epoch:
             latest.copy_(so_far)
         return latest
+
+
+def _checked(schedule: Any) -> Callable[[int], float]:
+    """Return a schedule that can be called with a step, or raise InvalidArgument."""
+    remedy = "Pass a function of the step."
+    function("schedule", schedule, remedy=remedy)
+    try:
+        inspect.signature(schedule).bind(0)
+    except TypeError as error:
+        raise InvalidArgument("schedule must be a function of one argument", got=schedule, remedy=remedy) from error
+    except ValueError:  # one of C has no signature
+        pass
+    return schedule

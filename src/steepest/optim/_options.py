@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Set
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from steepest._check import boolean, floating, in_range, instance, one_of
 from steepest.errors import InvalidArgument, SteepestError, UnknownName
@@ -19,16 +20,20 @@ __all__ = [
     "check_group",
     "check_members",
     "check_rate",
+    "check_seen",
     "group_of",
     "groups_of",
     "in_own_words",
     "listed",
+    "plain",
     "refuse",
     "refuse_fixed",
 ]
 
 Mode = Literal["penalized", "constrained"]
 Nonfinite = Literal["raise", "skip", "ignore"]
+
+_LARGEST = 3e38
 
 TORCH_OPTIONS = {
     "foreach": "Leave it out: small tensors are always taken together.",
@@ -103,9 +108,19 @@ def group_of(group: Any) -> dict[str, Any]:
 def _members(members: list[Any]) -> list[Any]:
     for member in members:
         named = isinstance(member, tuple) and len(member) == 2 and isinstance(member[0], str)
-        if not isinstance(member[1] if named else member, Tensor):
+        parameter: object = member[1] if named else member
+        if not isinstance(parameter, Tensor):
             raise NotParameters(f"params must be {_PARAMETERS}", got=member, remedy="Pass model.named_parameters().")
+        check_seen(str(member[0]) if named else "a parameter", parameter)
     return members
+
+
+def check_seen(name: str, parameter: Tensor) -> None:
+    """Raise InvalidArgument if a parameter is a lazy layer's that has not seen its input."""
+    if is_lazy(parameter):
+        raise InvalidArgument(
+            f"{name} must have a shape", got=parameter, remedy="Run one batch through the model first."
+        )
 
 
 @contextlib.contextmanager
@@ -139,6 +154,15 @@ def check_group(options: Mapping[str, Any]) -> None:
         )
 
 
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return checked options with fractions and the like as the floats that torch's functions take."""
+    numbers = ("lr", "momentum", "weight_decay", "factor")
+    return {
+        name: float(value) if name in numbers and not isinstance(value, (int, float, Tensor)) else value
+        for name, value in options.items()
+    }
+
+
 def check_rate(lr: Any) -> None:
     """Raise InvalidArgument unless lr is a finite number >= 0, or a floating-point tensor of one."""
     if isinstance(lr, Tensor):
@@ -147,7 +171,8 @@ def check_rate(lr: Any) -> None:
                 "Tensor lr must be 1-element", got=f"shape {tuple(lr.shape)}", remedy="Pass torch.tensor(0.1)."
             )
         lr = float(floating("lr", lr, remedy="Pass torch.tensor(0.1).").detach())
-    in_range("lr", lr, "[0, inf)")
+    if in_range("lr", lr, "[0, inf)") > _LARGEST:
+        raise InvalidArgument("lr must be in the range of float32", got=lr, remedy="Pass a smaller one.")
 
 
 def check_members(group: Mapping[str, Any]) -> None:

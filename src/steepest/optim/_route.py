@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from steepest._check import in_range, instance
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.norms import Blockwise, Flattened, MaxColumn, MaxRow, Norm, Nuclear, Scaled, Schatten, Spectral, Split
-from steepest.optim._options import check_rate, listed
+from steepest.optim._options import check_rate, check_seen, listed
 
 __all__ = [
     "EMBEDDINGS",
@@ -126,6 +126,7 @@ def route_by(model: nn.Module, rules: Rules) -> Routing:
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     routes: dict[str, Route] = {}
     for name, parameter in parameters.items():
+        check_seen(name, parameter)
         target = next((to for selector, to in pairs if _applies(selector, owners[parameter], parameter)), None)
         if target is not None:
             routes[name] = check_route(name, parameter, _resolve(target, parameter), [m for _, m in owners[parameter]])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, ClassVar, cast, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT
 
@@ -26,6 +27,7 @@ from steepest.optim._options import (
     group_of,
     groups_of,
     in_own_words,
+    plain,
     refuse,
 )
 from steepest.optim._updates import directions, follow, move
@@ -137,7 +139,7 @@ class SteepestDescent(Optimizer):
             group = group_of(param_group)
             check_group({**self.defaults, **group})
             with in_own_words():
-                super().add_param_group(group)
+                super().add_param_group({**plain(self.defaults), **plain(group)})
             check_members(self.param_groups[-1])
         _give_each_its_own_rate(self.param_groups)
 
@@ -166,9 +168,8 @@ class SteepestDescent(Optimizer):
         """
         loss = None
         if closure is not None:
-            function("closure", closure)
             with torch.enable_grad():
-                loss = closure()
+                loss = _loss_of(closure)
         check_dense([parameter for group in self.param_groups for parameter in group["params"]])
         if self.nonfinite == "ignore" or self._gradients_are_finite():
             for group in self.param_groups:
@@ -290,6 +291,19 @@ class SteepestDescent(Optimizer):
             group["norm"], group["factor"] = now["norm"], now["factor"]
         super().__setstate__(state)
         _give_each_its_own_rate(self.param_groups)
+
+
+def _loss_of(closure: Callable[[], float]) -> float:
+    function("closure", closure)
+    try:
+        return closure()
+    except TypeError as error:
+        try:  # only now, for to look at a signature takes longer than many a closure
+            inspect.signature(closure.forward if isinstance(closure, nn.Module) else closure).bind()
+        except TypeError:
+            rule = "closure must be a function without arguments"
+            raise InvalidArgument(rule, got=closure, remedy="Pass one that returns the loss.") from error
+        raise
 
 
 def _give_each_its_own_rate(groups: list[dict[str, Any]]) -> None:
