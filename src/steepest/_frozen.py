@@ -29,11 +29,12 @@ def frozen_names(model: nn.Module, frozen: Iterable[str]) -> set[str]:
     """
     rule = "names of parameters or modules, or patterns"
     try:
-        patterns: list[object] = [frozen] if isinstance(frozen, str) else [*iter(frozen)]
+        given: list[object] = [frozen] if isinstance(frozen, str) else [*iter(frozen)]
     except Exception as error:
         raise InvalidArgument(f"frozen must be {rule}", got=frozen, remedy='Try frozen=["encoder"].') from error
-    if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
-        raise InvalidArgument(f"frozen must be {rule}", got=wrong[0], remedy='Try frozen=["encoder"].')
+    patterns = [pattern for pattern in given if isinstance(pattern, str)]
+    if len(patterns) < len(given):
+        raise InvalidArgument(f"frozen must be {rule}", got=given, remedy='Try frozen=["encoder"].')
     named = dict(model.named_parameters())
     first = {id(parameter): name for name, parameter in named.items()}
     every = [(name, first[id(p)]) for name, p in model.named_parameters(remove_duplicate=False)]
