@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from steepest.diagnose import Monitor
-from steepest.errors import InvalidArgument
 
 
 def network() -> nn.Sequential:
@@ -169,17 +168,6 @@ def test_double_precision_models_are_recorded():
         monitor.record(0, loss)
     expected = [float(p.grad.norm()) for p in model.parameters()]
     assert [norms[0] for norms in monitor.history["gradient_norm"].values()] == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("every", [0, -1])
-def test_recording_less_than_each_step_is_refused(every):
-    with pytest.raises(InvalidArgument, match=rf"every must be at least 1 \(got {every}\). Pass 1 to record each step"):
-        Monitor(network(), every=every)
-
-
-def test_a_model_without_parameters_is_refused():
-    with pytest.raises(InvalidArgument, match=r"a model to watch has parameters \(got 'ReLU'\). Pass a module"):
-        Monitor(nn.ReLU())
 
 
 def hooks(model: nn.Module) -> int:

@@ -930,5 +930,5 @@ def test_positions_and_tokens_that_stand_by_themselves_are_no_weights():
             self.pos_embed, self.cls_token = nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.ones(2, 4))
             self.mix = nn.Parameter(torch.ones(4, 4))
 
-    records = Monitor(Reader())
-    assert [p.name for p in records._parameters if p.is_weight] == ["mix"]
+    records = recorded(Monitor(Reader()))
+    assert [p.name for p in records.parameters if p.is_weight] == ["mix"]

@@ -159,3 +159,30 @@ def test_nothing_that_is_kept_keeps_a_tensor_alive():
     watch.flush()
     held = [each for value in vars(watch).values() if isinstance(value, list) for each in value]
     assert not [each for each in held if isinstance(getattr(each, "base", each), Tensor)]
+
+
+HALF = torch.arange(64) % 2
+KINDS = {
+    "cross entropy": ((64, 3), HALF, F.cross_entropy, entropy([0.5, 0.5])),
+    "cross entropy, classes second": ((64, 3, 5), HALF[:, None].expand(64, 5), F.cross_entropy, entropy([0.5, 0.5])),
+    "squared error": ((64, 3), 4.0 * HALF[:, None].expand(64, 3), F.mse_loss, 4.0),
+    "squared error, one number": ((64,), 4.0 * HALF, F.mse_loss, 4.0),
+    "binary cross entropy": ((64, 1), HALF[:, None].float(), F.binary_cross_entropy_with_logits, entropy([0.5, 0.5])),
+    "of probabilities": ((64,), HALF.float(), lambda o, y: F.binary_cross_entropy(o.sigmoid(), y), entropy([0.5, 0.5])),
+    "of one column": ((64, 3), 4.0 * HALF, lambda o, y: F.mse_loss(o[:, 1], y), 4.0),
+    "hinge": ((64, 3), HALF, F.multi_margin_loss, math.nan),
+    "smoothed": ((64, 3), HALF, lambda o, y: F.cross_entropy(o, y, label_smoothing=0.2), math.nan),
+    "a sum": ((64, 3), HALF, lambda o, y: F.cross_entropy(o, y, reduction="sum"), math.nan),
+}
+
+
+@pytest.mark.parametrize("sharp", [1.0, 8.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_constant_predictor_costs_follows_from_loss_and_gradient(kind, sharp):
+    shape, target, loss, wanted = KINDS[kind]
+    output = (sharp * torch.randn(shape, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    value = loss(output, target)
+    (gradient,) = torch.autograd.grad(value, output)
+    watch = TargetWatch()
+    watch.infer(output, gradient, value.item())
+    assert watch.inferred == pytest.approx(wanted, rel=0.02, nan_ok=True)

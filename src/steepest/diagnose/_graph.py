@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from steepest._sharding import is_sharded
 
-__all__ = ["floating", "inside_transform", "strangers"]
+__all__ = ["candidates", "floating", "heads", "inside_transform", "strangers"]
+
+_DEEP, _MANY = 6, 16
 
 
 def floating(value: Any) -> Tensor | None:
@@ -20,8 +23,42 @@ def floating(value: Any) -> Tensor | None:
     return next((tensor for tensor in _tensors(value) if _is_plain(tensor)), None)
 
 
-def strangers(output: Tensor, inputs: Any, known: set[nn.Parameter]) -> list[tuple[int, ...]]:
-    """Return the shapes of the parameters on which a model's output depends and that none of its modules holds.
+def candidates(output: Any) -> list[Tensor]:
+    """Return what may be the prediction in what a model returns: its dense floating tensors, at most 16.
+
+    Those that need a gradient, if any does.
+    """
+    found: dict[int, Tensor] = {}
+    for tensor in _tensors(output):
+        if _is_plain(tensor) and len(found) < _MANY:
+            found[id(tensor)] = tensor
+    return [tensor for tensor in found.values() if tensor.requires_grad] or list(found.values())
+
+
+def heads(outputs: Sequence[Tensor], layers: Mapping[Any, str]) -> set[str]:
+    """Return the names of the layers that the graph reaches first on its way back from the outputs.
+
+    Args:
+        outputs: What the model returned.
+        layers: The names of the layers by the node of the graph that made their output.
+    """
+    found: set[str] = set()
+    seen: set[Any] = set()
+    left: list[Any] = [tensor.grad_fn for tensor in outputs]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in layers:
+            found.add(layers[node])
+        else:
+            left.extend(each for each, _ in node.next_functions)
+    return found
+
+
+def strangers(outputs: Sequence[Tensor], inputs: Any, known: set[nn.Parameter]) -> list[tuple[int, ...]]:
+    """Return the shapes of the parameters on which a model's outputs depend and that are nobody's that is known.
 
     The graph is followed back to the inputs; what they depend on is not the model's.
     """
@@ -32,7 +69,7 @@ def strangers(output: Tensor, inputs: Any, known: set[nn.Parameter]) -> list[tup
     leaves = {id(tensor) for tensor in given}
     found: dict[int, tuple[int, ...]] = {}
     seen: set[Any] = set(ends)
-    left = [output.grad_fn]
+    left: list[Any] = [output.grad_fn for output in outputs]
     while left:
         node = left.pop()
         if node is None or node in seen:
@@ -45,15 +82,22 @@ def strangers(output: Tensor, inputs: Any, known: set[nn.Parameter]) -> list[tup
     return list(found.values())
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: Any, depth: int = 0) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors(each)
+        return
+    inside: Any = ()
+    if isinstance(value, Mapping):
+        inside = value.values()
     elif isinstance(value, (tuple, list)):
-        for each in value:
-            yield from _tensors(each)
+        inside = value
+    elif dataclasses.is_dataclass(value):
+        inside = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    elif hasattr(value, "__dict__") and not callable(value):  # a namespace, a distribution
+        inside = vars(value).values()
+    if depth < _DEEP:
+        for each in inside:
+            yield from _tensors(each, depth + 1)
 
 
 def _is_plain(tensor: Tensor) -> bool:

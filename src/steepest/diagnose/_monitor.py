@@ -9,21 +9,26 @@ from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from steepest._check import at_least, instance
 from steepest.diagnose._activations import ActivationRow, ActivationWatch
+from steepest.diagnose._arguments import check_loss, gradients_in_order, has_stepped, unwrapped
 from steepest.diagnose._diagnosis import Diagnosis
 from steepest.diagnose._guard import Guard
+from steepest.diagnose._outputs import Output, prediction
 from steepest.diagnose._parameters import ParameterRow, ParameterWatch
-from steepest.diagnose._records import Records, describe, watched_parameters
+from steepest.diagnose._records import Records
 from steepest.diagnose._rules import diagnose
 from steepest.diagnose._statistics import STATISTICS
+from steepest.diagnose._structure import Structure
 from steepest.diagnose._summary import SummaryDisplay
 from steepest.diagnose._targets import TargetWatch
 from steepest.diagnose._units import UnitWatch
-from steepest.errors import InvalidArgument, UnknownName
+from steepest.errors import InvalidArgument
 
 __all__ = ["Monitor"]
 
@@ -52,6 +57,9 @@ class Monitor:
     sample of entries); of every layer, statistics of a sample of its activations; the mean gradient norm
     (1/P) sum_p ||dL/dp||_2 over the P parameters that have a gradient. Nothing leaves the device more often than
     every 32 records. After the block only these numbers are left.
+
+    Layers may be frozen, unfrozen, added and replaced in the run: what the model consists of is looked at in every
+    step that is recorded.
 
     A failure inside the monitor is a RuntimeWarning, after which it records no more; it never ends the training.
     What `torch.compile` has compiled runs without hooks: then gradients, weights, losses and the output are all that
@@ -90,19 +98,18 @@ class Monitor:
         *,
         frozen: Iterable[str] = (),
     ) -> None:
-        if every < 1:
-            raise InvalidArgument("every must be at least 1", got=every, remedy="Pass 1 to record each step.")
+        instance("model", model, nn.Module, "a torch.nn.Module")
         inner = cast("nn.Module", getattr(model, "_orig_mod", model))  # what torch.compile has wrapped
-        self.every = every
-        self._optimizers = _unwrapped((optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer or ()))
+        self.every = at_least("every", every, 1, remedy="Pass 1 to record each step.")
+        self._optimizers = unwrapped(optimizer)
         groups = [group for o in self._optimizers for group in o.param_groups]
         self._momentum = max((float(group.get("momentum", 0)) for group in groups), default=0.0)
-        self._parameters = describe(inner, self._optimizers, frozen)
-        self._named = watched_parameters(inner)
+        self._structure = Structure(inner, self._optimizers, frozen)
         self._guard = Guard()
-        self._weights = ParameterWatch(self._named)
-        self._activations = ActivationWatch(model, inner, self._guard, self._on_forward)
+        self._weights = ParameterWatch(list(self._structure.named.values()))
+        self._activations = ActivationWatch(model, inner, self._guard, self._on_forward, self._structure.known)
         self._targets = TargetWatch()
+        self._shape: tuple[int, ...] | None = None
         self._units = UnitWatch(inner)
         self._state = "new"
         self._handles: list[RemovableHandle] = []
@@ -113,17 +120,18 @@ class Monitor:
         self._stepped: list[bool] = []
         self._start: Tensor | None = None
         self._before: Tensor | None = None
-        self._begun = False
+        self._begun = self._followed = self._resumed = False
         self._last_step = -1
         self._unrecorded: tuple[int, _Seen | None] | None = None
         self._result: Records | None = None
 
     def __enter__(self) -> Monitor:
         if self._state != "new":
-            raise InvalidArgument("a monitor is entered once", got=self._state, remedy="Make a new Monitor.")
+            raise InvalidArgument("a monitor must be entered once", got=self._state, remedy="Make a new Monitor.")
         self._state = "open"
         with self._guard:
             self._before, self._start = self._weights.sample(), self._weights.weight_norms()
+            self._resumed = any(has_stepped(optimizer) for optimizer in self._optimizers)
             self._activations.arm()
             if self._optimizers:
                 self._handles.append(self._optimizers[-1].register_step_post_hook(self._on_step))
@@ -150,7 +158,8 @@ class Monitor:
         self._activations.release()
         self._units.release()
         self._targets = TargetWatch()
-        self._named, self._optimizers, self._handles = {}, (), []
+        self._structure.release()
+        self._optimizers, self._handles = (), []
         self._losses, self._rates = [], []
         self._unrecorded = self._before = self._start = None
 
@@ -181,20 +190,21 @@ class Monitor:
         """
         if self._state != "open":
             raise InvalidArgument(
-                "steps are recorded inside the monitor's block",
+                "steps must be recorded inside the monitor's block",
                 got=f"a {self._state} monitor",
                 remedy="Put the training loop into `with Monitor(model) as monitor:`.",
             )
-        if isinstance(loss, Tensor) and loss.numel() != 1:
-            raise InvalidArgument(
-                "a loss is a scalar", got=f"shape {tuple(loss.shape)}", remedy="Record loss.mean() or loss.sum()."
-            )
-        given = None if gradient is None else self._gradients(gradient)
+        step = at_least("step", step, 0, remedy="Count the steps from 0 or 1 on.")
+        check_loss(loss)
+        if target is not None:
+            instance("target", target, Tensor, "a tensor", remedy="Pass the target that the loss was computed with.")
+        given = None if gradient is None else gradients_in_order(gradient, self._structure.named)
         if self._guard.failed:
             return
         with self._guard:
             seen = self._unrecorded[1] if self._unrecorded else None
             self._unrecorded = None
+            self._shape = self._shape if target is None else tuple(target.shape)
             if self.due(step):
                 if seen is None:
                     seen = self._see(given, stepped=not self._optimizers)
@@ -202,9 +212,8 @@ class Monitor:
                     seen = replace(seen, weights=replace(seen.weights, gradient=self._weights.gradient_norms(given)))
                 if target is not None:
                     self._targets.capture(target)
-                    if self._targets.curious and loss is not None and seen.activations.output is not None:
-                        self._targets.recognise(seen.activations.output, target, _number(loss))
-                        self._activations.keep_output = self._targets.curious
+                if self._targets.curious and loss is not None:
+                    self._recognise(seen.activations.outputs, target, _number(loss))
                 self._keep(step, loss, seen)
             elif loss is not None and self._given and not self._given[-1]:
                 self._losses[-1], self._given[-1] = _kept(loss), True
@@ -246,10 +255,24 @@ class Monitor:
 
     def _on_forward(self) -> None:
         """See the weights as they are when the first step begins, whatever was done to them since the block did."""
+        self._follow()
         if not self._begun:
             self._begun = True
             self._before, self._start = self._weights.sample(), self._weights.weight_norms()
-            self._units.look(self._named, -1)
+            self._units.look(self._structure.named, -1)
+
+    def _follow(self) -> None:
+        """Watch what the model consists of now."""
+        self._followed = True
+        if not self._structure.changed():
+            return
+        self._weights.follow(list(self._structure.named.values()))
+        if self._start is not None:
+            self._start = torch.cat([self._start, self._weights.weight_norms()[len(self._start) :]])
+        if self._before is not None:
+            self._before = self._weights.sample()
+        self._activations.follow()
+        self._units.follow(self._structure.model)
 
     def _on_step(self, *_: Any) -> None:
         """See a step of the optimizer; its number is the next one, unless `record` says otherwise."""
@@ -271,8 +294,11 @@ class Monitor:
             self._last_step, self._unrecorded = step, None
 
     def _see(self, gradients: Sequence[Tensor | None] | None, *, stepped: bool) -> _Seen:
+        if not self._followed:  # the model itself was not called
+            self._follow()
+        self._structure.begin() if not self._steps else self._structure.look(again=self._is_look())
         if gradients is None:
-            gradients = [p.grad for p in self._named.values()]
+            gradients = self._structure.gradients()
         rates: list[Number] = [group["lr"] for o in self._optimizers for group in o.param_groups if "lr" in group]
         return _Seen(
             self._weights.measure(gradients, self._before),
@@ -281,6 +307,17 @@ class Monitor:
             stepped,
         )
 
+    def _recognise(self, outputs: Sequence[Output], target: Tensor | None, loss: float) -> None:
+        """Find out which loss it is, from the output with the target or with the gradient."""
+        output = prediction(outputs, self._shape)
+        if output is None or output.whole is None:
+            return
+        if target is not None:
+            self._targets.recognise(output.whole, target, loss)
+        if output.slope is not None and output.slope.shape == output.whole.shape:
+            self._targets.infer(output.whole, output.slope, loss)
+        self._activations.keep_output = self._targets.curious
+
     def _keep(self, step: int, loss: Number | None, seen: _Seen) -> None:
         self._steps.append(step)
         self._losses.append(math.nan if loss is None else _kept(loss))
@@ -288,14 +325,18 @@ class Monitor:
         self._rates.append(seen.rates)
         self._stepped.append(seen.stepped)
         self._weights.keep(seen.weights)
-        self._activations.keep(seen.activations)
-        if len(self._steps).bit_count() == 1:  # after 1, 2, 4, 8, ... records
-            self._units.look(self._named, len(self._steps) - 1)
+        self._activations.keep(seen.activations, self._shape)
+        if self._is_look():
+            self._units.look(self._structure.named, len(self._steps) - 1)
         if len(self._steps) % _FLUSH == 0:
             self._flush()
 
+    def _is_look(self) -> bool:
+        return len(self._steps).bit_count() == 1  # after 1, 2, 4, 8, ... records
+
     def _prepare(self, step: int, seen: _Seen | None) -> None:
         """Make ready for this step, after what was seen of the one before it."""
+        self._followed = False
         self._activations.forget()
         if self.due(step):
             self._activations.arm()
@@ -312,50 +353,42 @@ class Monitor:
         self._targets.flush()
         self._units.flush()
 
-    def _gradients(self, given: Mapping[str, Tensor] | Sequence[Tensor | None]) -> list[Tensor | None]:
-        if isinstance(given, Mapping):
-            for name in given:
-                if name not in self._named:
-                    raise UnknownName.among("parameter", name, self._named)
-            return [given.get(name) for name in self._named]
-        if len(given) != len(self._named):
-            raise InvalidArgument(
-                f"there is one gradient for each of the {len(self._named)} parameters",
-                got=f"{len(given)} gradients",
-                remedy="Pass a mapping by parameter name, or None where there is no gradient.",
-            )
-        return list(given)
-
     def _read(self) -> Records:
         """Return what was recorded; nothing, if it cannot be read."""
         if self._result is not None:
             return self._result
         with self._guard:
             return self._records()
-        return Records.of_nothing(self._parameters)
+        return Records.of_nothing(self._structure.described())
 
     def _records(self) -> Records:
         if self._state == "open" and self._steps:
-            self._units.look(self._named, len(self._steps) - 1, last=True)
+            self._units.look(self._structure.named, len(self._steps) - 1, last=True)
         self._flush()
-        start = np.full(len(self._parameters), np.nan) if self._start is None else np.array(self._start.tolist())
+        rows = self._weights.rows()
+        start = np.full(rows.gradient.shape[1], np.nan) if self._start is None else np.array(self._start.tolist())
+        peaks = [_number(g["initial_lr"]) for o in self._optimizers for g in o.param_groups if "initial_lr" in g]
         return Records(
-            parameters=self._parameters,
+            parameters=self._structure.described((np.nan_to_num(rows.update) > 0).sum(axis=0) > 1),
             steps=np.array(self._steps, dtype=np.int64),
             loss=np.array(self._losses, dtype=float),
             given=np.array(self._given, dtype=bool),
             lr=np.array([max(map(float, rates), default=math.nan) for rates in self._rates], dtype=float),
+            peak_lr=max(peaks, default=math.nan),
+            resumed=self._resumed,
             momentum=self._momentum,
             stepped=np.array(self._stepped, dtype=bool),
             start=start,
-            rows=self._weights.rows(),
+            rows=rows,
             activations=self._activations.rows(),
-            sites=dict(self._activations.sites),
+            sites=self._activations.sites,
+            heads=self._activations.heads,
             output_gradient=self._activations.output_gradients(),
             copies=self._units.looks(),
             baselines=self._targets.baselines(),
+            inferred=self._targets.inferred,
             first_nonfinite=self._activations.first_nonfinite,
-            strangers=tuple(self._activations.strangers or ()),
+            strangers=tuple(self._activations.strangers),
         )
 
 
@@ -365,9 +398,3 @@ def _number(value: Number) -> float:
 
 def _kept(loss: Number) -> Number:
     return loss.detach().clone() if isinstance(loss, Tensor) else loss
-
-
-def _unwrapped(optimizers: tuple[Optimizer, ...]) -> tuple[Optimizer, ...]:
-    """Return the optimizers inside of wrappers (Accelerate's, Lightning's), which have no hooks of their own."""
-    inner = tuple(getattr(optimizer, "optimizer", optimizer) for optimizer in optimizers)
-    return tuple(i if isinstance(i, Optimizer) else o for i, o in zip(inner, optimizers, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +28,13 @@ class ParameterRows:
     Attributes:
         gradient: T x P, ||g||_2; nan where there was no gradient.
         missing: T x P, whether there was no gradient.
-        weight: T x P, ||w||_2 after the step.
+        weight: T x P, ||w||_2 after the step; nan where the model did not have the parameter yet.
         update: T x P, ||w_after - w_before|| / ||w_before|| of one step; nan where w_before is 0 or was not seen.
         jump: T x P, the same over all steps since the record before; the first is the update.
         displacement: P, ||w_last - w_first|| / ||w_first||; nan where w_first is 0.
         persistence: The cosine between what the first and what the second half of the run moved: about 1 where all
             steps go one way, 0 for a random walk; nan before the second record.
+        absent: T x P, whether the model did not have the parameter yet.
     """
 
     gradient: Array
@@ -43,6 +44,7 @@ class ParameterRows:
     jump: Array
     displacement: Array
     persistence: float
+    absent: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class ParameterWatch:
     The relative error of a norm from n independent entries is about 1/sqrt(2 n).
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        self._parameters = list(parameters.values())
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = list(parameters)
         self._count = len(self._parameters)
         self._device = self._parameters[0].device
         self._scattered = len({(p.device, type(p.data)) for p in self._parameters}) > 1
@@ -78,6 +80,29 @@ class ParameterWatch:
         self._checkpoints: list[Tensor] = []
         self._spacing = 1
         self._seen = 0
+
+    @torch.no_grad()
+    def follow(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Watch these from now on: in the old places the old ones or others, and new ones behind them.
+
+        Others and new ones begin their way here; that they were put in is no update.
+        """
+        self.flush()
+        same = torch.tensor([i < self._count and p is self._parameters[i] for i, p in enumerate(parameters)])
+        same, owner = same.to(self._device), self._owner
+        self._parameters, self._count = list(parameters), len(parameters)
+        self._scattered = len({(p.device, type(p.data)) for p in parameters}) > 1
+        now = self.sample()
+        if owner is None or self._owner is None:
+            return
+        here, there = same[self._owner], same[owner]
+
+        def carried(old: Tensor) -> Tensor:
+            return now.masked_scatter(here, old[there]) if len(old) == len(there) else now
+
+        self._checkpoints = [carried(each) for each in self._checkpoints]
+        self._first = None if self._first is None else carried(self._first)
+        self._last = None if self._last is None else carried(self._last)
 
     @torch.no_grad()
     def sample(self) -> Tensor:
@@ -149,9 +174,13 @@ class ParameterWatch:
     def rows(self) -> ParameterRows:
         """Return all that was kept."""
         self.flush()
-        rows = np.stack(self._rows) if self._rows else np.empty((0, 4, self._count))
+        rows = np.full((len(self._rows), 4, self._count), np.nan)
+        absent = np.ones((len(self._rows), self._count), dtype=bool)
+        for t, row in enumerate(self._rows):
+            rows[t, :, : row.shape[1]] = row
+            absent[t, : row.shape[1]] = False
         displacement, persistence = self._travel()
-        missing = rows[:, 0] < 0
+        missing = (rows[:, 0] < 0) | absent
         return ParameterRows(
             gradient=np.where(missing, np.nan, rows[:, 0]),
             missing=missing,
@@ -160,6 +189,7 @@ class ParameterWatch:
             jump=rows[:, 3],
             displacement=displacement,
             persistence=persistence,
+            absent=absent,
         )
 
     def release(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,11 +31,12 @@ class TargetWatch:
         self._classes: list[NDArray[np.int64]] = []
         self._values: list[NDArray[np.float64]] = []
         self._names: list[str] = []
+        self._inferred: list[float] = []
 
     @property
     def curious(self) -> bool:
         """Whether the loss has still to be recognised; it takes three records."""
-        return len(self._names) < _TRIES
+        return max(len(self._names), len(self._inferred)) < _TRIES
 
     def recognise(self, output: Tensor, target: Tensor, loss: float) -> None:
         """Find out which loss it is, by computing each that is possible: on floating targets there are several."""
@@ -45,6 +47,20 @@ class TargetWatch:
                 if abs(float(function(output, target)) - loss) <= 1e-3 * abs(loss):
                     name = candidate
         self._names.append(name)
+
+    def infer(self, output: Tensor, gradient: Tensor, loss: float) -> None:
+        """Find out what a constant predictor costs from the gradient of the loss alone, where the loss is a usual one.
+
+        The gradient of a mean loss with respect to the output tells the target: of squared errors over n entries
+        y = o - n g / 2, of cross entropies over N rows y = softmax(o) - N g. A loss is believed that has this value.
+        """
+        found = [value for value in _implied(output.detach().float(), gradient.detach().float(), loss) if value > 0]
+        self._inferred.append(found[0] if found else float("nan"))
+
+    @property
+    def inferred(self) -> float:
+        """The loss of the best constant predictor of a batch, from the first losses and gradients; nan if not known."""
+        return float(np.median(self._inferred)) if self._inferred else float("nan")
 
     def capture(self, target: Tensor) -> None:
         """Keep at most 64 evenly spaced rows and 16 columns of every fourth target, until there are enough."""
@@ -92,6 +108,37 @@ class TargetWatch:
                 "binary cross entropy": float(-(share * np.log(share) + (1 - share) * np.log(1 - share)).mean()),
             }[recognised]
         return found
+
+
+def _implied(output: Tensor, gradient: Tensor, loss: float) -> Iterator[float]:
+    """Yield the loss of the best constant predictor for each kind of loss that has this value and this gradient."""
+
+    def is_loss(value: Tensor) -> bool:
+        return abs(float(value) - loss) <= 1e-2 * abs(loss) + 1e-9
+
+    for classes in range(1, output.ndim) if output.ndim > 1 and output.numel() else ():
+        rows, slopes = (t.movedim(classes, -1).flatten(0, -2) for t in (output, gradient))
+        target = rows.softmax(-1) - len(rows) * slopes
+        chosen = target.argmax(-1)
+        certain = bool((target - F.one_hot(chosen, rows.shape[-1])).abs().max() < 0.05) and rows.shape[-1] > 1
+        if certain and is_loss(F.cross_entropy(rows, chosen)):
+            yield _entropy(chosen.cpu().numpy()[:, None])
+    used = gradient.flatten(1).abs().amax(0) > 0 if gradient.ndim > 1 else gradient.new_ones(1, dtype=torch.bool)
+    values, slopes = (t.flatten(1)[:, used] if t.ndim > 1 else t[:, None] for t in (output, gradient))
+    slopes = slopes * slopes.numel()
+    if not slopes.numel():
+        return
+    if is_loss(slopes.square().mean() / 4):
+        yield float((values - slopes / 2).var(0, correction=0).mean())
+    for share, target in (
+        (values.sigmoid(), values.sigmoid() - slopes),
+        (values, values - slopes * values * (1 - values)),  # of probabilities
+    ):
+        label = target.round()
+        certain = bool(((target - label).abs().amax() < 0.05) & (label.sub(0.5).abs() == 0.5).all())
+        if certain and is_loss(F.binary_cross_entropy(share.clamp(0, 1), label)):
+            mean = label.mean(0).clamp(1e-12, 1 - 1e-12)
+            yield float(F.binary_cross_entropy(mean, mean))
 
 
 def _entropy(classes: NDArray[np.int64]) -> float:

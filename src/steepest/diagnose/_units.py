@@ -60,6 +60,10 @@ class UnitWatch:
         self._looks: list[tuple[int, Mapping[str, Tensor | float]]] = []
         self._last: tuple[int, Mapping[str, Tensor | float]] | None = None
 
+    def follow(self, model: nn.Module) -> None:
+        """Look at the layers that the model has now."""
+        self._views = dict(_views(model))
+
     def look(self, parameters: Mapping[str, Tensor], record: int, *, last: bool = False) -> None:
         """Look at the weights as they are after this record (-1: at the start); a last look replaces the one before."""
         look = record, {name: share_of_copies(*view(parameters)) for name, view in self._views.items()}
@@ -75,7 +79,9 @@ class UnitWatch:
     def looks(self) -> dict[str, list[tuple[int, float]]]:
         """Return the share of copies at each look, by weight."""
         looks = self._looks + ([] if self._last is None else [self._last])
-        return {name: [(record, float(found[name])) for record, found in looks] for name in self._views}
+        return {
+            name: [(record, float(found[name])) for record, found in looks if name in found] for name in self._views
+        }
 
     def release(self) -> None:
         """Let go of every tensor."""

@@ -29,6 +29,8 @@ def dead_units(records: Records, *, at_start: bool) -> Diagnosis | None:
             continue
         dead = records.statistic(name, "dead")
         share = start_of(dead) if at_start else late(dead)
+        if at_start and late(dead) < _DEAD:  # an unusual first batch, or units that have come alive
+            continue
         before = records.statistic(site.before, "positive") if site.before in records.sites else np.array([np.nan])
         alive = start_of(before) if at_start else late(before[~np.isnan(before)])
         if not share >= _DEAD or alive > _ALIVE:
@@ -63,7 +65,9 @@ def saturated_units(records: Records, *, at_start: bool) -> Diagnosis | None:
         if site.kind in ("activation", "input"):
             saturated = records.statistic(name, "saturated")
             share = saturated[np.argmax(~np.isnan(records.statistic(name, "mean")))] if at_start else late(saturated)
-            if share >= _SATURATED and site.producer not in ("", records.output_layer):
+            if at_start and late(saturated) < _SATURATED / 2:
+                continue
+            if share >= _SATURATED and site.producer not in ("", *records.output_layers):
                 found.append((name, share))
     if not found:
         return None
@@ -124,7 +128,7 @@ def constant_output(records: Records) -> Diagnosis | None:
         (f"output: its standard deviation over examples is {late(values):.1g} of its size at the last record", where),
         f"Look at what happens {'at ' + first if first else 'after the last layer'}: a mean or a softmax over the "
         "wrong dimension, a mask of zeros, a clamp, or a bias that saturates what follows.",
-        tuple(p.name for p in records.parameters if p.module == records.output_layer),
+        tuple(p.name for p in records.parameters if p.module in records.output_layers),
     )
 
 

@@ -29,7 +29,7 @@ def non_finite(records: Records, *, at_start: bool = False) -> Diagnosis | None:
     beyond = np.isinf(gradient) & np.isfinite(records.loss)[:, None] & np.isfinite(records.output_gradient)[:, None]
     infinite &= ~beyond
     anywhere: NDArray[np.bool_] = np.asarray(infinite.any(axis=1))
-    bad_weight = np.zeros(len(weight), dtype=bool) if at_start else ~np.isfinite(weight).all(axis=1)
+    bad_weight = np.zeros(len(weight), dtype=bool) if at_start else ~records.finite_weights
     moved = (np.nan_to_num(records.rows.update) > 0).any(axis=1)
     taken = records.stepped & (moved | bad_weight)
     bad_gradient = anywhere & ((taken & _stays(anywhere)) | bad_loss | bad_weight | _lasts(anywhere))
@@ -38,7 +38,7 @@ def non_finite(records: Records, *, at_start: bool = False) -> Diagnosis | None:
         return None
     t = int(np.argmax(bad))
     where = records.first_nonfinite
-    names = records.names(infinite[t] | ~np.isfinite(weight[t]))
+    names = records.names(infinite[t] | ~(np.isfinite(weight[t]) | records.rows.absent[t]))
     step = records.steps[t]
     if where is None or where == "loss":
         seen = "every layer's output was finite" if where == "loss" else "the forward pass was not seen"

@@ -15,9 +15,10 @@ __all__ = ["disconnected_parameters"]
 def disconnected_parameters(records: Records) -> Diagnosis | None:
     """Name parameters that cannot train, unless the user said that they are frozen.
 
-    A fact each, without a threshold: `requires_grad` is False; the optimizer does not hold it; its gradient is None
-    at every record (detached, or not used) while others have one; no module has registered it, though the output
-    depends on it; nothing is known of an optimizer, and it never moved while others did, although it has a gradient.
+    A fact each, without a threshold, and one of the whole run, since layers are unfrozen and parameter groups added:
+    `requires_grad` is False, or the optimizer does not hold it, at every record; its gradient is None at every record
+    (detached, or not used) while others have one; nobody has registered it, though the output depends on it; nothing is
+    known of an optimizer, and it never moved while others did, although it has a gradient.
     """
     watched = np.array([not p.frozen for p in records.parameters])
     missing = records.rows.missing.all(axis=0)
@@ -25,6 +26,7 @@ def disconnected_parameters(records: Records) -> Diagnosis | None:
     left_out = np.array([p.optimised is False for p in records.parameters])
     never = missing & ~fixed
     still = _still(records)
+    left_out &= (np.nan_to_num(records.rows.update) > 0).sum(axis=0) < 2  # who moves is in somebody's optimizer
     evidence: list[str] = []
     remedies: list[str] = []
     for which, says, remedy in (

@@ -15,8 +15,10 @@ _RELATIVE_UPDATE = 0.035
 _PRODUCT_UPDATE = 0.1
 
 
-def suggestion(records: Records) -> str:
-    """Return a sentence with the learning rate to try.
+def suggestion(records: Records, *, least: float = 0.0, most: float = math.inf) -> str:
+    """Return a sentence with the learning rate to try; "" if that would be below `least`.
+
+    Where it would be above `most`, it is `most`.
 
     What a first step does to the weights is proportional to the learning rate, whatever the rate is, and does not
     suffer from what a bad rate does later. So the rate is scaled until the first step is a good one. With the relative
@@ -28,7 +30,7 @@ def suggestion(records: Records) -> str:
     size (Adam) it does not grow so. Momentum m multiplies a steady step by up to 1 / (1 - m), of which the square root
     was found to count. The two numbers were fitted to 31 sweeps over networks of 1 to 17 weights, 120 steps each.
     """
-    updates = records.rows.update[:, records.weights]
+    updates = records.updates[:, records.weights]
     with np.errstate(invalid="ignore", divide="ignore"):
         scaled = updates / np.where(records.lr > 0, records.lr, np.nan)[:, None]
     per_rate, now = next(
@@ -42,9 +44,12 @@ def suggestion(records: Records) -> str:
     if follows and not any(site.kind == "norm" for site in records.sites.values()):
         goal = min(goal, _PRODUCT_UPDATE / max(1, int(records.weights.sum())))
     if per_rate > 0:
+        rate = min(goal / per_rate, most)
+        if rate < least:
+            return ""
+        shown = f"{rate * per_rate:.1%}" if rate * per_rate >= 1e-3 else f"{rate * per_rate:.1g} of their norm"
         return (
-            f"Try a learning rate of {goal / per_rate:.1e} in place of {now:.1e}: its first step changes the weights "
-            f"by {goal:.1%}."
+            f"Try a learning rate of {rate:.1e} in place of {now:.1e}: its first step changes the weights by {shown}."
         )
     first = next((median(row) for row in updates if median(row) > 0), math.nan)
     if first == math.inf:

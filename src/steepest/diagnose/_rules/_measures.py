@@ -18,6 +18,7 @@ __all__ = [
     "median",
     "relative_gradients",
     "start_of",
+    "trained_before",
 ]
 
 _BEYOND = 1e19  # the square of a larger number is infinite in float32
@@ -33,9 +34,33 @@ def constant_predictor(records: Records, losses: Array) -> tuple[str, float] | N
     """
     mean, error = float(losses.mean()), float(losses.std(ddof=1)) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
     for name, value in records.baselines.items():
-        if value > 0 and value - min(max(3 * error, 0.02 * value), 0.15 * value) < mean < 1.25 * value:
+        if value > 0 and value - _margin(error, value) < mean < 1.25 * value:
             return name, value
     return None
+
+
+def trained_before(records: Records) -> bool | None:
+    """Return whether the run began with a model that had learned something; None where that is not known.
+
+    Where the loss of the best constant predictor is known, by the targets or inferred: whether the first third of the
+    losses is below it. Elsewhere True if the optimizer had taken steps, or if its rate is below half of the largest
+    that is known of it, as at the end of a schedule: then a small loss cannot be told from a small rate.
+    """
+    loss = records.loss[records.given]
+    known = [records.inferred] if records.inferred > 0 else [*records.baselines.values()]
+    values = [value for value in known if value > 0]
+    if values and len(loss):
+        first = loss[: max(1, len(loss) // 3)]
+        error = float(first.std(ddof=1)) / len(first) ** 0.5 if len(first) > 1 else 0.0
+        return all(float(first.mean()) < value - _margin(error, value) for value in values)
+    held = records.lr[np.isfinite(records.lr)]
+    peak = max(np.nanmax(held, initial=0.0), np.nan_to_num(records.peak_lr))
+    return True if records.resumed or (len(held) > 0 and held[-1] < 0.5 * peak) else None
+
+
+def _margin(error: float, value: float) -> float:
+    """Return how far below a baseline losses may be and be like it: three standard errors, at least 2%, at most 15%."""
+    return min(max(3 * error, 0.02 * value), 0.15 * value)
 
 
 def confidence(margin: float) -> float:
@@ -68,8 +93,7 @@ def start_of(values: Array) -> float:
 
 def hidden(records: Records) -> NDArray[np.bool_]:
     """Return which parameters are weights of other layers than the output's."""
-    output = records.output_layer
-    return records.weights & np.array([p.module != output for p in records.parameters])
+    return records.weights & np.array([p.module not in records.output_layers for p in records.parameters])
 
 
 def relative_gradients(records: Records, record: int) -> Array:
@@ -80,8 +104,13 @@ def relative_gradients(records: Records, record: int) -> Array:
 
 
 def largest_update(records: Records) -> tuple[float, int]:
-    """Return the largest median over the weights of update over weight, and the record at which it was."""
-    rows = np.fmax(records.rows.update, records.rows.jump / max(1.0, _steps_between(records)))[:, records.weights]
+    """Return the largest median over the weights of update over weight, and the record at which it was.
+
+    A weight that started at zero grows by 1/k of its norm at step k however small the steps are: it counts from 10 on.
+    """
+    jump = np.where(records.rows.missing, np.nan, records.rows.jump)
+    rows = np.fmax(records.updates, jump / max(1.0, _steps_between(records)))[:, records.weights]
+    rows[:10, records.start[records.weights] == 0] = np.nan
     typical = np.minimum(np.array([median(row) for row in rows]), _BEYOND)
     if not len(typical) or np.isnan(typical).all():
         return float("nan"), 0

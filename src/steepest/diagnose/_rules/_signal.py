@@ -61,7 +61,7 @@ def exploding_gradients(records: Records) -> Diagnosis | None:
 def _output_bias(records: Records) -> float:
     """Return the gradient norm of the output layer's bias, a lower bound of what the output's own is."""
     for i, p in enumerate(records.parameters):
-        if p.module == records.output_layer and not p.is_weight:
+        if p.module in records.output_layers and not p.is_weight:
             return float(records.rows.gradient[0, i])
     return float("nan")
 

@@ -25,10 +25,11 @@ def zero_gradients(records: Records) -> Diagnosis | None:
     for the other. A branch of which only the last weight starts at zero gets a gradient and is healthy.
     """
     weights, gradient = records.weights, records.rows.gradient
-    if not weights.any():
+    if not weights.any() or not len(gradient):
         return None
     zero = (records.start == 0) & weights
-    whole = bool(zero[weights].all()) and int((np.nan_to_num(gradient[0]) != 0).sum()) <= 1
+    pushed = np.nan_to_num(gradient[0]) != 0
+    whole = bool(zero[weights].all()) and int(pushed.sum()) <= 1 and not pushed[weights].any()
     stuck = zero & (records.rows.weight == 0).all(axis=0) & (gradient == 0).all(axis=0)
     if not whole and (stuck.sum() < 2 or len(records.steps) < 3):
         return None

@@ -1,0 +1,193 @@
+"""What a model consists of and who trains it: looked at again in every step, for both change while people train."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+from torch.optim.optimizer import Optimizer
+
+from steepest._check import instance
+from steepest._frozen import frozen_names
+from steepest._sharding import is_sharded
+from steepest.errors import InvalidArgument, UnknownName
+
+__all__ = ["Parameter", "Structure"]
+
+_NO_WEIGHT = re.compile(r"bias|pos|token|embed", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What is known of a parameter, over all records of a run.
+
+    Attributes:
+        name: Its name in `model.named_parameters()`.
+        module: The name of the module that owns it.
+        size: Its number of entries.
+        is_weight: Whether it is a matrix or kernel that is no embedding.
+        trainable: Whether it required a gradient at any record.
+        optimised: Whether the optimizer held it at any record; None if no optimizer is known.
+        frozen: Whether the user said that it stays on purpose, and it did stay.
+    """
+
+    name: str
+    module: str
+    size: int
+    is_weight: bool
+    trainable: bool
+    optimised: bool | None
+    frozen: bool
+
+
+class Structure:
+    """The parameters of a model, by the names under which any of them was ever seen.
+
+    A name is a place: what stands in it may be replaced (a new head), may come later (progressive growing), and may be
+    taken away. Layers are frozen and unfrozen, parameter groups are added. So what is said of a parameter is what held
+    at any record.
+
+    Raises:
+        InvalidArgument: If the model has no parameters, or lazy ones, or the optimizers hold none of them.
+        UnknownName: If a name in `frozen` is no parameter's or module's.
+    """
+
+    def __init__(self, model: nn.Module, optimizers: tuple[Optimizer, ...], frozen: Iterable[str]) -> None:
+        self.model, self._optimizers = model, optimizers
+        rule = "names of parameters or modules, or patterns"
+        self._patterns = [frozen] if isinstance(frozen, str) else list(instance("frozen", frozen, Iterable, rule))
+        self._declared = frozen_names(model, self._patterns)
+        self.named: dict[str, nn.Parameter] = {}
+        self._present: dict[str, nn.Parameter] = {}
+        self._owner: dict[str, nn.Module] = {}
+        self._trainable: set[str] = set()
+        self._held: set[str] = set()
+        self._flags: list[bool] = []
+        self._groups: tuple[int, ...] = ()
+        self._ids: set[int] = set()
+        self._layout: list[int] = []
+        self._modules: list[nn.Module] = []
+        self._read()
+        if not self.named:
+            raise InvalidArgument(
+                "a model to watch must have parameters", got=type(model).__name__, remedy="Pass a module with layers."
+            )
+        if lazy := [name for name, p in self.named.items() if isinstance(p, UninitializedParameter)]:
+            raise InvalidArgument(
+                "a model to watch must know the shapes of its parameters",
+                got=lazy[0],
+                remedy="Run one batch through its lazy layers first.",
+            )
+        held = {id(p) for p in self._optimised()}
+        if optimizers and not held & {id(p) for p in self.named.values()}:
+            raise InvalidArgument(
+                "the optimizer must hold parameters of the model that is watched",
+                got=", ".join(type(optimizer).__name__ for optimizer in optimizers),
+                remedy="Make the optimizer from model.parameters(), after the model is complete and on its device.",
+            )
+        self.look()
+        self._begun = False
+
+    def changed(self) -> bool:
+        """Return whether modules or parameters are others than before; if so, they are the ones known from now on."""
+        if self._sharded or _layout(self.model) == self._layout:
+            return False
+        self._read()
+        return True
+
+    def look(self, *, again: bool = False) -> None:
+        """See what requires a gradient and what the optimizers hold; `again` also where no group has changed its size.
+
+        What is seen at the first record replaces what was seen before it.
+        """
+        groups = tuple(len(group["params"]) for o in self._optimizers for group in o.param_groups)
+        flags = [p.requires_grad for p in self._present.values()]
+        if again or groups != self._groups:
+            self._groups, self._ids = groups, {id(p) for p in self._optimised()}
+        elif flags == self._flags:
+            return
+        self._flags = flags
+        self._trainable.update(name for name, flag in zip(self._present, flags, strict=True) if flag)
+        self._held.update(name for name, p in self._present.items() if id(p) in self._ids)
+
+    def begin(self) -> None:
+        """Forget what was seen before the first record: what is frozen by then never trained."""
+        if not self._begun:
+            self._begun = True
+            self._trainable, self._held = set(), set()
+            self.look(again=True)
+
+    def gradients(self) -> list[Tensor | None]:
+        """Return the gradients in the order of the names; None where there is none, or what has left the model."""
+        if len(self._present) == len(self.named):
+            return [p.grad for p in self.named.values()]
+        return [p.grad if name in self._present else None for name, p in self.named.items()]
+
+    def known(self) -> set[nn.Parameter]:
+        """Return the parameters that are somebody's: the model's, or the optimizers'."""
+        return {*self.model.parameters(), *self._optimised()}
+
+    def described(self, moved: NDArray[np.bool_] | None = None) -> tuple[Parameter, ...]:
+        """Return what is known of every parameter; `moved` says which have trained whatever was said of them."""
+        went = [False] * len(self.named) if moved is None else moved.tolist()
+        return tuple(
+            Parameter(
+                name=name,
+                module=name.rpartition(".")[0],
+                size=p.numel(),
+                is_weight=sum(n > 1 for n in p.shape) > 1
+                and not isinstance(self._owner[name], (nn.Embedding, nn.EmbeddingBag))
+                and not _NO_WEIGHT.search(name.rpartition(".")[2]),
+                trainable=name in self._trainable,
+                optimised=name in self._held if self._optimizers else None,
+                frozen=name in self._declared and not gone,
+            )
+            for (name, p), gone in zip(self.named.items(), went, strict=True)
+        )
+
+    def release(self) -> None:
+        """Let go of the model and of the optimizers."""
+        self.model, self._optimizers = nn.Identity(), ()
+        self.named, self._present, self._owner, self._modules = {}, {}, {}, []
+
+    def _read(self) -> None:
+        self._layout = _layout(self.model)
+        self._modules = list(self.model.modules())  # kept, so that no new one is taken for one that has gone
+        self._present = {n: p for n, p in self.model.named_parameters() if p.is_floating_point() or p.is_complex()}
+        self.named.update(self._present)
+        self._sharded = any(map(is_sharded, self._present.values()))  # it swaps its parameters in every pass
+        self._flags = []
+        self._groups = ()
+        # An embedding's weight is one also where a layer that shares it comes first.
+        owners = sorted(self._modules, key=lambda module: isinstance(module, (nn.Embedding, nn.EmbeddingBag)))
+        owner = {id(p): module for module in owners for p in module.parameters(recurse=False)}
+        self._owner.update({name: owner[id(p)] for name, p in self._present.items()})
+        for pattern in self._patterns:
+            with contextlib.suppress(UnknownName):  # what it names has left the model
+                self._declared |= frozen_names(self.model, [pattern])
+
+    def _optimised(self) -> Iterable[nn.Parameter]:
+        return (p for o in self._optimizers for group in o.param_groups for p in group["params"])
+
+
+def _layout(model: nn.Module) -> list[int]:
+    """Return what tells one composition of modules and parameters from another: a fraction of `named_parameters`."""
+    found: list[int] = []
+    seen: set[int] = set()
+    left: list[nn.Module | None] = [model]
+    while left:
+        module = left.pop()
+        number = id(module)
+        found.append(number)
+        if module is None or number in seen:
+            continue
+        seen.add(number)
+        found.extend(map(id, module._parameters.values()))
+        left.extend(module._modules.values())
+    return found
