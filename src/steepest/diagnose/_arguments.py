@@ -12,7 +12,18 @@ from torch.optim.optimizer import Optimizer
 from steepest._check import instance
 from steepest.errors import InvalidArgument, UnknownName
 
-__all__ = ["check_loss", "gradients_in_order", "has_stepped", "unwrapped"]
+__all__ = ["check_loss", "gradients_in_order", "has_stepped", "items", "unwrapped"]
+
+
+def items(name: str, value: object, described: str) -> list[object]:
+    """Return what is in a collection, whatever it does when it is asked."""
+    try:
+        return list(instance(name, value, Iterable, described))
+    except InvalidArgument:
+        raise
+    except Exception as error:
+        remedy = f"Pass {described}."
+        raise InvalidArgument(f"{name} must be {described}", got=value, remedy=remedy) from error
 
 
 def check_loss(loss: object) -> None:
@@ -42,7 +53,7 @@ def unwrapped(optimizer: Optimizer | Iterable[Optimizer] | None) -> tuple[Optimi
     described = "a torch.optim.Optimizer, or several"
     if optimizer is None:
         return ()
-    given = (optimizer,) if isinstance(optimizer, Optimizer) else instance("optimizer", optimizer, Iterable, described)
+    given = [optimizer] if isinstance(optimizer, Optimizer) else items("optimizer", optimizer, described)
     return tuple(instance("optimizer", _inside(each), Optimizer, described) for each in given)
 
 
@@ -60,20 +71,24 @@ def gradients_in_order(
         InvalidArgument: If there are too many, too few, or other things than tensors.
         UnknownName: If one has the name of no parameter.
     """
+    described = "gradients by name, or in the parameters' order"
     if isinstance(given, Mapping):
-        for name in given:
-            if name not in named:
-                raise UnknownName.among("parameter", name, named)
-        found = [given.get(name) for name in named]
+        for name in items("gradient", given, described):
+            if instance("the name of a gradient", name, str, "a string") not in named:
+                raise UnknownName.among("parameter", str(name), named)
+        found: list[object] = [given.get(name) for name in named]
     else:
-        found = list(instance("gradient", given, Sequence, "gradients by name, or in the parameters' order"))
+        found = items("gradient", instance("gradient", given, Sequence, described), described)
     if len(found) != len(named):
         raise InvalidArgument(
             f"gradient must hold one gradient for each of the {len(named)} parameters",
             got=f"{len(found)} gradients",
             remedy="Pass a mapping by parameter name, or None where there is no gradient.",
         )
+    checked: list[Tensor | None] = []
     for name, each in zip(named, found, strict=True):
-        if each is not None:
-            instance(f"the gradient of {name}", each, Tensor, "a tensor", remedy="Pass None where there is none.")
-    return found
+        remedy = "Pass None where there is none."
+        checked.append(
+            None if each is None else instance(f"the gradient of {name}", each, Tensor, "a tensor", remedy=remedy)
+        )
+    return checked

@@ -16,6 +16,7 @@ from torch.optim.optimizer import Optimizer
 from steepest._check import instance
 from steepest._frozen import frozen_names
 from steepest._sharding import is_sharded
+from steepest.diagnose._arguments import items
 from steepest.errors import InvalidArgument, UnknownName
 
 __all__ = ["Parameter", "Structure"]
@@ -61,7 +62,8 @@ class Structure:
     def __init__(self, model: nn.Module, optimizers: tuple[Optimizer, ...], frozen: Iterable[str]) -> None:
         self.model, self._optimizers = model, optimizers
         rule = "names of parameters or modules, or patterns"
-        self._patterns = [frozen] if isinstance(frozen, str) else list(instance("frozen", frozen, Iterable, rule))
+        given = [frozen] if isinstance(frozen, str) else items("frozen", frozen, rule)
+        self._patterns = [instance("frozen", pattern, str, rule, remedy='Try frozen=["encoder"].') for pattern in given]
         self._declared = frozen_names(model, self._patterns)
         self.named: dict[str, nn.Parameter] = {}
         self._present: dict[str, nn.Parameter] = {}
