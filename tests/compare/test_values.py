@@ -124,6 +124,9 @@ PAIRS = {
     "slots": (Slots(0.1), Slots(0.2)),
     "method": (Plain(a=1).method, Plain(a=2).method),
     "module's weights": (nn.Linear(2, 2), nn.Linear(2, 2)),
+    "one of many tensors": ([torch.zeros(2), torch.arange(2), 1], [torch.ones(2), torch.arange(2), 1]),
+    "integers among tensors": ([torch.zeros(2), torch.arange(2)], [torch.zeros(2), torch.arange(2) + 1]),
+    "tensors in another order": ([torch.zeros(2), torch.ones(2)], [torch.ones(2), torch.zeros(2)]),
     "module's setting": (nn.CrossEntropyLoss(label_smoothing=0.1), nn.CrossEntropyLoss(label_smoothing=0.2)),
     "namespace": (argparse.Namespace(lr=1), argparse.Namespace(lr=2)),
     "simple namespace": (types.SimpleNamespace(lr=1), types.SimpleNamespace(lr=2)),
@@ -173,6 +176,29 @@ def test_a_value_is_named_for_where_it_is_held():
     assert found(weight)["weight in a lambda of it"] == "0.5"
     assert found(Plain(rate=0.5))["it: rate"] == "0.5"
     assert found(keyword_only(weight=3))["w of function inner"] == "3"
+
+
+scale = 1.0
+
+
+def test_an_attribute_is_not_taken_for_the_global_of_its_name(monkeypatch):
+    def reads_attribute(x):
+        return x.scale
+
+    def reads_global(x):
+        return x * scale
+
+    assert set(found(reads_global)) == {"scale"}
+    assert set(found(reads_attribute)) == set()
+
+
+def test_what_a_decorator_writes_follows_from_the_syntax_of_the_class(monkeypatch):
+    values = Values({__file__: "here.py"})
+    monkeypatch.setitem(sys.modules, __name__, types.ModuleType(__name__))
+    sys.modules[__name__].__file__ = __file__
+    values.follow("it", Slots(0.1))
+    assert values.code == {}
+    assert values.modules == {__name__}
 
 
 def test_what_holds_itself_is_followed_once():

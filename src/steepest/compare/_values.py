@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import enum
 import functools
 import os
@@ -70,8 +71,9 @@ class Values:
         for label in dict.fromkeys([*self._texts, *self._sketches]):
             texts, sketches = self._texts[label], self._sketches[label]
             if sketches:
-                # Many tensors of one name, such as those of a network, count together.
-                sums = zip(*([(1 + i % 7 / 7) * x for x in each[1:]] for i, each in enumerate(sketches)), strict=False)
+                # Many tensors of one name, such as those of a network, count together; of integers the text says all.
+                numbers = [each[1:] for each in sketches if len(each) > 2] or [[0.0]]
+                sums = zip(*([(1 + i % 7 / 7) * x for x in each] for i, each in enumerate(numbers)), strict=True)
                 parts[label] = [digest([texts, *(each[0] for each in sketches)]), *map(sum, sums)]
             else:
                 parts[label] = texts[0] if len(texts) == 1 else digest(texts)
@@ -163,8 +165,8 @@ class Values:
         name = self._name("function", function, root, function.__code__.co_filename)
         own = _is_own_function(function)
         if own:
-            self.modules.add(function.__module__)
-            if function.__code__.co_filename not in self._syntax:
+            self.modules.add(str(function.__module__))
+            if not self._is_known_syntax(function):
                 self._code[name].append(code_digest(function.__code__, function.__doc__))
         else:
             self.packages.add(str(function.__module__).partition(".")[0])
@@ -178,11 +180,23 @@ class Values:
                 self._look(f"{argument} of {name}", root, default, depth + 1)
             self._look_at_globals(function, root, depth)
 
+    def _is_known_syntax(self, function: FunctionType) -> bool:
+        file = function.__code__.co_filename
+        if file.startswith("<"):  # what a decorator such as dataclass writes follows from the class
+            file = file_of(sys.modules.get(str(function.__module__))) or ""
+        return file in self._syntax
+
     def _look_at_globals(self, function: FunctionType, root: str, depth: int) -> None:
-        names = {name: None for code in codes_of(function.__code__) for name in code.co_names}
+        names = dict.fromkeys(name for code in codes_of(function.__code__) for name in code.co_names)
+        used = {
+            each.argval
+            for code in codes_of(function.__code__)
+            for each in dis.get_instructions(code)
+            if _is_global(each)
+        }
         where = self._syntax.get(function.__code__.co_filename)
         for name in names:
-            if name.startswith("__") or name not in function.__globals__:
+            if name.startswith("__") or name not in used or name not in function.__globals__:
                 continue
             value = function.__globals__[name]
             self._look(f"{where}: {name}" if where else name, root, value, depth + 1)
@@ -260,6 +274,10 @@ def _defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:
     code, defaults = function.__code__, function.__defaults__ or ()
     yield from zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
     yield from (function.__kwdefaults__ or {}).items()
+
+
+def _is_global(instruction: dis.Instruction) -> bool:
+    return instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
 
 
 def _is_own_function(function: FunctionType) -> bool:
