@@ -13,7 +13,18 @@ from torch import Tensor
 
 from steepest.errors import InvalidArgument
 
-__all__ = ["at_least", "boolean", "finite", "floating", "function", "generator", "in_range", "instance", "one_of"]
+__all__ = [
+    "at_least",
+    "boolean",
+    "device",
+    "finite",
+    "floating",
+    "function",
+    "generator",
+    "in_range",
+    "instance",
+    "one_of",
+]
 
 T = TypeVar("T")
 
@@ -107,6 +118,23 @@ def function(name: str, value: T, *, remedy: str = "") -> T:
     if not callable(value):
         raise InvalidArgument(f"{name} must be a function", got=value, remedy=remedy or "Pass a function.")
     return value
+
+
+def device(name: str, value: Any) -> str:
+    """Return the name of a device if torch can compute on it here.
+
+    >>> device("device", None)
+    Traceback (most recent call last):
+    steepest.errors.InvalidArgument: device must be one that torch can use here (got None). Try "cpu" or "cuda".
+    """
+    rule, remedy = f"{name} must be one that torch can use here", 'Try "cpu" or "cuda".'
+    if not isinstance(value, (str, torch.device)) or str(value) in ("", "meta"):
+        raise InvalidArgument(rule, got=value, remedy=remedy)
+    try:
+        torch.empty(0, device=value)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InvalidArgument(rule, got=value, remedy=f"Torch says: {str(error).splitlines()[0]}") from error
+    return str(value)
 
 
 def generator(name: str, value: Any) -> torch.Generator:

@@ -9,18 +9,20 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from steepest._check import at_least, function, in_range, instance
-from steepest._contained import contained
+from steepest._check import device as check_device
+from steepest._contained import contained, last_line
 from steepest._frozen import frozen_names
 from steepest._random import seeded
 from steepest._schedule import Schedule
 from steepest.diagnose import Diagnosis, Monitor
-from steepest.errors import NonFiniteGradient, TaskError, UnknownName
+from steepest.errors import InvalidArgument, NonFiniteGradient, TaskError, UnknownName
 from steepest.init import Initializer, initialize
 from steepest.tasks import Task
 
@@ -157,8 +159,11 @@ def train(
     if instance("schedule", schedule, str, "the name of a schedule") not in SCHEDULES:
         raise UnknownName.among("schedule", schedule, SCHEDULES)
     steps = task.steps if steps is None else at_least("steps", steps, 1)
-    at_least("seed", seed, 0, most=2**63 - 1)
-    in_range("lr", lr, "[0, inf]")
+    seed = at_least("seed", seed, 0, most=2**63 - 1)
+    lr = in_range("lr", lr, "[0, inf)")
+    device = check_device("device", device)
+    if observe is not None:
+        function("observe", observe)
     looks = _validation_steps(validations, steps)
     batches = task.batches(torch.Generator().manual_seed(seed))
     every = math.ceil(steps / len(looks))
@@ -184,7 +189,7 @@ def train(
         first = next(batches)  # the init may look at it, and training begins with it
         initialize(model, init, torch.Generator().manual_seed(seed), tuple(first[:-1]))
         model.to(device).train()
-        stepper = optimizer(model, lr)
+        stepper = _made(optimizer, model, lr)
         rates = Schedule(stepper, None if schedule == "constant" else SCHEDULES[schedule])
         rates.set(0.0)
         monitor = stack.enter_context(Monitor(model, stepper, every, frozen=task.frozen))
@@ -239,6 +244,20 @@ def train(
         ),
         remarks=[] if rates.foreign is None else [_about_rates(*rates.foreign, schedule)],
     )
+
+
+def _made(optimizer: Callable[[nn.Module, float], Any], model: nn.Module, lr: float) -> Optimizer:
+    rule, remedy = (
+        "optimizer must be a function (model, lr) that makes an optimizer",
+        "See steepest.compare.CANDIDATES.",
+    )
+    try:
+        made = optimizer(model, lr)
+    except TypeError as error:
+        raise InvalidArgument(rule, got=last_line(error), remedy=remedy) from error
+    if not isinstance(made, Optimizer):
+        raise InvalidArgument(rule, got=made, remedy=remedy)
+    return made
 
 
 def _about_rates(found: float, expected: float, schedule: str) -> str:

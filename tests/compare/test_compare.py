@@ -287,7 +287,7 @@ def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, t
         ({"optimizers": "sgd"}, InvalidArgument, r"optimizers must be several .*Pass a list, for example \['sgd'\]"),
         ({"optimizers": None}, InvalidArgument, "optimizers must be several"),
         ({"inits": "he"}, InvalidArgument, "inits must be several"),
-        ({"device": None}, InvalidArgument, "device must be the name of a device"),
+        ({"device": None}, InvalidArgument, "device must be one that torch can use here"),
         ({"workers": 0}, InvalidArgument, "workers must be a whole number >= 1"),
         ({"workers": True}, InvalidArgument, "workers must be a whole number >= 1"),
         ({"run_timeout": 0}, InvalidArgument, "run_timeout must be a number in"),

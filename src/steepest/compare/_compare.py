@@ -10,9 +10,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-import torch
-
 from steepest._check import at_least, boolean, instance
+from steepest._check import device as check_device
 from steepest._contained import contained
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
 from steepest.compare._comparison import Comparison
@@ -106,15 +105,15 @@ def compare(
     at_least("seeds", seeds, 3, remedy="Pass 10 or more to decide something.")
     at_least("workers", workers, 1, remedy="Pass 1 to run in this process.")
     timeout = RunTimeout(None if run_timeout is None else parse_duration("run_timeout", run_timeout))
-    _require_device(device)
+    device = check_device("device", device)
     task = load(task) if isinstance(task, str) else instance("task", task, Task, "a Task or the name of one")
     candidates = _by_name(
         "optimizer", [(c.name, c) for c in map(resolve_candidate, _several("optimizers", optimizers))]
     )
     chosen = (task.init,) if inits is None else _several("inits", inits)
     schemes = _by_name("init", [(str(init), resolve_scheme(init)) for init in chosen])
-    if baseline is not None and baseline not in candidates:
-        raise UnknownName.among("baseline among the optimizers of this comparison", baseline, candidates)
+    if instance("baseline", baseline, (str, NoneType), "the name of an optimizer") not in (None, *candidates):
+        raise UnknownName.among("baseline among the optimizers of this comparison", str(baseline), candidates)
     plan = Plan(
         cells={Cell(c.name, init): _centre(c) for c in candidates.values() for init in schemes},
         budget=budget,
@@ -156,23 +155,16 @@ def compare(
     )
 
 
-def _several(name: str, given: Any) -> Iterable[Any]:
-    remedy = f"Pass a list, for example [{given!r}]."
+def _several(name: str, given: Any) -> list[Any]:
+    rule = f"{name} must be several"
     if isinstance(given, (str, bytes)):
-        raise InvalidArgument(f"{name} must be several", got=given, remedy=remedy)
-    return instance(name, given, Iterable, "several", remedy=remedy)
-
-
-def _require_device(device: str) -> None:
-    instance("device", device, str, "the name of a device", remedy='Pass for example "cpu" or "cuda".')
+        raise InvalidArgument(rule, got=given, remedy=f"Pass a list, for example [{given!r}].")
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidArgument(
-            "device must be one that torch can use here",
-            got=device,
-            remedy=f"Torch says: {str(error).splitlines()[0]}",
-        ) from error
+        return list(instance(name, given, Iterable, "several", remedy="Pass a list."))
+    except InvalidArgument:
+        raise
+    except Exception as error:  # what claims to be iterable, and is not
+        raise InvalidArgument(rule, got=given, remedy="Pass a list.") from error
 
 
 def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:

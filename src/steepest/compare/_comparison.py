@@ -93,9 +93,10 @@ class Comparison:
             raise InvalidArgument("cell must be one of the comparison", got=str(cell), remedy=f"It has {known}.")
 
     def _of_init(self, init: str) -> list[Cell]:
+        instance("init", init, str, "the name of an init")
         cells = [cell for cell in self.plan.cells if cell.init == init]
         if not cells:
-            raise UnknownName.among("init in this comparison", str(init), {cell.init for cell in self.plan.cells})
+            raise UnknownName.among("init in this comparison", init, {cell.init for cell in self.plan.cells})
         return cells
 
     @functools.cached_property
@@ -317,8 +318,9 @@ class Comparison:
         """
         from steepest.compare._files import write_files
 
-        write_files(self, Path(folder), command)
-        return self.write_report(Path(folder) / "report.html", command)
+        folder = Path(instance("folder", folder, (str, Path), "a path"))
+        write_files(self, folder, instance("command", command, str, "a string"))
+        return self.write_report(folder / "report.html", command)
 
     def write_report(self, path: str | Path, command: str = "") -> Path:
         """Write the report, one self-contained HTML file; return its path.
@@ -329,4 +331,4 @@ class Comparison:
         # A result must not need its page: the one import that goes up.
         from steepest.report import write_report
 
-        return write_report(self, Path(path), command)
+        return write_report(self, Path(instance("path", path, (str, Path), "a path")), command)

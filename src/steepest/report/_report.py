@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from steepest._check import instance
 from steepest._figure import color
 from steepest.compare import ALPHA, Cell, Comparison, Pair, Standing
 from steepest.report._page import figure_json, write_page
@@ -18,6 +19,9 @@ def write_report(comparison: Comparison, path: Path, command: str = "") -> Path:
     Raises:
         OutputError: If the file cannot be written.
     """
+    instance("comparison", comparison, Comparison, "a Comparison")
+    instance("path", path, Path, "a pathlib.Path")
+    instance("command", command, str, "a string")
     return write_page(path, "report.html.jinja", _content(comparison, command))
 
 

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from steepest._check import at_least
 from steepest.tasks._metrics import accuracy
 from steepest.tasks._networks import mlp
 from steepest.tasks._task import Task
@@ -20,11 +21,16 @@ def digits(width: int = 50, depth: int = 10) -> Task:
     Pixels are scaled to [-1, 1]; every fifth example of a fixed permutation is for validation.
 
     Args:
-        width: Units of a hidden layer.
-        depth: Hidden layers.
+        width: Units of a hidden layer, >= 1.
+        depth: Hidden layers, >= 1.
+
+    Raises:
+        InvalidArgument: If width or depth is no whole number of at least 1.
 
     Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI (1998).
     """
+    at_least("width", width, 1)
+    at_least("depth", depth, 1)
     from sklearn.datasets import load_digits  # costs a second; only those who train pay for it
 
     x, y = load_digits(return_X_y=True)

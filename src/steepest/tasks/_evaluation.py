@@ -66,7 +66,10 @@ def is_metric(metric: Any) -> bool:
 
 
 def _is_running(metric: Any) -> bool:
-    return all(callable(getattr(metric, name, None)) for name in ("update", "compute"))
+    try:
+        return all(callable(getattr(metric, name, None)) for name in ("update", "compute"))
+    except Exception:  # an object's own __getattr__ may raise anything
+        return False
 
 
 def number(value: Any) -> float:

