@@ -101,7 +101,7 @@ def compare(
     """
     boolean("accept_edits", accept_edits)
     budget = Budget() if budget is None else instance("budget", budget, Budget, "a Budget")
-    instance("listener", listener, (Listener, NoneType), "a Listener")
+    _check_listener(listener)
     at_least("seeds", seeds, 3, remedy="Pass 10 or more to decide something.")
     at_least("workers", workers, 1, remedy="Pass 1 to run in this process.")
     timeout = RunTimeout(None if run_timeout is None else parse_duration("run_timeout", run_timeout))
@@ -153,6 +153,15 @@ def compare(
         notices=(*notices, *found),
         environment=environment(device),
     )
+
+
+def _check_listener(listener: Any) -> None:
+    try:
+        found = listener is None or isinstance(listener, Listener)
+    except Exception:  # an object's own __getattr__ may raise anything
+        found = False
+    if not found:
+        raise InvalidArgument("listener must be a Listener", got=listener, remedy="See steepest.compare.Listener.")
 
 
 def _several(name: str, given: Any) -> list[Any]:

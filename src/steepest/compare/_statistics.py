@@ -262,8 +262,9 @@ def _sample(name: str, values: Any) -> NDArray[np.float64]:
         InvalidArgument: If they are no sequence of at least two finite numbers.
     """
     try:
-        sample = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+        given = np.asarray(values)
+        sample = np.empty(0) if np.iscomplexobj(given) else np.asarray(given, dtype=np.float64)
+    except Exception:  # an object that says it is an array may raise anything
         sample = np.empty(0)
     if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
         raise InvalidArgument(
@@ -314,7 +315,7 @@ def more_seeds(differences: Floats, alpha: float) -> int | None:
     from scipy import stats
 
     values = _sample("differences", differences)
-    in_range("alpha", alpha, "(0, 1)")
+    alpha = in_range("alpha", alpha, "(0, 1)")
     n, mean, spread = len(values), abs(float(np.mean(values))), float(np.std(values, ddof=1))
     if mean == 0:
         return None

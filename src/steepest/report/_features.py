@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from steepest._check import boolean, in_range, instance
 from steepest._figure import color, dash
 from steepest.compare import write_text
+from steepest.errors import InvalidArgument
 from steepest.linearize import ChangeDisplay, SpectrumDisplay
 from steepest.report._moving import moving_figure
 from steepest.report._page import write_page
@@ -47,6 +49,18 @@ class FeaturesReport:
     settings: Mapping[str, str]
     diverged: bool = False
     command: str = ""
+
+    def __post_init__(self) -> None:
+        instance("snapshots", self.snapshots, Snapshots, "Snapshots")
+        boolean("diverged", self.diverged)
+        for name in ("task_name", "command"):
+            instance(name, getattr(self, name), str, "a string")
+        for name in ("losses", "settings"):
+            instance(name, getattr(self, name), Mapping, "a mapping")
+        for loss in self.losses.values():
+            in_range("losses", loss, "(-inf, inf]")
+        if missing := [snapshot.step for snapshot in self.snapshots.found if snapshot.step not in self.losses]:
+            raise InvalidArgument("losses must hold one of each step that was looked at", got=f"none of {missing[0]}")
 
     @property
     def _first(self) -> Snapshot:
@@ -140,6 +154,7 @@ class FeaturesReport:
         Raises:
             OutputError: If they cannot be written.
         """
+        instance("folder", folder, Path, "a pathlib.Path")
         write_text(folder / "results.json", json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n")
         return write_page(folder / "features.html", "features.html.jinja", self._content())
 

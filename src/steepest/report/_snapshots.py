@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from steepest.errors import SteepestError
+from steepest._check import at_least, finite, in_range, instance
+from steepest.errors import InvalidArgument, SteepestError
 from steepest.linearize import (
     SVD,
     FeaturesDisplay,
@@ -91,7 +92,14 @@ class Snapshots:
     def __init__(
         self, inputs: tuple[Tensor, ...], target: Tensor, time: float, span: tuple[float, float] | None = None
     ) -> None:
-        self._inputs, self._target, self._time = inputs, target, time
+        for tensor in instance("inputs", inputs, tuple, "a tuple of tensors") or (None,):
+            instance("inputs", tensor, Tensor, "a tuple of tensors")
+        instance("target", target, Tensor, "a tensor")
+        if span is not None and len(instance("span", span, tuple, "two finite numbers")) != 2:
+            raise InvalidArgument("span must be two finite numbers", got=span, remedy="Try (0.0, 1.0).")
+        for end in span or ():
+            finite("span", end)
+        self._inputs, self._target, self._time = inputs, target, in_range("time", time, "(0, inf)")
         self._first: Linearization | None = None
         self._double = True
         self.found: list[Snapshot] = []
@@ -118,6 +126,8 @@ class Snapshots:
         Raises:
             SteepestError: If the first one cannot be linearised; a later one is noted in `refused`.
         """
+        at_least("step", step, 0)
+        instance("model", model, nn.Module, "a torch.nn.Module")
         try:
             self.found.append(self._look(step, self._linearized(model)))
         except SteepestError as error:
