@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,14 @@ class TrajectoryDisplay:
         solutions = _solutions(A, chosen, points, box) if problem.loss == "squared" else {}
         return cls(paths, points, solutions, coordinates)
 
+    def __post_init__(self) -> None:
+        _check_series("paths", self.paths, _pairs, "sequences of pairs of numbers")
+        _check_series("points", self.points, _pair, "pairs of numbers")
+        _check_series("solutions", self.solutions, _pairs, "sequences of pairs of numbers")
+        two = instance("coordinates", self.coordinates, (tuple, list), "a pair of coordinates")
+        if [at_least("coordinates", k, 0) for k in two] != list(dict.fromkeys(two)) or len(two) != 2:
+            raise InvalidArgument("coordinates must be two different ones", got=two, remedy="Choose two features.")
+
     def plot(self) -> go.Figure:
         """Draw paths as lines, landings as crosses, solutions dotted."""
         i, j = self.coordinates
@@ -154,13 +163,20 @@ class LossDisplay:
         instance("runs", runs, Mapping, "a mapping {name: simulation}")
         for run in runs.values():
             instance("runs", run, Simulation, "a mapping {name: simulation}")
-        instance("residuals", {} if residuals is None else residuals, Mapping, "a mapping {name: two_cycle(...)}")
+        _check_series("residuals", {} if residuals is None else residuals, _pair, "pairs of numbers, see two_cycle")
         cycles = {name: (a * a / 2, b * b / 2) for name, (a, b) in (residuals or {}).items()}
         return cls(
             {name: run.steps.tolist() for name, run in runs.items()},
             {name: run.losses[:, 0].tolist() for name, run in runs.items()},
             cycles,
         )
+
+    def __post_init__(self) -> None:
+        _check_series("steps", self.steps, _numbers, "sequences of numbers")
+        _check_series("losses", self.losses, _numbers, "sequences of numbers")
+        _check_series("cycles", self.cycles, _pair, "pairs of numbers")
+        if missing := set(self.losses) - set(self.steps):
+            raise InvalidArgument("steps must have the names of losses", got=sorted(missing), remedy="Add them.")
 
     def plot(self) -> go.Figure:
         """Draw the losses on a logarithmic scale, without zeros, and the cycles dotted."""
@@ -197,6 +213,12 @@ class SensitivityDisplay:
     values: Mapping[str, Sequence[float]]
     names: Sequence[str] | None = None
 
+    def __post_init__(self) -> None:
+        _check_series("values", self.values, _numbers, "sequences of numbers")
+        names: Any = () if self.names is None else self.names
+        if not (isinstance(names, (list, tuple)) and all(type(n) is str for n in cast("Sequence[object]", names))):
+            raise InvalidArgument("names must be a list of strings", got=names, remedy="Pass one for each coordinate.")
+
     def plot(self) -> go.Figure:
         """Draw a group of bars for each coordinate."""
         drawing = figure("coordinate", "|theta_j| x scale", barmode="group")
@@ -209,6 +231,33 @@ class SensitivityDisplay:
                 hovertemplate=f"{name}, %{{x}}: %{{y:.4g}}<extra></extra>",
             )
         return drawing.update_xaxes(type="category")
+
+
+def _number(x: object) -> bool:
+    return not isinstance(x, bool) and isinstance(x, numbers.Real)
+
+
+def _numbers(x: object) -> bool:
+    return isinstance(x, (Sequence, np.ndarray)) and not isinstance(x, (str, bytes)) and all(map(_number, x))
+
+
+def _pair(x: object) -> bool:
+    return isinstance(x, (tuple, list)) and len(x) == 2 and _numbers(x)
+
+
+def _pairs(x: object) -> bool:
+    return isinstance(x, (tuple, list)) and all(map(_pair, x))
+
+
+def _check_series(name: str, value: object, fits: Callable[[object], bool], described: str) -> None:
+    """Refuse what is no mapping of names to what fits.
+
+    Raises:
+        InvalidArgument: Then.
+    """
+    known = isinstance(value, Mapping) and all(isinstance(key, str) and fits(each) for key, each in value.items())
+    if not known:
+        raise InvalidArgument(f"{name} must be a mapping of names to {described}", got=value, remedy="See .of().")
 
 
 def _solutions(

@@ -57,9 +57,11 @@ def effective_preconditioner(optimizer: Optimizer, parameters: Iterable[Tensor] 
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     if isinstance(parameters, Tensor):
         parameters = [parameters]
-    if parameters is not None and not isinstance(cast("object", parameters), Iterable):
-        raise InvalidArgument("parameters must be some of the optimizer's", got=parameters, remedy="Pass a list.")
-    chosen = [p for g in optimizer.param_groups for p in g["params"]] if parameters is None else list(parameters)
+    try:
+        chosen = [p for g in optimizer.param_groups for p in g["params"]] if parameters is None else list(parameters)
+    except Exception as error:  # whatever the object's own iteration raises
+        remedy = "Pass a list."
+        raise InvalidArgument("parameters must be some of the optimizer's", got=parameters, remedy=remedy) from error
     largest = max((float(group["lr"]) for group in optimizer.param_groups), default=0.0)
     parts: list[Tensor] = []
     for p in chosen:

@@ -54,7 +54,7 @@ class EpochAdam(Rule):
         check_batch_size(self.batch_size)
         if self.schedule is not None:
             function("schedule", self.schedule, remedy="Pass lambda t: .01 for a constant.")
-        in_range("eps", self.eps, "[0, inf)", remedy="Pass 0.")
+        object.__setattr__(self, "eps", in_range("eps", self.eps, "[0, inf)", remedy="Pass 0."))
 
     @property
     def needs_vanishing_steps(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -163,8 +163,9 @@ def predict_batch(
         InvalidArgument: As `predict`, or if the numbers of A, b and theta0 differ.
     """
     for name, many in (("A", A), ("b", b), ("theta0", theta0)):
-        single = isinstance(many, (str, bytes, Mapping)) or (isinstance(many, (Tensor, np.ndarray)) and many.ndim == 0)
-        if (many is None and name != "theta0") or (many is not None and (single or not hasattr(many, "__len__"))):
+        listed = isinstance(many, Sequence) and not isinstance(many, (str, bytes))
+        stacked = isinstance(many, (Tensor, np.ndarray)) and many.ndim > 0
+        if not (listed or stacked or (many is None and name == "theta0")):
             raise InvalidArgument(f"{name} must be a stack or a list", got=many, remedy="Use predict for one problem.")
     if not len(A) == len(b) or (theta0 is not None and len(theta0) != len(A)):
         raise InvalidArgument(
@@ -227,8 +228,8 @@ def certify(
         )
     problem = Problem.checked(A, b, theta0, loss, known.start)
     end = vector("theta", theta, problem.columns, "one number for each column of A")
-    in_range("tolerance", tolerance, "(0, 1)", remedy="Try 1e-6.")
-    return _claim(known, problem)[0].certify(end, tolerance)
+    allowed = in_range("tolerance", tolerance, "(0, 1)", remedy="Try 1e-6.")
+    return _claim(known, problem)[0].certify(end, allowed)
 
 
 def _landing(rule: Rule, problem: Problem) -> Landing:

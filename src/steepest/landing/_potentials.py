@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steepest._check import in_range
+from steepest._check import floating, in_range
 from steepest._shapes import Float
 
 __all__ = ["Entropy", "Hypentropy", "PNorm", "Potential"]
@@ -43,6 +43,7 @@ class Potential(ABC):
 
     def contains(self, x: Tensor) -> bool:
         """Return whether psi is differentiable at x."""
+        floating("x", x)
         return bool(x.isfinite().all())
 
 
@@ -60,18 +61,22 @@ class Entropy(Potential):
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return x log x - x."""
+        floating("x", x)
         return torch.special.xlogy(x, x) - x
 
     def gradient(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return log x."""
+        floating("x", x)
         return x.log()
 
     def inverse_gradient(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return exp(z)."""
+        floating("z", z)
         return z.exp()
 
     def curvature(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return 1 / x."""
+        floating("x", x)
         return 1 / x
 
     def start(self, n: int) -> Tensor:
@@ -80,6 +85,7 @@ class Entropy(Potential):
 
     def contains(self, x: Tensor) -> bool:
         """Return whether all of x is above 0."""
+        floating("x", x)
         return bool((x.isfinite() & (x > 0)).all())
 
 
@@ -99,22 +105,26 @@ class PNorm(Potential):
     p: float
 
     def __post_init__(self) -> None:
-        in_range("p", self.p, "(1, inf)", remedy="Near 1 try Hypentropy(beta).")
+        object.__setattr__(self, "p", in_range("p", self.p, "(1, inf)", remedy="Near 1 try Hypentropy(beta)."))
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return |x|^p / p."""
+        floating("x", x)
         return x.abs().pow(self.p) / self.p
 
     def gradient(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return sign(x) |x|^(p-1)."""
+        floating("x", x)
         return x.sign() * x.abs().pow(self.p - 1)
 
     def inverse_gradient(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return sign(z) |z|^(1/(p-1))."""
+        floating("z", z)
         return z.sign() * z.abs().pow(1 / (self.p - 1))
 
     def curvature(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return (p-1) |x|^(p-2): 0 at 0 for p > 2, infinite for p < 2."""
+        floating("x", x)
         return (self.p - 1) * x.abs().pow(self.p - 2)
 
 
@@ -134,20 +144,24 @@ class Hypentropy(Potential):
     beta: float
 
     def __post_init__(self) -> None:
-        in_range("beta", self.beta, "(0, inf)", remedy="Try 1.")
+        object.__setattr__(self, "beta", in_range("beta", self.beta, "(0, inf)", remedy="Try 1."))
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return x asinh(x/beta) - sqrt(x^2 + beta^2)."""
+        floating("x", x)
         return x * torch.asinh(x / self.beta) - torch.hypot(x, torch.full_like(x, self.beta))
 
     def gradient(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return asinh(x/beta)."""
+        floating("x", x)
         return torch.asinh(x / self.beta)
 
     def inverse_gradient(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return beta sinh(z)."""
+        floating("z", z)
         return self.beta * torch.sinh(z)
 
     def curvature(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return 1 / sqrt(x^2 + beta^2)."""
+        floating("x", x)
         return 1 / torch.hypot(x, torch.full_like(x, self.beta))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steepest._check import one_of
 from steepest.errors import InvalidArgument, UnknownName
 
 __all__ = ["ArrayLike", "Loss", "Problem", "is_number", "numbers_of", "vector"]
@@ -75,6 +76,8 @@ class Problem:
             InvalidArgument: For shapes that do not fit, entries that are no finite numbers, labels other than -1 and 1.
             UnknownName: For another loss.
         """
+        if not isinstance(cast("object", loss), str):
+            one_of("loss", loss, get_args(Loss))
         if loss not in get_args(Loss):
             raise UnknownName.among("loss", str(loss), get_args(Loss))
         given = _tensor("A", A)
@@ -187,7 +190,7 @@ def _tensor(name: str, value: ArrayLike) -> Tensor:
         return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
     except InvalidArgument:
         raise
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+    except Exception as error:  # whatever the object's own conversion raises
         raise InvalidArgument(f"{name} must hold numbers", got=type(value).__name__, remedy=str(error)) from error
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest._check import at_least
 from steepest.errors import InvalidArgument
 
 __all__ = ["Schedule", "Schedules", "Tail", "check_steps", "inverse_square_root", "steps_at", "tail_of"]
@@ -29,7 +30,7 @@ def inverse_square_root(t: int) -> float:
     >>> inverse_square_root(0), inverse_square_root(3)
     (1.0, 0.5)
     """
-    return (t + 1) ** -0.5
+    return (at_least("t", t, 0, most=2**1000) + 1) ** -0.5
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def steps_at(schedule: Schedule, times: Iterable[int], floor: float = -1.0) -> N
                 break
     except (ArithmeticError, LookupError):
         pass  # it ends here
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise InvalidArgument(
             "a schedule must return a number for each t = 0, 1, ...",
             got=str(error),

@@ -15,7 +15,7 @@ from steepest.errors import InvalidArgument
 from steepest.landing._affine import Affine
 from steepest.landing._losses import gradient_at, loss_at
 from steepest.landing._preconditioned import preconditioned
-from steepest.landing._problem import ArrayLike, Problem, is_number
+from steepest.landing._problem import ArrayLike, Problem, is_number, numbers_of
 from steepest.landing._rule import Rule
 from steepest.landing._schedules import Schedule, Schedules, check_steps, steps_at, tail_of
 from steepest.landing._separation import Separation, separation
@@ -156,8 +156,11 @@ def as_schedules(schedule: Schedules) -> list[Schedule]:
     """
     if callable(schedule) or is_number(schedule):
         each: list[object] = [schedule]
-    elif isinstance(schedule, (Sequence, np.ndarray, Tensor)) and not isinstance(schedule, str):
-        each = list(schedule.tolist() if isinstance(schedule, (np.ndarray, Tensor)) else schedule)
+    elif isinstance(schedule, (np.ndarray, Tensor)):
+        dense = isinstance(schedule, np.ndarray) or schedule.layout == torch.strided
+        each = list(numbers_of("schedule", schedule).flatten().tolist()) if dense else []
+    elif isinstance(schedule, Sequence) and not isinstance(schedule, (str, bytes)):
+        each = list(schedule)
     else:
         each = []
     if not each or not all(callable(one) or is_number(one) for one in each):
