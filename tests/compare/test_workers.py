@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import threading
 import time
 from concurrent.futures import Future
 
+import optuna
 import pytest
 import torch
 from torch import nn
@@ -147,6 +149,24 @@ def test_one_worker_in_this_process_says_that_a_run_hangs(tiny_task):
     told = Told(then=lambda: None)
     compare(tiny_task(loss=loss), ["sgd"], seeds=3, budget=SMALL, workers=1, run_timeout=0.2, listener=told)
     assert any("has not ended within 0.2 s" in line and "--workers 2" in line for line in told.lines)
+
+
+def test_one_worker_in_this_process_keeps_its_run_while_it_trains(tiny_task, monkeypatch, tmp_path):
+    monkeypatch.setattr(_gather, "LEASE_SECONDS", 0.12)
+    slow = threading.Event()
+
+    def loss(output, target):
+        if output.requires_grad and not slow.is_set():
+            slow.set()
+            time.sleep(1.0)
+        return nn.functional.cross_entropy(output, target)
+
+    path = tmp_path / "study.db"
+    compare(tiny_task(loss=loss), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=path)
+    trials = optuna.load_study(study_name="steepest", storage=f"sqlite:///{path}").trials
+    renewals = [trial.user_attrs["owner"]["renewals"] for trial in trials]
+    gaps = [b - a for a, b in itertools.pairwise(renewals)]
+    assert max(gaps) > 3
 
 
 @pytest.mark.parametrize("thing", [threading.Lock(), (x for x in ())], ids=["lock", "generator"])

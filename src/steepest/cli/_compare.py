@@ -122,9 +122,11 @@ def compare(
 
 def _command(storage: str | None) -> str:
     """Return the command line as it may be shown and kept: without a password."""
-    from steepest.compare._url import hide_secrets
+    from steepest.compare import without_password
 
-    words = sys.argv[1:] if storage is None else [hide_secrets(word, storage) for word in sys.argv[1:]]
+    words = sys.argv[1:]
+    if storage:
+        words = [word.replace(storage, without_password(storage)) for word in words]
     return shlex.join(["steepest", *words])
 
 

@@ -58,7 +58,8 @@ def gather(
                     listener.started(claim.run)
                     running[claim] = Future()  # until it is submitted; one worker trains while it is submitted
                     if workers == 1:
-                        with interrupts.allowed(), _announced(claim.run, timeout.of(claim.run.cell), listener):
+                        longest = timeout.of(claim.run.cell)
+                        with _kept(store, claim), interrupts.allowed(), _announced(claim.run, longest, listener):
                             running[claim] = pool.submit(claim.run)
                     else:
                         running[claim] = pool.submit(claim.run)
@@ -114,6 +115,24 @@ def _require_first(hanging: Iterable[Run], hung: set[Run], timeout: RunTimeout, 
             )
         hung.add(run)
         listener.noticed(f"{run} did not end within {longest}: it is tried once more.")
+
+
+@contextlib.contextmanager
+def _kept(store: Store, claim: Claim) -> Generator[None, None, None]:
+    """Renew a claim while this process trains and does nothing else; what fails once is tried again next time."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(LEASE_SECONDS / 6):
+            store.patience.once(lambda: store.renew(claim))
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextlib.contextmanager

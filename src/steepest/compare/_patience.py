@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +82,16 @@ class Patience:
         self.sleep: Callable[[float], None] = time.sleep
         self.opened = False
         self.close: Callable[[], None] = lambda: None
-        self._inside = False
+        self._thread = threading.local()
+
+    def once(self, function: Callable[[], object]) -> None:
+        """Call a function of the storage once, and let it be if that fails; from any thread."""
+        self._thread.inside = True
+        try:
+            with contextlib.suppress(exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError, KeyError):
+                function()
+        finally:
+            self._thread.inside = False
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function of the storage, again and again where that may help.
@@ -88,13 +99,13 @@ class Patience:
         Raises:
             StorageError: If it does not help, or has not for a minute.
         """
-        if self._inside:  # only the outermost call is repeated
+        if getattr(self._thread, "inside", False):  # only the outermost call is repeated
             return function()
-        self._inside = True
+        self._thread.inside = True
         try:
             return self._repeated(function)
         finally:
-            self._inside = False
+            self._thread.inside = False
 
     def _repeated(self, function: Callable[[], T]) -> T:
         pauses = itertools.chain(_PAUSES, itertools.repeat(8.0))
