@@ -40,6 +40,7 @@ def MODEL():
     os.write(1, b" written ")
     return nn.Linear(4, 3)
 """
+ONE = ["--optimizers", "sgd", "--seeds", "3", "--rates", "5", "--workers", "1"]
 QUICK = ["--optimizers", "sgd,adamw", "--seeds", "3", "--rates", "5", "--workers", "1"]
 
 
@@ -82,7 +83,7 @@ def test_a_comparison_prints_its_verdict_and_writes_its_files(folder, monkeypatc
 
 
 def test_the_default_folder_is_named_for_the_task(folder, monkeypatch):
-    assert run(monkeypatch, "compare", "--task", f"{folder}:task", *QUICK) == 0
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", *ONE) == 0
     assert Path("runs/own/report.html").exists()
 
 
@@ -97,7 +98,7 @@ def test_json_is_all_that_is_printed_when_asked_for(folder, monkeypatch, capsys)
 def test_no_file_holds_the_storages_password(folder, monkeypatch):
     # SQLite takes no password, but ignores what it does not know.
     url = "sqlite:///file:study.db?uri=true&mode=rwc&password=secret"
-    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", "--storage", url, *QUICK) == 0
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", "--storage", url, *ONE) == 0
     for name in ("report.html", "results.json", "results.csv"):
         text = Path("o", name).read_text()
         assert "secret" not in text[: text.find("plotly")] + text[-20_000:]
@@ -107,12 +108,12 @@ def test_no_file_holds_the_storages_password(folder, monkeypatch):
 def test_the_storage_comes_from_the_environment_too_and_its_password_is_not_shown(folder, monkeypatch, capsys):
     url = "sqlite:///file:other.db?uri=true&mode=rwc&password=secret"
     monkeypatch.setenv("STEEPEST_STORAGE", url)
-    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK) == 0
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *ONE) == 0
     assert Path("other.db").exists()
     assert not Path("o/study.db").exists()
     assert "secret" not in Path("o/results.json").read_text()
     monkeypatch.setenv("STEEPEST_STORAGE", "postgresql://me:secret@host:port/trial")
-    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK) == 2
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *ONE) == 2
     assert "***@host:port/trial" in capsys.readouterr().err
     assert run(monkeypatch, "compare", "--help") == 0
     assert "STEEPEST_STORAGE" in capsys.readouterr().out
@@ -134,7 +135,7 @@ def test_the_line_after_ctrl_c_does_not_show_the_password(folder, monkeypatch, c
 
 def test_the_folder_may_have_any_name_and_all_files_are_in_it(folder, monkeypatch, capsys):
     name = "what?x=1 p%41q #'{x}\udcff"
-    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", name, *QUICK) == 0
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", name, *ONE) == 0
     assert len(list(Path(name).iterdir())) == 5
     assert {path.name for path in Path().iterdir()} - {"__pycache__"} == {name, f"{folder}.py"}
     assert "Report: " in capsys.readouterr().out
@@ -144,7 +145,7 @@ def test_the_folder_may_have_any_name_and_all_files_are_in_it(folder, monkeypatc
 def test_what_a_task_prints_is_not_mixed_with_json(folder, monkeypatch, capfd, workers):
     source = Path(f"{folder}.py").read_text().replace("MODEL = lambda: nn.Linear(4, 3)", PRINTING)
     Path(f"{folder}.py").write_text("print('loaded')\n" + source)
-    options = [*QUICK[:-1], workers, "--json"]
+    options = [*ONE[:-1], workers, "--json"]
     assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *options) == 0
     shown = capfd.readouterr()
     assert json.loads(shown.out)["task"] == "own"
