@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from steepest._check import instance
+
 if TYPE_CHECKING:
     from steepest.linearize._linearization import Linearization
 
@@ -16,7 +18,9 @@ class Adjoint:
     """J', as curvlinops calls it."""
 
     def __init__(self, linearization: Linearization) -> None:
-        self._linearization = linearization
+        from steepest.linearize._linearization import Linearization
+
+        self._linearization = instance("linearization", linearization, Linearization, "a Linearization")
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steepest._check import at_least, in_range, instance
+from steepest._check import at_least, boolean, in_range, instance
 from steepest._figure import color, dash, figure, log_axis
 from steepest.errors import InvalidArgument
 from steepest.linearize._change import compare_linearizations
 from steepest.linearize._linearization import Linearization
+from steepest.linearize._series import named, numbers
 from steepest.linearize._spectrum import SVD
 from steepest.linearize._trajectory import Trajectory
 
@@ -48,6 +49,16 @@ class SpectrumDisplay:
     ranks: Mapping[str, int]
     thresholds: Mapping[str, float]
     complete: Mapping[str, bool] = field(default_factory=dict[str, bool])
+
+    def __post_init__(self) -> None:
+        for values in named("singular_values", self.singular_values).values():
+            numbers("singular_values", values, None)
+        for rank in named("ranks", self.ranks, self.singular_values).values():
+            at_least("ranks", rank, 0)
+        for threshold in named("thresholds", self.thresholds, self.singular_values).values():
+            in_range("thresholds", threshold, "[0, inf)")
+        for complete in named("complete", self.complete).values():
+            boolean("complete", complete)
 
     @classmethod
     def of(cls, svds: SVD | Mapping[str, SVD]) -> SpectrumDisplay:
@@ -122,6 +133,12 @@ class LearningDisplay:
     singular_values: Array
     learned_at: Array
 
+    def __post_init__(self) -> None:
+        (times,) = numbers("times", self.times, None)
+        _, count = numbers("residuals", self.residuals, times, None)
+        numbers("singular_values", self.singular_values, count)
+        numbers("learned_at", self.learned_at, count)
+
     @classmethod
     def of(cls, trajectory: Trajectory, k: int = 8) -> LearningDisplay:
         """Return the display of the first k directions, or of all if there are fewer."""
@@ -183,6 +200,12 @@ class ChangeDisplay:
     shares: Mapping[str, Sequence[float]]
     counts: Mapping[str, Sequence[float]]
 
+    def __post_init__(self) -> None:
+        (count,) = numbers("steps", self.steps, None)
+        for name, measures in (("shares", self.shares), ("counts", self.counts)):
+            for values in named(name, measures).values():
+                numbers(name, values, count)
+
     @classmethod
     def of(
         cls, linearizations: Mapping[int, Linearization], y: Tensor | None = None, ridge: float = 1e-3
@@ -218,6 +241,7 @@ class ChangeDisplay:
 
     def plot(self, at: int | None = None) -> go.Figure:
         """Draw the shares above the counts, equally spaced whatever the steps; a line marks the step `at`."""
+        at = None if at is None else at_least("at", at, 0)
         drawing: Any = figure("step", "share")
         drawing.update_layout(yaxis2=drawing.layout.yaxis, yaxis={"domain": [0.47, 1], "range": [-0.03, 1.03]})
         drawing.update_layout(

@@ -17,6 +17,7 @@ from steepest._check import at_least, floating, in_range, instance
 from steepest._figure import color, figure, translucent
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._linearization import Linearization
+from steepest.linearize._series import named, numbers
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -49,6 +50,17 @@ class FeaturesDisplay:
     bands: Mapping[str, Array]
     counts: Mapping[str, int]
     elbows: Sequence[float]
+
+    def __post_init__(self) -> None:
+        (count,) = numbers("x", self.x, None)
+        kept = {name: numbers("curves", each, None, count)[0] for name, each in named("curves", self.curves).items()}
+        for name, indices in named("indices", self.indices, kept).items():
+            numbers("indices", indices, kept[name])
+        for bands in named("bands", self.bands, kept).values():
+            numbers("bands", bands, 4, count)
+        for of_parameter in named("counts", self.counts, kept).values():
+            at_least("counts", of_parameter, 0)
+        numbers("elbows", self.elbows, None)
 
     @classmethod
     def of(cls, linearization: Linearization, x: Tensor, strongest: int = 12, output: int = 0) -> FeaturesDisplay:
@@ -139,6 +151,11 @@ class PrincipalFeaturesDisplay:
     singular_values: Array
     points: Array
     at_points: Array
+
+    def __post_init__(self) -> None:
+        k, _ = numbers("features", self.features, None, *numbers("x", self.x, None))
+        numbers("singular_values", self.singular_values, k)
+        numbers("at_points", self.at_points, k, *numbers("points", self.points, None))
 
     @classmethod
     def of(
@@ -232,6 +249,13 @@ class FunctionDisplay:
     points: Array
     targets: Array
 
+    def __post_init__(self) -> None:
+        (count,) = numbers("x", self.x, None)
+        numbers("network", self.network, count)
+        for curve in named("linearized", self.linearized).values():
+            numbers("linearized", curve, count)
+        numbers("targets", self.targets, *numbers("points", self.points, None))
+
     @classmethod
     def of(
         cls,
@@ -257,7 +281,7 @@ class FunctionDisplay:
         """
         at = _column(linearization, x, output)
         t = in_range("t", t, "[0, inf)")
-        directions = [at_least("directions", k, 1) for k in instance("directions", directions, Sequence, "a list")]
+        directions = [at_least("directions", k, 1) for k in instance("directions", directions, (list, tuple), "a list")]
         targets = linearization._targets(y)
         rank = linearization.svd().rank
         chosen = {f"linearised, first {k} directions": min(k, rank) for k in directions}

@@ -48,13 +48,13 @@ def as_numbers(values: Any, device: torch.device) -> Tensor | None:
     """Return finite real numbers as a flat tensor in float64, or None of anything else."""
     try:
         found = values if isinstance(values, Tensor) else torch.as_tensor(values)
-        if found.is_complex() or found.dtype == torch.bool:
+        if found.is_complex() or found.dtype == torch.bool or (found.ndim == 0 and not isinstance(values, Tensor)):
             return None
         if not isinstance(values, Tensor):
             found = torch.as_tensor(values, dtype=torch.float64)
         flat = found.detach().to(device, torch.float64).flatten()
         return flat if bool(flat.isfinite().all()) else None
-    except (TypeError, ValueError, RuntimeError, OverflowError, NotImplementedError):
+    except Exception:  # what is passed may raise anything
         return None
 
 

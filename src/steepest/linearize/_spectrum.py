@@ -112,7 +112,7 @@ class SVD:
         Raises:
             InvalidArgument: If k exceeds the rank.
         """
-        if k > self.rank:
+        if at_least("k", k, 0) > self.rank:
             raise InvalidArgument(
                 f"k must be at most {self.rank}, as only {self.rank} singular values exceed the threshold "
                 f"{self.threshold:.3g} and what belongs to the others is rounding errors",
