@@ -56,10 +56,9 @@ class FeaturesDisplay:
         kept = {name: numbers("curves", each, None, count)[0] for name, each in named("curves", self.curves).items()}
         for name, indices in named("indices", self.indices, kept).items():
             numbers("indices", indices, kept[name])
-        for bands in named("bands", self.bands, kept).values():
-            numbers("bands", bands, 4, count)
-        for of_parameter in named("counts", self.counts, kept).values():
-            at_least("counts", of_parameter, 0)
+        for band in named("bands", self.bands, kept).values():
+            numbers("bands", band, 4, count)
+        numbers("counts", list(named("counts", self.counts, kept).values()), None)
         numbers("elbows", self.elbows, None)
 
     @classmethod
@@ -182,8 +181,7 @@ class PrincipalFeaturesDisplay:
         """
         at = _column(linearization, x, output)
         k = at_least("k", k, 1)
-        if like is not None:
-            instance("like", like, PrincipalFeaturesDisplay, "a PrincipalFeaturesDisplay")
+        instance("like", like, (PrincipalFeaturesDisplay, type(None)), "a PrincipalFeaturesDisplay")
         svd = linearization.svd()
         svd.require(1)
         count = min(k, svd.rank)
@@ -210,9 +208,8 @@ class PrincipalFeaturesDisplay:
         Raises:
             InvalidArgument: If there is no such feature; the first is 1.
         """
-        if k is not None:
-            k = at_least("k", k, 1, most=len(self.features), remedy="Count the features from 1.")
-        shown = list(range(len(self.features))) if k is None else [k - 1]
+        count = len(self.features)
+        shown = range(count) if k is None else [at_least("k", k, 1, most=count, remedy="Count them from 1.") - 1]
         titles = [f"{i + 1}: singular value {self.singular_values[i]:.3g}" for i in shown]
         drawing, places = _panels(titles, "x", "principal feature")
         for i, (place, axes) in zip(shown, places, strict=True):
@@ -281,10 +278,9 @@ class FunctionDisplay:
         """
         at = _column(linearization, x, output)
         t = in_range("t", t, "[0, inf)")
-        directions = [at_least("directions", k, 1) for k in instance("directions", directions, (list, tuple), "a list")]
-        targets = linearization._targets(y)
-        rank = linearization.svd().rank
-        chosen = {f"linearised, first {k} directions": min(k, rank) for k in directions}
+        targets, rank = linearization._targets(y), linearization.svd().rank
+        counts = [at_least("directions", k, 1) for k in instance("directions", directions, (list, tuple), "a list")]
+        chosen = {f"linearised, first {k} directions": min(k, rank) for k in counts}
         predicted = {
             name: linearization.trajectory([t], y=y, x=at, k=k).predictions[0, :, output].cpu().numpy()
             for name, k in {**chosen, "linearised": None}.items()
