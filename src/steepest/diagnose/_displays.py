@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest._check import at_least, instance
 from steepest._figure import color, dash, figure, log_axis
+from steepest.diagnose._arguments import check_curve, check_curves
+from steepest.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,6 +34,16 @@ class GradientNormDisplay:
     steps: Mapping[str, Sequence[int]]
     norms: Mapping[str, Sequence[float]]
     palette: Mapping[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = check_curves("steps", self.steps, whole=True)
+        if lengths != check_curves("norms", self.norms):
+            remedy = "Pass the same names, with one norm for each step."
+            raise InvalidArgument("steps and norms must have the same names and lengths", got=lengths, remedy=remedy)
+        if self.palette is not None:
+            places = instance("palette", self.palette, Mapping, "a mapping of names to places")
+            for name in self.norms:
+                at_least(f"palette[{name!r}]", places.get(name), 0, remedy="Pass a place for every curve.")
 
     def plot(self) -> go.Figure:
         """Draw the curves on a logarithmic scale; zeros, which it has no place for, are left out."""
@@ -63,6 +76,9 @@ class LayerGradientDisplay:
     steps: Sequence[int]
     norms: Mapping[str, Sequence[float]]
 
+    def __post_init__(self) -> None:
+        check_curves("norms", self.norms, check_curve("steps", self.steps, whole=True))
+
     def plot(self) -> go.Figure:
         """Draw parameters (first on top) by steps, the colour logarithmic; zero or no gradient is blank."""
         values: NDArray[np.float64] = np.array(list(self.norms.values()), dtype=float).reshape(
@@ -86,6 +102,9 @@ class ActivationDisplay:
 
     steps: Sequence[int]
     idle: Mapping[str, Sequence[float]]
+
+    def __post_init__(self) -> None:
+        check_curves("idle", self.idle, check_curve("steps", self.steps, whole=True))
 
     def plot(self) -> go.Figure:
         """Draw layers (first on top) by steps, the colour from 0 to 1; what was not seen is blank."""

@@ -164,7 +164,11 @@ class Monitor:
         self._unrecorded = self._before = self._start = None
 
     def due(self, step: int) -> bool:
-        """Return whether this step is recorded."""
+        """Return whether this step is recorded; steps are counted from 0 on."""
+        step = at_least("step", step, 0, remedy="Count the steps from 0 or 1 on.")
+        return self._due(step)
+
+    def _due(self, step: int) -> bool:
         return step % self.every == 0 or not self._steps
 
     def record(
@@ -205,7 +209,7 @@ class Monitor:
             seen = self._unrecorded[1] if self._unrecorded else None
             self._unrecorded = None
             self._shape = self._shape if target is None else tuple(target.shape)
-            if self.due(step):
+            if self._due(step):
                 if seen is None:
                     seen = self._see(given, stepped=not self._optimizers)
                 elif given is not None:
@@ -281,7 +285,7 @@ class Monitor:
         with self._guard:
             self._keep_unrecorded()
             step = self._last_step + 1
-            seen = self._see(None, stepped=True) if self.due(step) else None
+            seen = self._see(None, stepped=True) if self._due(step) else None
             self._unrecorded = step, seen
             self._prepare(step + 1, seen)
 
@@ -338,7 +342,7 @@ class Monitor:
         """Make ready for this step, after what was seen of the one before it."""
         self._followed = False
         self._activations.forget()
-        if self.due(step):
+        if self._due(step):
             self._activations.arm()
             self._before = seen.weights.after if seen is not None else self._weights.sample()
         else:

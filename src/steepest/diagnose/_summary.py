@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from steepest._check import instance
 from steepest._figure import color, figure, log_axis
+from steepest.diagnose._arguments import check_curve
 from steepest.diagnose._diagnosis import Diagnosis
 from steepest.diagnose._displays import ActivationDisplay, GradientNormDisplay, LayerGradientDisplay
 from steepest.diagnose._records import Records
@@ -43,9 +45,19 @@ class SummaryDisplay:
     layers: LayerGradientDisplay
     activations: ActivationDisplay
 
+    def __post_init__(self) -> None:
+        instance("diagnosis", self.diagnosis, Diagnosis, "a Diagnosis")
+        count = check_curve("steps", self.steps, whole=True)
+        for name in ("loss", "update"):
+            check_curve(name, getattr(self, name), count)
+        instance("gradients", self.gradients, GradientNormDisplay, "a GradientNormDisplay")
+        instance("layers", self.layers, LayerGradientDisplay, "a LayerGradientDisplay")
+        instance("activations", self.activations, ActivationDisplay, "an ActivationDisplay")
+
     @classmethod
     def of(cls, records: Records, diagnosis: Diagnosis) -> SummaryDisplay:
         """Return the display of what a monitor has recorded."""
+        instance("records", records, Records, "what a monitor has recorded", remedy="Call monitor.summary().")
         steps = records.steps.tolist()
         updates = records.rows.update[:, records.weights]
         idle: dict[str, list[float]] = {}
