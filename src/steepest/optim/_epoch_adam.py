@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from steepest._check import at_least, function, in_range
@@ -138,7 +138,7 @@ class EpochAdam(SteepestDescent):
 def _checked(schedule: Any) -> Callable[[int], float]:
     """Return a schedule that can be called with a step, or raise InvalidArgument."""
     remedy = "Pass a function of the step."
-    function("schedule", schedule, remedy=remedy)
+    function("schedule", None if isinstance(schedule, nn.Module) else schedule, remedy=remedy)
     try:
         inspect.signature(schedule).bind(0)
     except TypeError as error:
