@@ -40,7 +40,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(1)
     except _UsageError as error:
-        _refuse(str(getattr(error, "message", error)))
+        _refuse(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
     else:
         sys.exit(status or 0)
 
