@@ -64,7 +64,6 @@ REPRESENTATIVES = frozenset(
         "toeplitz",
         "transposed_convolution",
         "tuple_of_outputs",
-        "vision_transformer",
     )
 )
 """One of each kind: every rule, every layout, the general path by either way, and what is coupled."""
@@ -80,7 +79,7 @@ IN_CHUNKS = frozenset(
         "conv2d_grouped_and_dilated",
         "einsum",
         "frames_merged_before_the_batch",
-        "lstm_of_two_layers_both_ways",
+        "mixture_of_experts",
         "one_output_of_shape_n",
         "positions_as_an_embedding",
         "several_inputs_of_several_types",

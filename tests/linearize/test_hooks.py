@@ -64,9 +64,14 @@ LAYERS = {
     "encoder": lambda: nn.TransformerEncoderLayer(4, 2, 6, 0.0, batch_first=True),
 }
 
+OFTEN = "linear", "without a rule", "recurrent", "attention"
+"""One of each way: by a rule, by the general path, with a tuple as output, and with several inputs."""
+
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    "layer", [pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.slow]) for name in LAYERS]
+)
 def test_a_hook_on_any_layer_counts_and_stays_where_it_is(hook, layer):
     def run(s, x):
         h = s.first(x)
