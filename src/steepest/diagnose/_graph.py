@@ -18,6 +18,9 @@ _DEEP, _MANY = 6, 16
 
 def floating(value: Any) -> Tensor | None:
     """Return the first dense floating tensor in what a module takes or returns; of a mapping the "logits" first."""
+    first: Any = value[0] if isinstance(value, tuple) and value else value
+    if isinstance(first, Tensor) and _is_plain(first):  # nearly always, and without a generator's cost
+        return first
     if isinstance(value, Mapping) and "logits" in value:
         value = value["logits"]
     return next((tensor for tensor in _tensors(value) if _is_plain(tensor)), None)

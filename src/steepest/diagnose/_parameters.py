@@ -107,10 +107,10 @@ class ParameterWatch:
     @torch.no_grad()
     def sample(self) -> Tensor:
         """Return the sampled entries of all parameters, copied, as one vector."""
-        tensors = [local(p.detach()) for p in self._parameters]
+        tensors = [local(p) for p in self._parameters]
         storages = [(tensor.data_ptr(), tensor.shape) for tensor in tensors]
         if storages != self._storages:
-            self._views = [_view(tensor) for tensor in tensors]
+            self._views = [_view(tensor.detach()) for tensor in tensors]
             self._storages = storages
             counts = [_take(view).numel() for view in self._views]
             self._owner = torch.repeat_interleave(torch.tensor(counts, device="cpu")).to(self._device)
@@ -120,7 +120,7 @@ class ParameterWatch:
     @torch.no_grad()
     def weight_norms(self) -> Tensor:
         """Return ||w||_2 of every parameter."""
-        return self._norms([p.detach() for p in self._parameters])
+        return self._norms(self._parameters)
 
     @torch.no_grad()
     def measure(self, gradients: Sequence[Tensor | None], before: Tensor | None) -> ParameterRow:
@@ -132,10 +132,10 @@ class ParameterWatch:
         """Return ||g||_2 of every parameter, -1 where there is no gradient."""
         held = [i for i, g in enumerate(gradients) if g is not None]
         if len(held) == len(gradients):
-            return self._norms([g.detach() for g in gradients if g is not None])
+            return self._norms([g for g in gradients if g is not None])
         norms = torch.full((len(gradients),), -1.0, dtype=torch.float32, device=self._device)
         if held:
-            found = self._norms([g.detach() for g in gradients if g is not None])
+            found = self._norms([g for g in gradients if g is not None])
             norms[torch.tensor(held, device=self._device)] = found
         return norms
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,7 @@ class Structure:
         self._ids: set[int] = set()
         self._layout: list[int] = []
         self._modules: list[nn.Module] = []
+        self._tables: list[Mapping[str, object]] = []
         self._read()
         if not self.named:
             raise InvalidArgument(
@@ -98,7 +99,7 @@ class Structure:
 
     def changed(self) -> bool:
         """Return whether modules or parameters are others than before; if so, they are the ones known from now on."""
-        if self._sharded or _layout(self.model) == self._layout:
+        if self._sharded or self._layout == [id(each) for table in self._tables for each in table.values()]:
             return False
         self._read()
         return True
@@ -156,11 +157,12 @@ class Structure:
     def release(self) -> None:
         """Let go of the model and of the optimizers."""
         self.model, self._optimizers = nn.Identity(), ()
-        self.named, self._present, self._owner, self._modules = {}, {}, {}, []
+        self.named, self._present, self._owner, self._modules, self._tables = {}, {}, {}, [], []
 
     def _read(self) -> None:
-        self._layout = _layout(self.model)
         self._modules = list(self.model.modules())  # kept, so that no new one is taken for one that has gone
+        self._tables = [table for m in self._modules for table in (m._modules, m._parameters)]
+        self._layout = [id(each) for table in self._tables for each in table.values()]
         self._present = {n: p for n, p in self.model.named_parameters() if p.is_floating_point() or p.is_complex()}
         self.named.update(self._present)
         self._sharded = any(map(is_sharded, self._present.values()))  # it swaps its parameters in every pass
@@ -176,20 +178,3 @@ class Structure:
 
     def _optimised(self) -> Iterable[nn.Parameter]:
         return (p for o in self._optimizers for group in o.param_groups for p in group["params"])
-
-
-def _layout(model: nn.Module) -> list[int]:
-    """Return what tells one composition of modules and parameters from another: a fraction of `named_parameters`."""
-    found: list[int] = []
-    seen: set[int] = set()
-    left: list[nn.Module | None] = [model]
-    while left:
-        module = left.pop()
-        number = id(module)
-        found.append(number)
-        if module is None or number in seen:
-            continue
-        seen.add(number)
-        found.extend(map(id, module._parameters.values()))
-        left.extend(module._modules.values())
-    return found
