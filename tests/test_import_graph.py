@@ -19,6 +19,7 @@ FOUNDATION = {
     "_frozen",
     "_random",
     "_schedule",
+    "_series",
     "_sharding",
     "_version",
 }

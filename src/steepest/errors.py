@@ -84,14 +84,14 @@ class UnknownName(InvalidArgument):
     """A name is not among the known ones."""
 
     @classmethod
-    def among(cls, kind: str, name: str, known: Iterable[str], also: str = "") -> UnknownName:
+    def among(cls, kind: str, name: object, known: Iterable[str], also: str = "") -> UnknownName:
         """Build the error for `name`, suggesting the nearest of the `known` names.
 
         >>> print(UnknownName.among("optimizer", "adamv", ["adamw", "sgd"]))
         there is no such optimizer (got 'adamv'). Did you mean adamw? Known: adamw, sgd.
         """
         names = list(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) if isinstance(name, str) else []
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
         return cls(f"there is no such {kind}", got=name, remedy=f"{hint}Known: {', '.join(names)}{also}.")
 

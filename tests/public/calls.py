@@ -26,7 +26,7 @@ from tests.public.rows import PUBLIC, Public, Result, Row
 
 from steepest.errors import SteepestError
 
-__all__ = ["CALLS", "EXEMPT", "TABLE", "Outcome", "call", "known"]
+__all__ = ["CALLS", "EXEMPT", "TABLE", "Outcome", "call"]
 
 SECONDS = 10
 """CPU time after which a call counts as endless."""
@@ -71,15 +71,6 @@ EXEMPT = {
     "linearize.Labels.__getitem__": "a sequence of Python's, whose iteration an IndexError ends",
 }
 """What is public and has no row, and why."""
-
-
-def known(kind: str) -> set[tuple[str, str]]:
-    """Return the (name, parameter) that fail today: "raw", or "accepted" where a value that must be refused is not."""
-    lines = [
-        line for file in sorted(Path(__file__).parent.glob("known_*.txt")) for line in file.read_text().splitlines()
-    ]
-    marks = [line.split() for line in lines]
-    return {(name, parameter) for name, parameter, *kinds in marks if kind in kinds}
 
 
 def _calls() -> Iterator[tuple[str, Call]]:
@@ -173,7 +164,8 @@ def call(name: str, /, **hostile: Callable[[], Any]) -> Outcome:
         given = {p: v for p, v in given.items() if p in hostile or not public_kind(public, p)}
     positional = [p.name for p in public.parameters().values() if p.kind is inspect.Parameter.POSITIONAL_ONLY]
     made = receiver(public) if public.bound else None
-    had_extremes = any(holds(value, extreme) for value in given.values())
+    calls = any(row.arguments[parameter][1].called and callable(given.get(parameter)) for parameter in hostile)
+    had_extremes = calls or any(holds(value, extreme) for value in given.values())
     try:
         with limits():
             first = () if made is None else (made,)
@@ -188,6 +180,8 @@ def call(name: str, /, **hostile: Callable[[], Any]) -> Outcome:
     except TooLong:
         return Outcome("endless", f"more than {SECONDS} s")
     except Exception as error:
+        if calls:
+            return Outcome("callback", f"{type(error).__name__}")
         last = traceback.extract_tb(error.__traceback__)
         ours = [frame for frame in last if "steepest" in frame.filename] or list(last)
         place = ours[-1]

@@ -43,11 +43,19 @@ _NO_OBJECTS = (
 
 @dataclass(frozen=True)
 class Kind:
-    """What a parameter refuses, by name; or the reason why it refuses nothing."""
+    """What a parameter takes.
+
+    Attributes:
+        refused: What it refuses, by name.
+        reason: Why it refuses nothing, if so.
+        tried: Whether it is ever given anything else than its valid value.
+        called: Whether it is a function of the caller's, whose own errors come through.
+    """
 
     refused: dict[str, Callable[[], Any]]
     reason: str = ""
     tried: bool = True
+    called: bool = False
 
     def but(self, *names: str) -> Kind:
         """The same, where these are accepted."""
@@ -110,7 +118,9 @@ FLAG = _refuses(
     *("a function", "numpy vector", "tensor", "0-d tensor"),
 )
 TEXT = _refuses(*("None", "True", "1", "nan", "b'x'", "[]", "{}", "object()", "raises in repr", "int", "tensor"))
-FUNCTION = _refuses(*("None", "True", "1", "nan", "'x'", "b'x'", "[]", "{}", "object()", "raises in repr", "tensor"))
+FUNCTION = replace(
+    _refuses("None", "True", "1", "nan", "'x'", "b'x'", "[]", "{}", "object()", "raises in repr", "tensor"), called=True
+)
 OBJECT = _refuses(*_NO_OBJECTS)
 GENERATOR = OBJECT.but("generator").also("module")
 FLOATING = _refuses(

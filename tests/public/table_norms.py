@@ -62,7 +62,7 @@ TABLE: dict[str, Row | Result] = {
     "norms.MaxRow": row(then=used),
     "norms.MaxColumn": row(then=used),
     "norms.Flattened": row(then=used, norm=NORM),
-    "norms.Scaled": row(then=used, norm=NORM, by=(2.0, number("(0, inf)"))),
+    "norms.Scaled": row(then=used, nan="a factor beyond the range of float32", norm=NORM, by=(2.0, number("(0, inf)"))),
     "norms.Power": row(then=used, norm=NORM, p=EXPONENT),
     "norms.Split": row(
         then=lambda norm: norm.exactly(),

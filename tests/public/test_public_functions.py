@@ -12,14 +12,13 @@ import zlib
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tests.public.calls import CALLS, EXEMPT, TABLE, call, known
+from tests.public.calls import CALLS, EXEMPT, TABLE, call
 from tests.public.hostile import VALUES
 from tests.public.rows import PUBLIC
 
 NAMES = list(VALUES)
 EVERY_CALL = pytest.mark.parametrize("name", CALLS)
 PARAMETERS = [(name, p) for name in CALLS for p, (_, kind) in CALLS[name].row.arguments.items() if kind.tried]
-RAW, ACCEPTED = known("raw"), known("accepted")
 
 
 def test_every_public_name_has_a_row():
@@ -57,25 +56,11 @@ def test_the_valid_call_of_a_row_is_valid(name):
 def test_what_a_parameter_does_not_take_is_refused(name):
     accepted = []
     for parameter, (_, kind) in CALLS[name].row.arguments.items():
-        for value, make in kind.refused.items() if (name, parameter) not in ACCEPTED else ():
+        for value, make in kind.refused.items():
             outcome = call(name, **{parameter: make})
             if outcome.kind != "refused":
                 accepted.append(f"{parameter} = {value}: {outcome}")
     assert accepted == []
-
-
-@pytest.mark.parametrize(("name", "parameter"), sorted(ACCEPTED))
-def test_what_is_known_to_be_accepted_wrongly_still_is(name, parameter):
-    refused = CALLS[name].row.arguments[parameter][1].refused
-    mended = all(call(name, **{parameter: make}).kind == "refused" for make in refused.values())
-    assert not mended, "take the mark out of tests/public/known_*.txt"
-
-
-@pytest.mark.parametrize(("name", "parameter"), sorted(RAW))
-def test_what_is_known_to_fail_with_an_error_of_its_own_still_does(name, parameter):
-    tried = {value: make for value, make in VALUES.items() if value not in CALLS[name].row.costly}
-    mended = all(call(name, **{parameter: make}).fine for make in tried.values())
-    assert not mended, "take the mark out of tests/public/known_*.txt"
 
 
 @EVERY_CALL
@@ -95,7 +80,7 @@ def test_many_pairs_of_hostile_arguments_give_a_result_or_a_refusal(name, data):
 
 def hostile_call(name: str, data: st.DataObject) -> None:
     row = CALLS[name].row
-    free = [p for p, (_, kind) in row.arguments.items() if kind.tried and (name, p) not in RAW]
+    free = [p for p, (_, kind) in row.arguments.items() if kind.tried]
     if not free:
         return
     parameters = data.draw(st.lists(st.sampled_from(free), min_size=1, max_size=2, unique=True))
@@ -113,7 +98,7 @@ def hostile_call(name: str, data: st.DataObject) -> None:
 def test_every_hostile_value_of_every_parameter_gives_a_result_or_a_refusal(name, parameter):
     failing = []
     for value, make in VALUES.items():
-        if value not in CALLS[name].row.costly and (name, parameter) not in RAW:
+        if value not in CALLS[name].row.costly:
             outcome = call(name, **{parameter: make})
             if not outcome.fine:
                 failing.append(f"{value}: {outcome}")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest._check import in_range, instance
 from steepest._figure import band, color, dash, figure, log_axis
+from steepest._series import named, numbers
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,6 +33,13 @@ class LossCurvesDisplay:
     steps: Sequence[int]
     losses: Mapping[str, Sequence[Sequence[float]]]
     target: float | None = None
+
+    def __post_init__(self) -> None:
+        (count,) = numbers("steps", self.steps, None)
+        for rows in named("losses", self.losses).values():
+            numbers("losses", rows, None, count)
+        if self.target is not None:
+            in_range("target", self.target, "[-inf, inf]")
 
     def plot(self) -> go.Figure:
         """Draw the curves on a logarithmic scale."""
@@ -69,6 +78,13 @@ class LearningRateDisplay:
     rates: Mapping[str, Sequence[float]]
     losses: Mapping[str, Sequence[float]]
     chosen: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        rates_of = named("rates", self.rates)
+        losses, chosen = named("losses", self.losses, rates_of), named("chosen", self.chosen, rates_of)
+        for name, rates in rates_of.items():
+            numbers("losses", losses[name], *numbers("rates", rates, None))
+            in_range("chosen", chosen[name], "(0, inf)")
 
     def plot(self) -> go.Figure:
         """Draw both axes logarithmic; a rate at which a run diverged is a cross along the top."""
@@ -121,6 +137,12 @@ class RankingDisplay:
     means: Sequence[float]
     lows: Sequence[float]
     highs: Sequence[float]
+
+    def __post_init__(self) -> None:
+        for name in instance("names", self.names, (list, tuple), "a list of names"):
+            instance("names", name, str, "a list of names")
+        for field in ("means", "lows", "highs"):
+            numbers(field, getattr(self, field), len(self.names))
 
     def plot(self) -> go.Figure:
         """Draw a point and a bar for each series."""

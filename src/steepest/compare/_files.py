@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steepest._check import instance
 from steepest.compare._plan import FIRST_SEED, Cell, Run
 from steepest.compare._statistics import ALPHA
 from steepest.errors import OutputError
@@ -34,7 +35,15 @@ def write_files(comparison: Comparison, folder: Path, command: str) -> None:
 
 
 def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
-    """Return the verdict and all it rests on as plain JSON; what is infinite or not a number is null."""
+    """Return the verdict and all it rests on as plain JSON; what is infinite or not a number is null.
+
+    Raises:
+        InvalidArgument: If comparison is no `Comparison`, or command no string.
+    """
+    from steepest.compare._comparison import Comparison
+
+    instance("comparison", comparison, Comparison, "a Comparison")
+    instance("command", command, str, "a string")
     plan, verdict = comparison.plan, comparison.verdict
     data: dict[str, Any] = {
         "verdict": str(verdict),
@@ -78,19 +87,24 @@ def write_text(path: Path, text: str) -> None:
 
     Raises:
         OutputError: If it cannot be written.
+        InvalidArgument: If path is no `pathlib.Path`, or text no string.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    instance("path", path, Path, "a pathlib.Path")
+    instance("text", text, str, "a string")
+    partial = path
     try:
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
         # A path or a name may hold a byte that is no UTF-8; what was found out in hours is written all the same.
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    except (OSError, ValueError) as error:  # ValueError: a path without a name, or with a zero byte
+        if partial != path:
+            with contextlib.suppress(OSError, ValueError):
+                partial.unlink()
         raise OutputError(
             "the output must be writable",
-            got=f"{path}: {error.strerror or error}",
+            got=f"{path}: {getattr(error, 'strerror', None) or error}",
             remedy="Choose a folder that you can write to.",
         ) from error
 
@@ -100,8 +114,9 @@ def require_writable(folder: Path) -> None:
 
     Raises:
         OutputError: If it cannot be made or written.
+        InvalidArgument: If folder is no `pathlib.Path`.
     """
-    probe = folder / f".probe.{os.getpid()}"
+    probe = instance("folder", folder, Path, "a pathlib.Path") / f".probe.{os.getpid()}"
     write_text(probe, "")
     probe.unlink()
 

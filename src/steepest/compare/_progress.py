@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from steepest._check import instance
 from steepest.compare._plan import Run
 
 __all__ = ["Lines", "Listener", "RichProgress", "Silent"]
@@ -62,7 +63,7 @@ class Lines(Silent):
     """Writes what a person should know, a line each, and nothing else."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self._console = instance("console", console, Console, "a rich.console.Console")
         self._is_waiting = False
 
     def waiting(self, reason: str) -> None:
@@ -88,7 +89,7 @@ class RichProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[best]}", style="green"),
             TextColumn("{task.description}"),
-            console=console,
+            console=instance("console", console, Console, "a rich.console.Console"),
             transient=True,
         )
         self._bar = self._progress.add_task("starting", total=None, best="")

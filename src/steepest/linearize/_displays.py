@@ -13,10 +13,10 @@ from torch import Tensor
 
 from steepest._check import at_least, boolean, in_range, instance
 from steepest._figure import color, dash, figure, log_axis
+from steepest._series import named, numbers
 from steepest.errors import InvalidArgument
 from steepest.linearize._change import compare_linearizations
 from steepest.linearize._linearization import Linearization
-from steepest.linearize._series import named, numbers
 from steepest.linearize._spectrum import SVD
 from steepest.linearize._trajectory import Trajectory
 

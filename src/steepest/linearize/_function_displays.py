@@ -15,9 +15,9 @@ from torch import Tensor
 
 from steepest._check import at_least, floating, in_range, instance
 from steepest._figure import color, figure, translucent
+from steepest._series import named, numbers
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._linearization import Linearization
-from steepest.linearize._series import named, numbers
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

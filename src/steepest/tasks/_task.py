@@ -158,6 +158,8 @@ class Task:
         instance("model", model, nn.Module, "a torch.nn.Module")
         if len(instance("batch", batch, (tuple, list), "a sequence (inputs..., target)")) < 2:
             raise InvalidArgument("batch must be a sequence (inputs..., target)", got=batch)
+        for part in batch:
+            instance("batch", part, Tensor, "a sequence of tensors (inputs..., target)")
         *inputs, target = batch
         return self.loss(model(*inputs), target)
 
