@@ -139,8 +139,11 @@ TABLE: dict[str, Row | Result] = {
     "landing.Rule.sees_all": row(problem=(landing().problem, SEAM)),
     "landing.Rule.start": row(n=(3, SEAM)),
     "landing.Rule.step": row(problem=(landing().problem, SEAM), runs=(1, SEAM)),
+    "landing.GradientDescent.metric": row(),
     "landing.GradientDescent.root": row(problem=(landing().problem, SEAM)),
+    "landing.Preconditioned.metric": row(),
     "landing.Preconditioned.root": row(problem=(landing().problem, SEAM)),
+    "landing.RescaledFeatures.metric": row(),
     "landing.RescaledFeatures.root": row(problem=(landing().problem, SEAM)),
     "landing.LossDisplay": row(
         then=plotted,
