@@ -19,6 +19,7 @@ from steepest.diagnose._activations import ActivationRow, ActivationWatch
 from steepest.diagnose._arguments import check_loss, gradients_in_order, has_stepped, unwrapped
 from steepest.diagnose._diagnosis import Diagnosis
 from steepest.diagnose._guard import Guard
+from steepest.diagnose._number import Number, kept, number
 from steepest.diagnose._outputs import Output, prediction
 from steepest.diagnose._parameters import ParameterRow, ParameterWatch
 from steepest.diagnose._records import Records
@@ -33,8 +34,6 @@ from steepest.errors import InvalidArgument
 __all__ = ["Monitor"]
 
 _FLUSH = 32
-
-Number = float | Tensor
 
 
 @dataclass(frozen=True)
@@ -217,10 +216,10 @@ class Monitor:
                 if target is not None:
                     self._targets.capture(target)
                 if self._targets.curious and loss is not None:
-                    self._recognise(seen.activations.outputs, target, _number(loss))
+                    self._recognise(seen.activations.outputs, target, number(loss))
                 self._keep(step, loss, seen)
             elif loss is not None and self._given and not self._given[-1]:
-                self._losses[-1], self._given[-1] = _kept(loss), True
+                self._losses[-1], self._given[-1] = kept(loss), True
             self._last_step = step
             self._prepare(step + 1, seen)
 
@@ -324,7 +323,7 @@ class Monitor:
 
     def _keep(self, step: int, loss: Number | None, seen: _Seen) -> None:
         self._steps.append(step)
-        self._losses.append(math.nan if loss is None else _kept(loss))
+        self._losses.append(math.nan if loss is None else kept(loss))
         self._given.append(loss is not None)
         self._rates.append(seen.rates)
         self._stepped.append(seen.stepped)
@@ -350,8 +349,8 @@ class Monitor:
             self._before = None
 
     def _flush(self) -> None:
-        self._losses = [_number(loss) for loss in self._losses]
-        self._rates = [[_number(rate) for rate in rates] for rates in self._rates]
+        self._losses = [number(loss) for loss in self._losses]
+        self._rates = [[number(rate) for rate in rates] for rates in self._rates]
         self._weights.flush()
         self._activations.flush()
         self._targets.flush()
@@ -371,7 +370,7 @@ class Monitor:
         self._flush()
         rows = self._weights.rows()
         start = np.full(rows.gradient.shape[1], np.nan) if self._start is None else np.array(self._start.tolist())
-        peaks = [_number(g["initial_lr"]) for o in self._optimizers for g in o.param_groups if "initial_lr" in g]
+        peaks = [number(g["initial_lr"]) for o in self._optimizers for g in o.param_groups if "initial_lr" in g]
         return Records(
             parameters=self._structure.described((np.nan_to_num(rows.update) > 0).sum(axis=0) > 1),
             steps=np.array(self._steps, dtype=np.int64),
@@ -394,11 +393,3 @@ class Monitor:
             first_nonfinite=self._activations.first_nonfinite,
             strangers=tuple(self._activations.strangers),
         )
-
-
-def _number(value: Number) -> float:
-    return float(value.detach()) if isinstance(value, Tensor) else float(value)
-
-
-def _kept(loss: Number) -> Number:
-    return loss.detach().clone() if isinstance(loss, Tensor) else loss
