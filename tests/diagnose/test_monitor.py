@@ -207,7 +207,9 @@ def test_weight_norms_and_updates_of_small_parameters_are_exact(with_optimizer):
         assert monitor.history["update_ratio"][name] == pytest.approx([ratio(row, name) for row in seen], rel=1e-4)
 
 
-@pytest.mark.parametrize("width", [19, 31, 32, 33, 64, 127, 128, 300])
+@pytest.mark.parametrize(
+    "width", [19, 33, 128, *(pytest.param(n, marks=pytest.mark.slow) for n in (31, 32, 64, 127, 300))]
+)
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
 def test_updates_of_large_parameters_are_known_within_fifteen_percent(kind, width):
     with torch.random.fork_rng(devices=[]):

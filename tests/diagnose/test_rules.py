@@ -805,7 +805,9 @@ def test_a_run_that_has_arrived_is_not_called_too_slow():
 
 
 @pytest.mark.parametrize("with_optimizer", [True, False])
-@pytest.mark.parametrize("lr", [0.0, 1e-12, 1e-7, 10.0, 1e4, 1e30])
+@pytest.mark.parametrize(
+    "lr", [0.0, 1e-7, 1e30, *(pytest.param(r, marks=pytest.mark.slow) for r in (1e-12, 10.0, 1e4))]
+)
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
 def test_every_remedy_of_a_learning_rate_has_a_number(kind, lr, with_optimizer):
     records = run(seeded(perceptron), kind=kind, lr=lr, with_optimizer=with_optimizer)

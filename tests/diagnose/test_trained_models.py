@@ -88,7 +88,7 @@ def said(monitor: Monitor) -> Diagnosis:
 
 
 @pytest.mark.parametrize("target", [True, False])
-@pytest.mark.parametrize("lr", [1e-3, 1e-5, 1e-8])
+@pytest.mark.parametrize("lr", [1e-5, *(pytest.param(lr, marks=pytest.mark.slow) for lr in (1e-3, 1e-8))])
 @pytest.mark.parametrize("make", [momentum, adam])
 def test_at_the_end_of_a_schedule(make, lr, target):
     assert said(Training(make).earlier().rate(lr).watched(target=target)).cause == "healthy"
@@ -138,7 +138,7 @@ def test_with_a_new_optimizer(make, target):
 
 
 @pytest.mark.parametrize("target", [True, False])
-@pytest.mark.parametrize("noise", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("noise", [0.6, *(pytest.param(noise, marks=pytest.mark.slow) for noise in (0.0, 0.3))])
 def test_at_the_floor_of_a_regression(noise, target):
     training = Training(adam, regress, noise).earlier()
     training.optimizer = adam(training.model, lr=1e-6)
