@@ -217,14 +217,21 @@ def test_bad_input_is_one_line_and_status_2_and_writes_nothing(folder, monkeypat
     assert Path("file").read_text() == "somebody's"
 
 
-def test_another_comparison_in_the_same_folder_is_refused_and_the_first_one_kept(folder, monkeypatch, capsys):
-    run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK)
-    kept = {path.name: path.read_bytes() for path in Path("o").iterdir()}
+def test_another_comparison_in_the_same_folder_uses_no_run_of_the_first_one_whose_runs_stay(
+    folder, monkeypatch, capsys
+):
+    arguments = ["compare", "--task", f"{folder}:task", "--out", "o", *QUICK]
+    assert run(monkeypatch, *arguments) == 0
+    first, count = Path("o/results.csv").read_bytes(), len(finished("o/study.db"))
+    assert run(monkeypatch, *arguments, "--steps", "5") == 0
+    assert Path("o/results.csv").read_bytes() != first
+    assert len(finished("o/study.db")) > 1.5 * count
+    after = len(finished("o/study.db"))
     capsys.readouterr()
-    status = run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", "--steps", "5", *QUICK)
-    assert status == 2
-    assert "steps 10 there, 5 here" in capsys.readouterr().err
-    assert {path.name: path.read_bytes() for path in Path("o").iterdir()} == kept
+    assert run(monkeypatch, *arguments) == 0
+    assert f"{count} finished runs" in capsys.readouterr().err
+    assert Path("o/results.csv").read_bytes() == first
+    assert len(finished("o/study.db")) == after
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the check of a file in the way runs for all")
