@@ -32,6 +32,10 @@ TESTS = {
     "errors.py": ["tests/test_errors.py"],
     "_check.py": ["tests/test_check.py"],
     "_figure.py": ["tests/test_figure.py"],
+    "_contained.py": ["tests/test_contained.py"],
+    "_frozen.py": ["tests/init", "tests/diagnose"],
+    "_series.py": ["tests/linearize"],
+    "_schedule.py": ["tests/test_train.py"],
     "_random.py": ["tests/test_train.py", "tests/init"],
     "_sharding.py": ["tests/optim", "tests/init"],
     "cli": ["tests/test_cli.py", "tests/landing/test_command.py", "tests/linearize/test_command.py"],
@@ -186,8 +190,10 @@ def notice(copy: Path, mutation: Mutation, tier: str, seconds: int) -> str:
         )
     except subprocess.TimeoutExpired:
         return "ran out of time"
-    if done.returncode in (0, 5):
+    if done.returncode in (0, 5):  # 5: there are none
         return ""
+    if "file or directory not found" in done.stderr:
+        raise RuntimeError(f"name the tests of {mutation.path} in TESTS: {done.stderr}")
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return failed[0][:110] if failed else (done.stdout + done.stderr).strip().splitlines()[-1][:110]
 
