@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from steepest._check import instance
 from steepest.errors import InvalidArgument
 
-__all__ = ["named", "numbers"]
+__all__ = ["as_arrays", "named", "numbers"]
 
 
 def numbers(name: str, values: Any, *shape: int | None) -> tuple[int, ...]:
@@ -42,3 +43,13 @@ def named(name: str, values: Any, names: Iterable[str] | None = None) -> Mapping
         known = ", ".join(names)
         raise InvalidArgument(f"{name} must have the names {known}", got=list(values), remedy="Give each its own.")
     return values
+
+
+def as_arrays(display: Any) -> None:
+    """Make arrays of the fields of a frozen display that are annotated as such, which `numbers` has let through."""
+    for field in dataclasses.fields(display):
+        value = getattr(display, field.name)
+        if field.type == "Array":
+            object.__setattr__(display, field.name, np.asarray(value))
+        elif field.type == "Mapping[str, Array]":
+            object.__setattr__(display, field.name, {name: np.asarray(each) for name, each in value.items()})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steepest._check import at_least, boolean, in_range, instance
 from steepest._figure import color, dash, figure, log_axis
-from steepest._series import named, numbers
+from steepest._series import as_arrays, named, numbers
 from steepest.errors import InvalidArgument
 from steepest.linearize._change import compare_linearizations
 from steepest.linearize._linearization import Linearization
@@ -138,6 +138,7 @@ class LearningDisplay:
         _, count = numbers("residuals", self.residuals, times, None)
         numbers("singular_values", self.singular_values, count)
         numbers("learned_at", self.learned_at, count)
+        as_arrays(self)
 
     @classmethod
     def of(cls, trajectory: Trajectory, k: int = 8) -> LearningDisplay:

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from steepest._check import at_least, floating, in_range, instance
 from steepest._figure import color, figure, translucent
-from steepest._series import named, numbers
+from steepest._series import as_arrays, named, numbers
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._linearization import Linearization
+from steepest.linearize._panels import panels, ticks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -60,6 +61,7 @@ class FeaturesDisplay:
             numbers("bands", band, 4, count)
         numbers("counts", list(named("counts", self.counts, kept).values()), None)
         numbers("elbows", self.elbows, None)
+        as_arrays(self)
 
     @classmethod
     def of(cls, linearization: Linearization, x: Tensor, strongest: int = 12, output: int = 0) -> FeaturesDisplay:
@@ -103,7 +105,7 @@ class FeaturesDisplay:
             raise UnknownName.among("parameter", parameter, self.curves)
         names = list(self.curves) if parameter is None else [parameter]
         titles = [f"{name}: {self.counts[name]}" for name in names]
-        drawing, places = _panels(titles, "x", "dy / d parameter")
+        drawing, places = panels(titles, "x", "dy / d parameter")
         for name, (place, axes) in zip(names, places, strict=True):
             lowest, low, high, highest = self.bands[name]
             for below, above, opacity in ((lowest, highest, 0.12), (low, high, 0.2)):
@@ -129,7 +131,7 @@ class FeaturesDisplay:
                     hovertemplate=f"{name}[{index}], %{{x:.3g}}: %{{y:.4g}}<extra></extra>",
                     **place,
                 )
-            _ticks(drawing, self.elbows, self.x, color(1), axes)
+            ticks(drawing, self.elbows, self.x, color(1), axes)
         return drawing
 
 
@@ -155,6 +157,7 @@ class PrincipalFeaturesDisplay:
         k, _ = numbers("features", self.features, None, *numbers("x", self.x, None))
         numbers("singular_values", self.singular_values, k)
         numbers("at_points", self.at_points, k, *numbers("points", self.points, None))
+        as_arrays(self)
 
     @classmethod
     def of(
@@ -211,7 +214,7 @@ class PrincipalFeaturesDisplay:
         count = len(self.features)
         shown = range(count) if k is None else [at_least("k", k, 1, most=count, remedy="Count them from 1.") - 1]
         titles = [f"{i + 1}: singular value {self.singular_values[i]:.3g}" for i in shown]
-        drawing, places = _panels(titles, "x", "principal feature")
+        drawing, places = panels(titles, "x", "principal feature")
         for i, (place, axes) in zip(shown, places, strict=True):
             scale = math.sqrt(len(self.points)) / float(self.singular_values[i])
             drawing.add_scatter(
@@ -224,7 +227,7 @@ class PrincipalFeaturesDisplay:
                 hovertemplate=f"{i + 1}, %{{x:.3g}}: %{{y:.4g}}<extra></extra>",
                 **place,
             )
-            _ticks(drawing, self.points.tolist(), self.x, _GREY, axes)
+            ticks(drawing, self.points.tolist(), self.x, _GREY, axes)
         return drawing
 
 
@@ -252,6 +255,7 @@ class FunctionDisplay:
         for curve in named("linearized", self.linearized).values():
             numbers("linearized", curve, count)
         numbers("targets", self.targets, *numbers("points", self.points, None))
+        as_arrays(self)
 
     @classmethod
     def of(
@@ -362,39 +366,3 @@ def _elbows(parameters: Mapping[str, Tensor]) -> list[float]:
         return []
     slope, offset = weight[:, 0].double(), bias.double()
     return (-offset / slope)[slope != 0].tolist()
-
-
-def _panels(titles: Sequence[str], x: str, y: str) -> tuple[go.Figure, list[tuple[dict[str, int], tuple[str, str]]]]:
-    """Return a figure with a panel for each title; of each its place for traces, and its axes for shapes.
-
-    A single panel goes without its title: whoever asks for it knows what it is.
-    """
-    if len(titles) == 1:
-        return figure(x, y), [({}, ("x", "y"))]
-    from plotly.subplots import make_subplots
-
-    rows = math.ceil(len(titles) / 2)
-    drawing = make_subplots(
-        rows, 2, subplot_titles=titles, vertical_spacing=0.3 / rows, horizontal_spacing=0.09, figure=figure("", "")
-    )
-    bare: Any = figure("", "")
-    look = bare.layout.xaxis.to_plotly_json()
-    drawing.update_xaxes(look).update_yaxes(look)
-    drawing.update_annotations(font={"size": 13}).update_layout(height=80 + 190 * rows, margin={"t": 28})
-    numbers = ["", *map(str, range(2, 2 * rows + 1))]
-    places = [({"row": i // 2 + 1, "col": i % 2 + 1}, (f"x{numbers[i]}", f"y{numbers[i]}")) for i in range(len(titles))]
-    return drawing, places
-
-
-def _ticks(drawing: go.Figure, at: Sequence[float], x: Array, hex_color: str, axes: tuple[str, str]) -> None:
-    """Mark places along the bottom of a panel."""
-    path = " ".join(f"M {v:.6g},0 V 0.05" for v in at if x[0] <= v <= x[-1])
-    if path:
-        drawing.add_shape(
-            type="path",
-            path=path,
-            xref=axes[0],
-            yref=f"{axes[1]} domain",
-            line={"color": hex_color, "width": 1},
-            opacity=0.8,
-        )

@@ -154,7 +154,7 @@ class Network:
             return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         try:
             chosen = list(self._outputs)
-        except TypeError:  # a single one
+        except Exception:  # a single one, or what raises anything else of its own
             chosen = [self._outputs]
         owners = [(k, c) for k, part in enumerate(parts) for c in range(part.shape[1])]
         whole = all(isinstance(c, numbers.Integral) and c is not True and c is not False for c in chosen)
