@@ -35,6 +35,7 @@ REFUSED = [
     *((check.generator, (), value) for value in (None, 0, np.random.default_rng(0))),
     *((check.floating, (), value) for value in (None, 1.0, [1.0], np.ones(2))),
     *((check.floating, (), torch.ones(2, dtype=dtype)) for dtype in (torch.int64, torch.bool, torch.complex64)),
+    (check.floating, (), torch.ones(2).to(torch.float8_e4m3fn)),
     (check.floating, (), torch.eye(2).to_sparse()),
     (check.floating, (), torch.ones(2, device="meta")),
 ]

@@ -161,7 +161,7 @@ def instance(name: str, value: Any, kind: type[T] | tuple[type[T], ...], describ
 
 
 def floating(name: str, value: Any, *, remedy: str = "") -> Tensor:
-    """Return `value` if it is a dense tensor of real floating-point numbers that has data (is not on device meta).
+    """Return `value` if it is a dense tensor of real floating-point numbers of 16 bits or more, and not on device meta.
 
     Whether its entries are finite is not looked at, which would stall a GPU.
 
@@ -175,6 +175,10 @@ def floating(name: str, value: Any, *, remedy: str = "") -> Tensor:
     if not value.dtype.is_floating_point:
         raise InvalidArgument(
             f"{name} must be a floating-point tensor", got=value.dtype, remedy=remedy or "Try .float()."
+        )
+    if value.dtype.itemsize < 2:  # for storage only: torch does not compute with numbers of 8 bits
+        raise InvalidArgument(
+            f"{name} must be a tensor of at least 16 bits per number", got=value.dtype, remedy="Try .bfloat16()."
         )
     if value.layout != torch.strided:
         raise InvalidArgument(f"{name} must be a dense tensor", got=value.layout, remedy="Try .to_dense().")

@@ -301,3 +301,52 @@ def test_norms_and_factors_come_from_no_state():
     expected = [(group["norm"], group["factor"]) for group in of_parameters.param_groups]
     of_parameters.load_state_dict(of_module.state_dict())
     assert [(group["norm"], group["factor"]) for group in of_parameters.param_groups] == expected
+
+
+def pair(*names: str) -> list[tuple[str, nn.Parameter]]:
+    return [(name, nn.Parameter(torch.full((2, 2), float(i)))) for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("names", [("z", "z"), ("module.z", "z"), ("x._orig_mod.z", "x.z"), ("z", "module.z")])
+def test_parameters_that_look_alike_by_name_keep_their_own_state(names):
+    params = pair(*names)
+    optimizer = SteepestDescent(params, L2(), 0.1, momentum=0.9)
+    for scale, (_, parameter) in enumerate(params, start=1):
+        parameter.grad = torch.full((2, 2), float(scale))
+    optimizer.step()
+    loaded = SteepestDescent(params, L2(), 0.1, momentum=0.9)
+    loaded.load_state_dict(optimizer.state_dict())
+    assert [float(loaded.state[p]["momentum_buffer"].mean()) for _, p in params] == [1, 2]
+
+
+def test_names_are_compared_as_they_are_before_prefixes_are_left_away():
+    params = pair("module.z", "z")
+    optimizer = SteepestDescent(params, L2(), 0.1, momentum=0.9)
+    for scale, (_, parameter) in enumerate(params, start=1):
+        parameter.grad = torch.full((2, 2), float(scale))
+    optimizer.step()
+    loaded = SteepestDescent(params[::-1], L2(), 0.1, momentum=0.9)
+    loaded.load_state_dict(optimizer.state_dict())
+    assert [float(loaded.state[p]["momentum_buffer"].mean()) for _, p in params] == [1, 2]
+
+
+@pytest.mark.parametrize("keys", [[0], [0, 1, 1]])
+def test_a_state_with_more_or_fewer_names_than_parameters_is_refused(keys):
+    optimizer = SteepestDescent(pair("a", "b"), L2(), 0.1)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["params"] = keys
+    with pytest.raises(InvalidArgument, match="what state_dict"):
+        optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("count", [2.5, -1.0, float("nan"), float("inf"), "1", None])
+def test_a_state_counts_whole_steps(count):
+    (w,) = unnamed()[:1]
+    w.grad = torch.ones_like(w)
+    optimizer = EpochAdam([w], 0.1)
+    optimizer.step()
+    state = copy.deepcopy(optimizer.state_dict())
+    optimizer.load_state_dict(copy.deepcopy(state))
+    state["state"][0]["step"] = count
+    with pytest.raises(InvalidArgument, match="step"):
+        optimizer.load_state_dict(state)

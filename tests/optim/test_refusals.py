@@ -70,12 +70,16 @@ def test_a_norm_may_be_left_out_only_where_every_group_has_one():
     ("make", "message"),
     [
         (lambda: torch.ones(2, dtype=torch.complex64), "must be a floating-point tensor .got torch.complex64"),
+        (
+            lambda: torch.ones(2).to(torch.float8_e5m2),
+            "must be a tensor of at least 16 bits per number .got torch.float8_e5m2",
+        ),
         (lambda: torch.ones(2, dtype=torch.int64), "must be a floating-point tensor .got torch.int64"),
         (lambda: torch.ones(2, dtype=torch.bool), "must be a floating-point tensor .got torch.bool"),
         (lambda: torch.eye(2).to_sparse(), "must be a dense tensor .got torch.sparse_coo"),
         (lambda: torch.ones(2, device="meta"), "must be a tensor with data"),
     ],
-    ids=["complex", "integers", "booleans", "sparse", "meta"],
+    ids=["complex", "8 bits", "integers", "booleans", "sparse", "meta"],
 )
 def test_parameters_that_cannot_take_a_step_are_refused_by_name_and_not_added(make, message):
     wrong = nn.Parameter(make(), requires_grad=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from steepest._check import floating, in_range
+from steepest._check import at_least, floating
 from steepest.errors import InvalidArgument
 from steepest.optim._options import TORCH_OPTIONS, check_group
 
@@ -39,6 +39,7 @@ def arranged(saved: Any, groups: Sequence[Group], kept: frozenset[str], own: fro
         and isinstance(saved.get("state"), Mapping)
         and isinstance(saved.get("param_groups"), list)
         and all(isinstance(g, dict) and isinstance(g.get("params"), list) for g in saved["param_groups"])
+        and all(len(_names(g)) in (0, len(g["params"])) for g in saved["param_groups"])
     ):
         raise InvalidArgument(
             "a state must be what state_dict() returns", got=saved, remedy="Pass optimizer.state_dict()."
@@ -59,21 +60,22 @@ def _sources(saved: list[Group], groups: Sequence[Group]) -> list[list[tuple[Any
     """Return for every parameter of every group its key in the state, and the group in which it was saved."""
     names = [_names(group) for group in saved]
     if all(names) and all("param_names" in group for group in groups):
-        by_name = {
-            _plain(name): (key, group)
-            for group, of_group in zip(saved, names, strict=True)
-            for name, key in zip(of_group, group["params"], strict=True)
-        }
-        wanted = [[_plain(name) for name in group["param_names"]] for group in groups]
-        every = {name for of_group in wanted for name in of_group}
-        if every != set(by_name):
-            missing, others = sorted(every - set(by_name)), sorted(set(by_name) - every)
+        keys = [(key, group) for group in saved for key in group["params"]]
+        theirs = [name for of_group in names for name in of_group]
+        ours = [name for group in groups for name in group["param_names"]]
+        for spelled in (str, _plain):
+            by_name = dict(zip(map(spelled, theirs), keys, strict=True))
+            wanted = {spelled(name) for name in ours}
+            # Names that are given twice say nothing.
+            if wanted == set(by_name) and len(by_name) == len(theirs) and len(wanted) == len(ours):
+                return [[by_name[spelled(name)] for name in group["param_names"]] for group in groups]
+        if wanted != set(by_name):
+            missing, others = sorted(wanted - set(by_name)), sorted(set(by_name) - wanted)
             raise InvalidArgument(
                 "the parameters of a state must have the names of the optimizer's",
                 got=f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(others) or 'none'}",
                 remedy="Rename them in a hook, see register_load_state_dict_pre_hook.",
             )
-        return [[by_name[name] for name in of_group] for of_group in wanted]
     sizes, own_sizes = ([len(group["params"]) for group in each] for each in (saved, groups))
     if len(sizes) != len(own_sizes):
         raise InvalidArgument(
@@ -141,7 +143,8 @@ def _tensors(name: str, parameter: Tensor, entries: Any, source: Group, kept: fr
         )
     for key, value in found.items():
         if key == "step":
-            in_range(f"step of {name}", _plain_number(value), "[0, inf)")
+            count = _plain_number(value)
+            at_least(f"step of {name}", int(count) if isinstance(count, float) and count.is_integer() else count, 0)
         elif floating(f"{key} of {name}", value).shape != parameter.shape:
             raise InvalidArgument(
                 f"{key} of {name} must have the parameter's shape, {tuple(parameter.shape)}",

@@ -90,6 +90,9 @@ def groups_of(params: Any) -> list[Any]:
         rule = "params argument given to the optimizer should be an iterable of Tensors or dicts"
         raise NotParameters(rule, got=f"a tensor of shape {tuple(params.shape)}", remedy="Put it into a list.")
     members = listed("params", params, f"{_PARAMETERS}, or dicts of them, as of model.parameters()")
+    if not members:  # in the words of torch
+        remedy = "Pass a model that has parameters with requires_grad=True."
+        raise NotParameters("params must hold a parameter", got="an empty parameter list", remedy=remedy)
     if members and isinstance(members[0], dict):
         return [group_of(member) for member in members]
     return _members(members)
