@@ -251,3 +251,26 @@ def test_a_frozen_base_with_one_weight_from_zero_is_healthy():
 
     model = Adapted()
     assert watched(model, [model.scale], lambda *_: None, frozen=["base"]).diagnosis().cause == "healthy"
+
+
+@pytest.mark.parametrize("declared", [(), ("average",)])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_an_average_of_other_weights_that_is_kept_in_the_model_is_healthy(requires_grad, declared):
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.online = perceptron()
+            self.average = perceptron().requires_grad_(requires_grad)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.online(x)
+
+    model = Network()
+
+    def follow(*_: object) -> None:
+        with torch.no_grad():
+            for mean, weight in zip(model.average.parameters(), model.online.parameters(), strict=True):
+                mean.lerp_(weight, 0.1)
+
+    assert watched(model, [model.online], follow, frozen=declared).diagnosis().cause == "healthy"
+    assert watched(model, [model.online], lambda *_: None).diagnosis().cause == "disconnected_parameters"

@@ -368,6 +368,28 @@ def fill(model: nn.Module, value: float) -> nn.Module:
     return model
 
 
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize(
+    "flat", [lambda y: y[:, :1].softmax(1), lambda y: y[:, :1].sigmoid().round(), lambda y: 0 * y[:, :1].sigmoid()]
+)
+def test_an_output_without_slope_has_zero_gradients(flat, kind):
+    def loss_of(model: nn.Module, step: int) -> Tensor:
+        x, y = batch(step)
+        return F.mse_loss(flat(model(x)), y.float()[:, None])
+
+    found = diagnose(run(perceptron(), loss_of, kind=kind))
+    assert found.cause == "zero_gradients"
+    assert "has no slope" in found.remedy
+    well_made(found)
+
+
+def test_gradients_that_are_zero_because_nothing_is_left_to_learn_are_healthy():
+    def hinge(model: nn.Module, step: int) -> Tensor:
+        return (model(batch(step)[0]).square() - 1e6).clamp(min=0).mean()
+
+    assert diagnose(run(perceptron(), hinge)).cause == "healthy"
+
+
 def test_a_network_of_zeros_has_zero_gradients():
     found = names(asked("zero_gradients", run(fill(perceptron(), 0.0))), "zero_gradients")
     assert found.parameters == ("0.weight", "2.weight", "4.weight")

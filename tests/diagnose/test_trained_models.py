@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from steepest.diagnose import Diagnosis, Monitor
 from steepest.diagnose._rules._learning_rate import suggestion
-from steepest.diagnose._rules._measures import largest_update, trained_before
+from steepest.diagnose._rules._measures import trained_before, typical_updates
 from steepest.diagnose._rules._step_size import learning_rate_too_high, learning_rate_too_low
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -194,11 +194,37 @@ def test_a_step_that_is_too_large_later_asks_for_less_than_that_step():
         training.rate(300.0 if step == 19 else 1e-3)
 
     records = training.watched(after=jump)._result
-    update, at = largest_update(records)
-    assert at == 20
+    updates = typical_updates(records)
+    update = float(np.nanmax(updates))
+    assert int(np.nanargmax(updates)) == 20
     found = learning_rate_too_high(records)
     rate = float(re.findall(r"rate of (\S+) in place", found.remedy)[0])
     assert rate <= 300.0 * 0.035 / update * 1.05
+
+
+def test_the_rate_to_try_does_not_rest_on_what_follows_the_first_step_that_did_harm():
+    training = Training(lambda model: torch.optim.SGD(model.parameters(), lr=3.0), regress)
+    records = training.watched(60)._result
+    assert float(np.nanmax(typical_updates(records))) > 1e10
+    rate = float(re.findall(r"rate of (\S+) in place", learning_rate_too_high(records).remedy)[0])
+    assert rate > 1e-3
+    healthy = Training(lambda model: torch.optim.SGD(model.parameters(), lr=rate), regress).watched(60)
+    assert healthy.diagnosis().cause == "healthy"
+
+
+@pytest.mark.parametrize("how", ["never stepped", "a rate of 0"])
+def test_a_model_that_stands_still_is_not_healthy_where_no_target_is_known(how):
+    training = Training(lambda model: torch.optim.SGD(model.parameters(), lr=0.0))
+    if how == "never stepped":
+        training.optimizer.step = lambda: None
+    found = training.watched(12, target=False).diagnosis()
+    assert found.cause == "learning_rate_too_low"
+    assert "no weight has changed" in str(found.evidence)
+    assert "optimizer.step() is called" in found.remedy
+
+
+def test_a_trained_model_may_stand_still():
+    assert Training().earlier().rate(0.0).watched(12, target=False).diagnosis().cause == "healthy"
 
 
 def test_a_first_step_that_is_large_enough_is_no_sign_of_a_small_rate():
@@ -214,4 +240,4 @@ def test_weights_that_begin_at_zero_do_not_make_the_first_steps_large():
     nn.init.zeros_(training.model[2].weight)
     records = training.watched()._result
     assert np.nanmax(records.rows.update[:9, 2]) > 0.4
-    assert largest_update(records)[0] < 0.4
+    assert np.nanmax(typical_updates(records)) < 0.4

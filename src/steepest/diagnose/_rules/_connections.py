@@ -15,18 +15,18 @@ __all__ = ["disconnected_parameters"]
 def disconnected_parameters(records: Records) -> Diagnosis | None:
     """Name parameters that cannot train, unless the user said that they are frozen.
 
-    A fact each, without a threshold, and one of the whole run, since layers are unfrozen and parameter groups added:
-    `requires_grad` is False, or the optimizer does not hold it, at every record; its gradient is None at every record
-    (detached, or not used) while others have one; nobody has registered it, though the output depends on it; nothing is
-    known of an optimizer, and it never moved while others did, although it has a gradient.
+    A fact each, without a threshold, and one of the whole run, since layers are unfrozen and parameter groups added.
+    The parameter stays, and `requires_grad` is False, or the optimizer does not hold it, or its gradient is None
+    (detached, or not used) while others have one, at every record; nobody has registered it, though the output depends
+    on it; nothing is known of an optimizer, and it never moved while others did, although it has a gradient.
     """
     watched = np.array([not p.frozen for p in records.parameters])
-    missing = records.rows.missing.all(axis=0)
-    fixed = np.array([not p.trainable for p in records.parameters])
-    left_out = np.array([p.optimised is False for p in records.parameters])
-    never = missing & ~fixed
+    # Somebody moves what moves: an optimizer that nobody knows, or an average of other weights.
+    stays = (np.nan_to_num(records.rows.update) > 0).sum(axis=0) < 2
+    fixed = np.array([not p.trainable for p in records.parameters]) & stays
+    left_out = np.array([p.optimised is False for p in records.parameters]) & stays
+    never = records.rows.missing.all(axis=0) & ~fixed & stays
     still = _still(records)
-    left_out &= (np.nan_to_num(records.rows.update) > 0).sum(axis=0) < 2  # who moves is in somebody's optimizer
     evidence: list[str] = []
     remedies: list[str] = []
     for which, says, remedy in (

@@ -12,13 +12,13 @@ __all__ = [
     "confidence",
     "constant_predictor",
     "hidden",
-    "largest_update",
     "late",
     "listed",
     "median",
     "relative_gradients",
     "start_of",
     "trained_before",
+    "typical_updates",
 ]
 
 _BEYOND = 1e19  # the square of a larger number is infinite in float32
@@ -103,18 +103,15 @@ def relative_gradients(records: Records, record: int) -> Array:
     return gradient / largest if largest > 0 else np.zeros_like(gradient)
 
 
-def largest_update(records: Records) -> tuple[float, int]:
-    """Return the largest median over the weights of update over weight, and the record at which it was.
+def typical_updates(records: Records) -> Array:
+    """Return the median over the weights of update over weight, by record.
 
     A weight that started at zero grows by 1/k of its norm at step k however small the steps are: it counts from 10 on.
     """
     jump = np.where(records.rows.missing, np.nan, records.rows.jump)
     rows = np.fmax(records.updates, jump / max(1.0, _steps_between(records)))[:, records.weights]
     rows[:10, records.start[records.weights] == 0] = np.nan
-    typical = np.minimum(np.array([median(row) for row in rows]), _BEYOND)
-    if not len(typical) or np.isnan(typical).all():
-        return float("nan"), 0
-    return float(np.nanmax(typical)), int(np.nanargmax(typical))
+    return np.minimum(np.array([median(row) for row in rows]), _BEYOND)
 
 
 def _steps_between(records: Records) -> float:

@@ -14,7 +14,7 @@ from steepest.diagnose._rules._connections import disconnected_parameters
 from steepest.diagnose._rules._data import data_unrelated_to_target
 from steepest.diagnose._rules._signal import exploding_gradients, vanishing_gradients
 from steepest.diagnose._rules._step_size import learning_rate_too_high, learning_rate_too_low
-from steepest.diagnose._rules._weights import symmetric_units, zero_gradients
+from steepest.diagnose._rules._weights import flat_loss, symmetric_units, zero_gradients
 
 __all__ = ["diagnose"]
 
@@ -38,6 +38,7 @@ _RULES: tuple[Rule, ...] = (
     partial(dead_units, at_start=False),
     partial(saturated_units, at_start=False),
     constant_output,
+    flat_loss,
     # Nothing is wrong with the network.
     learning_rate_too_low,
     data_unrelated_to_target,

@@ -13,11 +13,11 @@ from steepest.diagnose._rules._measures import (
     MOVED,
     confidence,
     constant_predictor,
-    largest_update,
     late,
     median,
     start_of,
     trained_before,
+    typical_updates,
 )
 
 __all__ = ["learning_rate_too_high", "learning_rate_too_low"]
@@ -36,9 +36,12 @@ def learning_rate_too_high(records: Records) -> Diagnosis | None:
     predictor has; or the output no longer depends on the example, for which .1 is enough, since nothing else kills a
     network that was alive. What follows from such a step (NaN, dead units, a constant output) is its effect.
     """
-    update, at = largest_update(records)
+    updates = typical_updates(records)
+    update = float(np.nan_to_num(updates).max(initial=0.0))
     if not update >= _LARGE:
         return None
+    # What comes after a step that has done harm is not in proportion to the rate.
+    at, first_large = int(np.nanargmax(updates)), int(np.argmax(updates >= min(update, _HUGE)))
     loss = records.loss[records.given]
     finite = bool(np.isfinite(loss).all() and records.finite_weights.all())
     first, last = start_of(loss), late(loss)
@@ -61,7 +64,7 @@ def learning_rate_too_high(records: Records) -> Diagnosis | None:
         "learning_rate_too_high",
         confidence(update / _LARGE),
         (f"step {records.steps[at]}: the median weight changed by {update:.2g} times its own norm", harm),
-        suggestion(records, most=_lr_at(records, at) * 0.035 / update),
+        suggestion(records, most=_lr_at(records, first_large) * 0.035 / float(updates[first_large])),
         records.names(records.weights),
     )
 
@@ -72,7 +75,8 @@ def learning_rate_too_low(records: Records) -> Diagnosis | None:
     After T >= 10 records the median weight has moved by less than 1% of its norm, the loss has kept more than half of
     its value, and there is a way to go: the second half of the run went on where the first half went (cosine of the
     two displacements above .5; a run at a minimum walks at random, 0), or the loss is still that of a constant
-    predictor. Only weights are judged that had a gradient at half of the records or more.
+    predictor, or nothing moves although every record has a gradient. Only weights are judged that had a gradient at
+    half of the records or more.
 
     A trained model does all of that at any rate, as at the end of a schedule, and its small gradients would ask for a
     rate of thousands: see `trained_before`. A rate that is still rising (warm-up) is not judged, nor one of which the
@@ -87,7 +91,8 @@ def learning_rate_too_low(records: Records) -> Diagnosis | None:
     if not moved < MOVED or _rising(records.lr) or (len(loss) and not late(loss) > 0.5 * start_of(loss)):
         return None
     untrained = len(loss) > 0 and constant_predictor(records, loss[-len(loss) // 3 :]) is not None
-    if trained_before(records) or (not persistence > _COHERENT and not untrained):
+    standing = not (np.nan_to_num(records.rows.update) > 0).any() and _pushed(records)
+    if trained_before(records) or not (persistence > _COHERENT or untrained or standing):
         return None
     remedy = suggestion(records, least=1.5 * float(np.nanmax(records.lr, initial=0.0)), most=_supported(records))
     if not remedy:
@@ -99,7 +104,9 @@ def learning_rate_too_low(records: Records) -> Diagnosis | None:
         (
             f"after step {records.steps[-1]} the median weight has moved by {moved:.2g} of its norm, "
             f"{update:.1g} per step",
-            f"its steps go one way: cosine {persistence:.2f} between the first and the second half of the run",
+            "no weight has changed at any record, although there are gradients"
+            if standing
+            else f"its steps go one way: cosine {persistence:.2f} between the first and the second half of the run",
             *([f"the loss went from {start_of(loss):.3g} to {late(loss):.3g}"] if len(loss) else []),
         ),
         remedy,
@@ -117,6 +124,12 @@ def _supported(records: Records) -> float:
     if records.peak_lr > seen:
         return records.peak_lr
     return math.inf if trained_before(records) is False else 1e3 * seen
+
+
+def _pushed(records: Records) -> bool:
+    """Return whether every record has a finite gradient that is not 0."""
+    gradient = np.nan_to_num(records.rows.gradient, posinf=0.0)
+    return bool((gradient > 0).any(axis=1).all())
 
 
 def _lr_at(records: Records, record: int) -> float:

@@ -8,9 +8,9 @@ import numpy as np
 
 from steepest.diagnose._diagnosis import Diagnosis
 from steepest.diagnose._records import Records
-from steepest.diagnose._rules._measures import confidence, listed
+from steepest.diagnose._rules._measures import confidence, late, listed, trained_before
 
-__all__ = ["symmetric_units", "zero_gradients"]
+__all__ = ["flat_loss", "symmetric_units", "zero_gradients"]
 
 _COPIES = 0.5
 
@@ -81,4 +81,27 @@ def symmetric_units(records: Records) -> Diagnosis | None:
         "Draw the weights of each unit by themselves, for example "
         'steepest.init.initialize(model, "he"); a layer of copies is one unit.',
         names,
+    )
+
+
+def flat_loss(records: Records) -> Diagnosis | None:
+    """Name gradients that are all exactly 0 although the weights are not.
+
+    A fact: every gradient that there is, is 0 at every record, of at least 3. What follows the output has no slope. It
+    is no fault of a model that has learned all, or of a loss that is 0, as a hinge's.
+    """
+    gradient, missing = records.rows.gradient, records.rows.missing
+    loss = records.loss[records.given]
+    if len(gradient) < 3 or not ((gradient == 0) | missing).all():
+        return None
+    if trained_before(records) or (len(loss) and late(loss) == 0):
+        return None
+    went = f", the loss is {loss[-1]:.3g}" if len(loss) else ""
+    return Diagnosis(
+        "zero_gradients",
+        1.0,
+        (f"all gradients are exactly 0 at each of {len(gradient)} records{went}",),
+        "Look at what lies between the last layer and the loss: a softmax over a single column, a clamp, round(), "
+        "sign(), argmax() or a comparison has no slope; or the loss is multiplied by 0.",
+        records.names(np.asarray(~missing.all(axis=0))),
     )
