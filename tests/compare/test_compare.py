@@ -103,6 +103,7 @@ def test_a_finished_comparison_started_again_runs_nothing_and_more_seeds_run_onl
     assert files(fewer, tmp_path / "e") == files(first, tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_a_storage_holds_many_comparisons_and_each_uses_its_own_runs(tiny_task, tmp_path):
     def executed(task, optimizers, **options):
         counting = Counting()
@@ -219,6 +220,7 @@ def test_optimizers_come_as_names_classes_partials_and_module_paths(tiny_task):
     assert {cell.init for cell in result.plan.cells} == {"Normal(std=0.1)"}
 
 
+@pytest.mark.slow
 def test_models_that_are_lambdas_reach_worker_processes(tiny_task):
     scale = 0.5  # captured by the lambda
 
@@ -248,6 +250,7 @@ def test_an_error_in_the_tasks_own_code_while_training_is_told_and_finished_runs
     assert 0 < len(counting.runs) < len(result.runs)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, tmp_path):
     flag, main = tmp_path / "killed", os.getpid()
 

@@ -116,7 +116,7 @@ def test_the_order_of_the_runs_is_fixed():
     ("options", "rule"),
     [
         ({"steps": 0}, "steps"),
-        ({"rates": 4}, "learning rates"),
+        ({"rates": 4}, "rates must be a whole number >= 5"),
         ({"tuning_seeds": 0}, "tuning_seeds"),
         ({"schedule": "linear"}, "schedule"),
     ],

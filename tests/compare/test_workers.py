@@ -137,36 +137,44 @@ def test_a_run_that_hangs_twice_stops_the_trial_is_named_and_is_no_loss(tiny_tas
     assert len(told.runs) == len(result.runs), "nothing of a hung run was kept"
 
 
-def test_one_worker_in_this_process_says_that_a_run_hangs(tiny_task):
-    slow = threading.Event()
+def slow_once(seconds):
+    """Return a loss that sleeps in the first training step after the event that is returned with it is set."""
+    armed = threading.Event()
 
     def loss(output, target):
-        if output.requires_grad and not slow.is_set():
-            slow.set()
-            time.sleep(0.3)
+        if output.requires_grad and armed.is_set():
+            armed.clear()
+            time.sleep(seconds)
         return nn.functional.cross_entropy(output, target)
 
-    told = Told(then=lambda: None)
+    return loss, armed
+
+
+def armed_by_the_first_run(armed):
+    """Return a listener that sets the event when the first run starts: checks train a step before."""
+    told = Told()
+    told._then = lambda: armed.set() if len(told.runs) == 1 else None
+    return told
+
+
+def test_one_worker_in_this_process_says_that_a_run_hangs(tiny_task):
+    loss, armed = slow_once(0.3)
+    told = armed_by_the_first_run(armed)
     compare(tiny_task(loss=loss), ["sgd"], seeds=3, budget=SMALL, workers=1, run_timeout=0.2, listener=told)
     assert any("has not ended within 0.2 s" in line and "--workers 2" in line for line in told.lines)
 
 
 def test_one_worker_in_this_process_keeps_its_run_while_it_trains(tiny_task, monkeypatch, tmp_path):
     monkeypatch.setattr(_gather, "LEASE_SECONDS", 0.12)
-    slow = threading.Event()
-
-    def loss(output, target):
-        if output.requires_grad and not slow.is_set():
-            slow.set()
-            time.sleep(1.0)
-        return nn.functional.cross_entropy(output, target)
-
+    loss, armed = slow_once(1.0)
+    told = armed_by_the_first_run(armed)
     path = tmp_path / "study.db"
-    compare(tiny_task(loss=loss), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=path)
+    compare(tiny_task(loss=loss), ["sgd"], seeds=3, budget=SMALL, workers=1, storage=path, listener=told)
     trials = optuna.load_study(study_name="steepest", storage=f"sqlite:///{path}").trials
     renewals = [trial.user_attrs["owner"]["renewals"] for trial in trials]
     gaps = [b - a for a, b in itertools.pairwise(renewals)]
-    assert max(gaps) > 3
+    # From one run to the next there is one signature; while the slow one trained there were more.
+    assert max([renewals[0], *gaps]) > 3
 
 
 @pytest.mark.parametrize("thing", [threading.Lock(), (x for x in ())], ids=["lock", "generator"])
