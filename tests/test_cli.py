@@ -82,19 +82,21 @@ def test_a_comparison_prints_its_verdict_and_writes_its_files(folder, monkeypatc
     }
 
 
+@pytest.mark.slow
 def test_the_default_folder_is_named_for_the_task(folder, monkeypatch):
     assert run(monkeypatch, "compare", "--task", f"{folder}:task", *ONE) == 0
     assert Path("runs/own/report.html").exists()
 
 
 def test_json_is_all_that_is_printed_when_asked_for(folder, monkeypatch, capsys):
-    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", "--json", *QUICK) == 0
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", "--json", *ONE) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads(Path("o/results.json").read_text())
     assert printed["command"].startswith("steepest compare --task")
     assert {"verdict", "winner", "ranking", "pairs", "target", "environment"} <= printed.keys()
 
 
+@pytest.mark.slow
 def test_no_file_holds_the_storages_password(folder, monkeypatch):
     # SQLite takes no password, but ignores what it does not know.
     url = "sqlite:///file:study.db?uri=true&mode=rwc&password=secret"
@@ -153,10 +155,10 @@ def test_what_a_task_prints_is_not_mixed_with_json(folder, monkeypatch, capfd, w
 
 
 def test_the_results_table_has_one_row_a_run_and_the_costs_stand_apart(folder, monkeypatch):
-    run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK)
+    run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *ONE)
     results, timing = (Path(f"o/{name}.csv").read_text().splitlines() for name in ("results", "timing"))
     assert len(results) == len(timing)
-    assert sum(line.startswith("final,") for line in results) == 6
+    assert sum(line.startswith("final,") for line in results) == 3
     assert "seconds_per_step" not in results[0]
     assert "seconds_per_step" in timing[0]
 
@@ -217,6 +219,7 @@ def test_bad_input_is_one_line_and_status_2_and_writes_nothing(folder, monkeypat
     assert Path("file").read_text() == "somebody's"
 
 
+@pytest.mark.slow
 def test_another_comparison_in_the_same_folder_uses_no_run_of_the_first_one_whose_runs_stay(
     folder, monkeypatch, capsys
 ):
@@ -336,6 +339,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, workers):
     assert not states(database) & {"RUNNING"}
 
 
+@pytest.mark.slow
 def test_after_an_edit_new_runs_are_made_and_it_says_what_differs(folder, monkeypatch, capsys):
     def lines(*options):
         sys.modules.pop(folder, None)
