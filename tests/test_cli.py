@@ -67,6 +67,16 @@ def start(*arguments, cwd, output=subprocess.DEVNULL):
     return subprocess.Popen(command, stdout=output, stderr=output, text=True, cwd=cwd, start_new_session=True)
 
 
+def test_a_module_that_changes_the_folder_does_not_move_the_storage(folder, monkeypatch, tmp_path):
+    module = Path(f"{folder}.py")
+    (tmp_path / "elsewhere").mkdir()
+    module.write_text(f"import os\nos.chdir('elsewhere')\n{module.read_text()}")
+    storage = ["--storage", "sqlite:///trial.db", "--out", "o"]
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", *storage, *ONE) == 0
+    assert (tmp_path / "trial.db").exists()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_comparison_prints_its_verdict_and_writes_its_files(folder, monkeypatch, capsys):
     assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK) == 0
     shown = capsys.readouterr()

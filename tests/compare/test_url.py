@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from steepest.compare import without_password
-from steepest.compare._url import hide_secrets, locate
+from steepest.compare._url import fixed_location, hide_secrets, locate
 from steepest.errors import InvalidArgument, StorageError
 
 
@@ -83,3 +83,24 @@ def test_what_is_no_url_is_refused_without_its_password(storage):
 def test_what_is_neither_a_path_nor_a_text_is_refused(storage):
     with pytest.raises(InvalidArgument, match="storage must be a URL or a path"):
         locate(storage)
+
+
+def test_a_relative_file_stays_where_it_is_when_the_folder_changes(tmp_path, monkeypatch):
+    tmp_path = tmp_path / "p%41q"
+    tmp_path.mkdir()
+    monkeypatch.chdir(tmp_path)
+    fixed = [fixed_location(where) for where in ("sqlite:///a b/x.db", Path("what?.db"), "sqlite:///x.db?timeout=5")]
+    monkeypatch.chdir("/")
+    assert [locate(each).database for each in fixed] == [
+        str(tmp_path / "a b/x.db"),
+        str(tmp_path / "what?.db"),
+        str(tmp_path / "x.db"),
+    ]
+    assert locate(fixed[2]).query == {"timeout": "5"}
+
+
+@pytest.mark.parametrize(
+    "storage", ["sqlite://", "sqlite:///:memory:", "sqlite:////x.db", "postgresql://me:secret@host/x", "nonsense"]
+)
+def test_any_other_storage_is_where_it_is(storage):
+    assert fixed_location(storage) == storage

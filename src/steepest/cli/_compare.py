@@ -79,6 +79,7 @@ def compare(
     from steepest.compare import Budget, Lines, RichProgress, require_writable
     from steepest.compare import as_json as to_json
     from steepest.compare import compare as run
+    from steepest.compare._url import fixed_location
     from steepest.tasks import load
 
     here = Path.cwd()  # a task may change it
@@ -86,6 +87,7 @@ def compare(
     console = Console(stderr=True, markup=False)
     progress = RichProgress(console) if console.is_terminal and not as_json else None
     command = _command(storage)
+    place = None if storage is None else fixed_location(storage)
     with _prints_to_stderr() if as_json else contextlib.nullcontext():
         loaded = load(task)
         shown = out or Path("runs") / loaded.name
@@ -99,7 +101,7 @@ def compare(
                     seeds=seeds,
                     budget=Budget(steps=steps, rates=rates, schedule=schedule),
                     baseline=baseline,
-                    storage=folder / "study.db" if storage is None else storage,
+                    storage=folder / "study.db" if place is None else place,
                     workers=workers,
                     run_timeout=run_timeout,
                     device=device,

@@ -25,6 +25,7 @@ from steepest.compare._reuse import reuse_notices
 from steepest.compare._store import Store
 from steepest.compare._timeout import RunTimeout, parse_duration
 from steepest.compare._tuning import next_runs
+from steepest.compare._url import fixed_location
 from steepest.compare._workers import Bench
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.init import Initializer, resolve_scheme
@@ -104,6 +105,7 @@ def compare(
     _check_listener(listener)
     at_least("seeds", seeds, 3, remedy="Pass 10 or more to decide something.")
     at_least("workers", workers, 1, remedy="Pass 1 to run in this process.")
+    storage = None if storage is None else fixed_location(storage)  # a task may change the folder
     timeout = RunTimeout(None if run_timeout is None else parse_duration("run_timeout", run_timeout))
     device = check_device("device", device)
     task = load(task) if isinstance(task, str) else instance("task", task, Task, "a Task or the name of one")

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from steepest._check import instance
 from steepest.errors import StorageError
 
-__all__ = ["Location", "hide_secrets", "locate", "without_password"]
+__all__ = ["Location", "fixed_location", "hide_secrets", "locate", "without_password"]
 
 Location = str | Path
 """A URL as SQLAlchemy reads it, or the path of a SQLite file."""
@@ -38,6 +38,23 @@ def locate(storage: Location) -> URL:
             remedy="For example sqlite:///trial.db or postgresql://me@host/trial.",
         )
     return url
+
+
+def fixed_location(storage: Location) -> Location:
+    """Return a storage that stays where it is when the working folder changes: the path of a SQLite file whole.
+
+    >>> fixed_location("postgresql://me@host/trial")
+    'postgresql://me@host/trial'
+    """
+    if isinstance(storage, Path):
+        return storage.absolute()
+    url = _parsed(instance("storage", storage, str, "a URL or a path"))
+    if url is None or url.get_backend_name() != "sqlite" or "uri" in url.query:
+        return storage
+    if url.database in (None, "", ":memory:") or Path(url.database).is_absolute():
+        return storage
+    place = Path(url.database).absolute()
+    return url.set(database=str(place)).render_as_string(False) if url.query else place
 
 
 def without_password(storage: Location) -> str:
