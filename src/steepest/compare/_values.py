@@ -26,7 +26,7 @@ __all__ = ["Values"]
 _MOST = 20_000  # objects that are looked at
 _DEEPEST = 30
 _HEAP_TYPE = 1 << 9  # Python's flag of a class that was made by a class statement
-_LONGEST = 400  # of longer lists, the first and the last half of this
+_LONGEST = 400  # of longer lists a digest, or the first and the last half of this
 _NAMESPACES = ("argparse", "builtins", "types")  # homes of objects of the standard library that hold a user's settings
 _PLAIN = (type(None), bool, int, complex, bytes, torch.dtype, torch.device, torch.Size, torch.layout, enum.Enum)
 
@@ -123,18 +123,11 @@ class Values:
         elif value is os.environ:  # most of it has nothing to do with the task, and the first step shows what has
             return
         elif isinstance(value, Mapping):
-            for key, held in list(cast("Mapping[Any, Any]", value).items()):
-                yield from (key, held)
+            yield from _sample([part for pair in list(cast("Mapping[Any, Any]", value).items()) for part in pair])
         elif isinstance(value, set | frozenset):
             yield sorted(_text(held) or type(held).__qualname__ for held in cast("set[Any]", value))
         elif isinstance(value, list | tuple | deque):
-            held = list(cast("list[Any]", value))
-            if len(held) <= _LONGEST:
-                yield from held
-            elif set(map(type, held)) <= {int, bool}:
-                yield digest(held)
-            else:
-                yield from (len(held), *held[: _LONGEST // 2], *held[-_LONGEST // 2 :])
+            yield from _sample(list(cast("list[Any]", value)))
         else:
             self._look_at_class(type(value), root, depth)
             name = getattr(value, "__qualname__", None)  # of a built-in function
@@ -244,6 +237,25 @@ def _text(value: Any) -> str | None:
     if isinstance(value, PurePath):
         return repr(value.name)
     return repr(value) if isinstance(value, _PLAIN) else None
+
+
+def _sample(held: list[Any]) -> list[Any]:
+    """Return what is looked at of a container: all; of a long one a digest, or the ends if it is not plain."""
+    if len(held) <= _LONGEST:
+        return held
+    if (plain := _plain(held, 0)) is not None:
+        return [digest(plain)]
+    return [len(held), *held[: _LONGEST // 2], *held[-_LONGEST // 2 :]]
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Return numbers, texts and containers of them as JSON has them; None if anything else is in it."""
+    if isinstance(value, Mapping):
+        value = [list(pair) for pair in cast("Mapping[Any, Any]", value).items()]
+    if isinstance(value, list | tuple) and depth < _DEEPEST:
+        parts = [_plain(part, depth + 1) for part in cast("list[Any]", value)]
+        return None if None in parts else parts
+    return _text(value)
 
 
 def _has_attributes(value: Any) -> bool:
