@@ -672,3 +672,27 @@ def test_the_steps_to_validate_after_can_be_given_and_the_last_one_is_added():
     for step in (0, 13):
         with pytest.raises(InvalidArgument, match=rf"must be a whole number from 1 to 12 \(got {step}\)"):
             run(steps=12, validations=[3, step])
+
+
+class Centred(nn.Module):
+    """A loss with a running mean and a count, which go on from batch to batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(()))
+        self.calls = 0
+
+    def forward(self, output, target):
+        self.calls += 1
+        self.centre += output.detach().mean()
+        return (output - target - self.centre / self.calls).square().mean()
+
+
+def test_what_a_loss_keeps_from_batch_to_batch_does_not_go_on_from_run_to_run():
+    loss = Centred()
+    task = small(loss=loss)
+    task.check()
+    first, second = (train(task, sgd, "default", lr=0.01, seed=0, steps=3) for _ in range(2))
+    assert first.train_loss == second.train_loss
+    assert first.valid_loss == second.valid_loss
+    assert loss.calls == 0

@@ -25,6 +25,7 @@ from steepest.diagnose import Diagnosis, Monitor
 from steepest.errors import InvalidArgument, NonFiniteGradient, TaskError, UnknownName
 from steepest.init import Initializer, initialize
 from steepest.tasks import Task
+from steepest.tasks._own_loss import with_own_loss
 
 __all__ = ["SCHEDULES", "FeatureChange", "History", "Spectrum", "train"]
 
@@ -182,6 +183,7 @@ def train(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contained("a task, optimizer or init"))
+        task = with_own_loss(task)
         model = task.build(seed)
         frozen = frozen_names(model, task.frozen)
         untouched = {name: _bits(parameter) for name, parameter in model.named_parameters() if name in frozen}

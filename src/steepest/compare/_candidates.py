@@ -21,6 +21,7 @@ from steepest.errors import InvalidArgument, SteepestError, UnknownName
 from steepest.norms import L2, LInf
 from steepest.optim import Muon, Scion, SignDescent, SteepestDescent, muon_norm, route
 from steepest.tasks import Task, load_attribute
+from steepest.tasks._own_loss import with_own_loss
 
 __all__ = ["CANDIDATES", "Candidate", "OptimizerSpec", "check_candidate", "resolve_candidate"]
 
@@ -147,6 +148,7 @@ def check_candidate(candidate: Candidate, task: Task, schedule: str) -> str | No
     name, lr = candidate.name, candidate.lr
     try:
         with contained(f"the optimizer {name}", InvalidArgument), seeded(0):
+            task = with_own_loss(task)
             model = task.build(seed=0)
             optimizer = candidate.build(model, lr)
             scheduled = any("initial_lr" in group for group in optimizer.param_groups)  # torch's schedulers leave it

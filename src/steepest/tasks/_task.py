@@ -21,6 +21,7 @@ from steepest.errors import InvalidArgument, TaskError
 from steepest.tasks._checking import check_task
 from steepest.tasks._data import Batch, Data, check_data, length, rows, take
 from steepest.tasks._evaluation import evaluate, is_metric
+from steepest.tasks._own_loss import with_own_loss
 
 __all__ = ["Task"]
 
@@ -201,7 +202,7 @@ class Task:
             UnknownName: If a name in `frozen` is no parameter's or module's.
         """
         with contained("a task's model, data, loss and metric"):
-            check_task(self)
+            check_task(with_own_loss(self))
 
     def fingerprint(self) -> str:
         """Return a digest of the data, the batch size and the shapes of the model's parameters."""

@@ -1,0 +1,30 @@
+"""A loss that keeps something from batch to batch, as each run's own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steepest.tasks._task import Task
+
+__all__ = ["with_own_loss"]
+
+_HOLDS_NOTHING = (FunctionType, BuiltinFunctionType, MethodType, type)
+
+
+def with_own_loss(task: Task) -> Task:
+    """Return the task with a copy of its loss, if that is an object.
+
+    A running mean or a count in it would otherwise go on from run to run. What cannot be copied is used as it is.
+    """
+    loss: Callable[..., Any] = task.loss
+    if isinstance(loss, _HOLDS_NOTHING):
+        return task
+    try:
+        return replace(task, loss=copy.deepcopy(loss))
+    except Exception:  # an object's own __deepcopy__ may raise anything
+        return task
