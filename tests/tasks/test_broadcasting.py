@@ -30,6 +30,8 @@ BROADCAST = {
     "poisson_nll_loss, of which torch does not warn": lambda output, target: F.poisson_nll_loss(output, target.abs()),
     "squares by hand": lambda output, target: ((output - target) ** 2).mean(),
     "its root": lambda output, target: ((target - output) ** 2).mean().sqrt(),
+    "a share of the variance": lambda output, target: ((target - output) ** 2).sum() / target.var(),
+    "through weights in float32": lambda output, target: ((output @ torch.ones(1, 1) - target) ** 2).mean(),
     "sum": lambda output, target: (output - target).abs().sum(),
     "quantile": lambda output, target: torch.maximum(0.1 * (target - output), 0.9 * (output - target)).mean(),
     "after transformations": lambda output, target: (output.exp() - (target + 1).double() * output).mean(),
@@ -51,6 +53,12 @@ def test_the_other_way_round_and_in_images_too(loss):
     image = task(loss, SUM[:, None, None] * torch.ones(2, 2), 4, model=lambda: nn.Sequential(nn.Linear(3, 4), Image()))
     with pytest.raises(TaskError, match=r"outputs \[16, 1, 2, 2\], targets \[16, 2, 2\]"):
         image.check()
+
+
+def test_a_validation_of_single_examples_hides_nothing():
+    by_hand = BROADCAST["squares by hand"]
+    with pytest.raises(TaskError, match=r"outputs \[16, 1\], targets \[16\]"):
+        task(by_hand, eval_batch_size=1).check()
 
 
 class Image(nn.Module):

@@ -198,7 +198,10 @@ def uneven():
         ({"loss": lambda output, _: (output * 1j).mean()}, r"real floating-point number \(got torch.complex64\)"),
         ({"model": raises}, r"model function must return a torch.nn.Module \(got 'ZeroDivisionError: no luck'\)"),
         ({"model": frozen}, r"must have a parameter that is not frozen \(got '2 frozen'\)"),
-        ({"model": lambda: SAME}, r"must make a new model each time, .* \(got 'the same weight twice'\). Make the mod"),
+        (
+            {"model": lambda: SAME},
+            r"must make a new model each time, .* \(got 'the same memory of weight twice'\). Make",
+        ),
         ({"train": broken_at_the_end()}, r"the training data must give batches \(got 'ZeroDivisionError: no luck'\)"),
         ({"train": uneven()}, r"the training data must give batches \(got 'RuntimeError: stack expects each tensor"),
         ({"valid": broken_at_the_end()}, r"must take the validation data \(got 'ZeroDivisionError: no luck'\)"),
@@ -220,6 +223,41 @@ def test_an_error_of_the_users_own_code_is_kept_as_the_cause():
     with pytest.raises(TaskError) as raised:
         task(loss=raising).check()
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+TRAINED = torch.ones(1, 1)
+BACKBONE = nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2)).requires_grad_(False)
+
+
+def with_trained_weight(take):
+    model = nn.Linear(1, 1)
+    take(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (lambda: with_trained_weight(lambda m: setattr(m, "weight", nn.Parameter(TRAINED))), "weight"),
+        (lambda: with_trained_weight(lambda m: setattr(m.weight, "data", TRAINED)), "weight"),
+        (
+            lambda: with_trained_weight(
+                lambda m: m.load_state_dict({"weight": TRAINED, "bias": torch.zeros(1)}, assign=True)
+            ),
+            "weight",
+        ),
+        (lambda: nn.Sequential(BACKBONE, nn.Linear(2, 1)), "0.1.running_mean"),
+    ],
+)
+def test_models_that_share_memory_which_training_changes_are_refused(model, name):
+    with pytest.raises(TaskError, match=rf"must make a new model each time, .* \(got 'the same memory of {name} twice"):
+        task(model=model).check()
+
+
+def test_models_may_share_what_training_leaves_alone():
+    fixed = nn.Linear(1, 2).requires_grad_(False)
+    task(model=lambda: nn.Sequential(fixed, nn.Linear(2, 1))).check()
+    task(model=lambda: with_trained_weight(lambda m: m.load_state_dict({"weight": TRAINED, "bias": torch.ones(1)})))
 
 
 def test_a_sound_task_passes_with_and_without_a_metric():

@@ -39,6 +39,7 @@ def check_task(task: Task) -> None:
     with _explained("a task's model function must return a torch.nn.Module", "Call it by hand."):
         model, second = task.build(seed=0), task.build(seed=0)
     _check_parameters(model, second)
+    shared = _shared_tensors(model, second)
     batch = _some_data(task)
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch)
     with (
@@ -51,6 +52,9 @@ def check_task(task: Task) -> None:
     ):
         loss: Any = task.batch_loss(model, batch)
     _check_loss(loss)
+    for name, (tensor, before) in shared.items():
+        if not torch.equal(tensor, before):
+            raise _not_new(name)
     with (
         _no_broadcasting("loss or metric"),
         _explained(
@@ -71,7 +75,7 @@ def check_task(task: Task) -> None:
             got=metric,
             remedy="Look for a division by 0 in it, or for validation data of one class only.",
         )
-    _check_shapes(task, model)
+    _check_shapes(task, model, batch)
 
 
 def _check_parameters(model: nn.Module, second: nn.Module) -> None:
@@ -85,13 +89,39 @@ def _check_parameters(model: nn.Module, second: nn.Module) -> None:
             got=f"{len(parameters)} frozen",
             remedy="Name less in `frozen`, or set requires_grad=True.",
         )
-    others = {id(p) for p in second.parameters()}
-    if shared := [name for name, p in trained.items() if id(p) in others]:
-        raise TaskError(
-            "a task's model function must make a new model each time, or every run goes on where the last one ended",
-            got=f"the same {shared[0]} twice",
-            remedy="Make the module inside of the function; trained weights come by load_state_dict or copy.deepcopy.",
-        )
+    if shared := [name for name in _shared_tensors(model, second) if name in trained]:
+        raise _not_new(shared[0])
+
+
+def _shared_tensors(model: nn.Module, second: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the tensors of a model whose memory is also another model's, by name, each with a copy of it.
+
+    Two parameters may be different objects and have one memory: nn.Parameter(tensor), Embedding.from_pretrained and
+    load_state_dict(assign=True) copy nothing.
+    """
+    others = {_memory(tensor) for tensor in _tensors(second).values()} - {0}
+    return {name: (t, t.detach().clone()) for name, t in _tensors(model).items() if _memory(t) in others}
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _memory(tensor: Tensor) -> int:
+    """Return where the memory of a tensor begins; 0 if it has none that can be asked for."""
+    try:
+        return tensor.untyped_storage().data_ptr() if tensor.numel() else 0
+    except (NotImplementedError, RuntimeError, ValueError):  # sparse, or not yet initialised
+        return 0
+
+
+def _not_new(name: str) -> TaskError:
+    return TaskError(
+        "a task's model function must make a new model each time, or every run goes on where the last one ended",
+        got=f"the same memory of {name} twice",
+        remedy="Make the module inside of the function; trained weights come by load_state_dict, .clone() or "
+        "copy.deepcopy.",
+    )
 
 
 def _some_data(task: Task) -> Batch:
@@ -128,19 +158,20 @@ def _check_loss(loss: Any) -> None:
         )
 
 
-def _check_shapes(task: Task, model: nn.Module) -> None:
-    """Look on the first validation data whether every output is held against every target.
+def _check_shapes(task: Task, model: nn.Module, training: Batch) -> None:
+    """Look on the first training and validation data whether every output is held against every target.
 
     Raises:
         TaskError: If the loss or the metric does.
     """
-    with torch.no_grad():
-        *inputs, target = next(iter(task.validation_batches()))
-        output = model.eval()(*inputs)
+    model.eval()
     functions = {"loss": task.loss, "metric": task.metric}
-    for name, function in functions.items():
-        if callable(function) and (found := mixed_shapes(function, output, target)):
-            raise _broadcast(name, *map(list, found))
+    for *inputs, target in (training, next(iter(task.validation_batches()))):  # which may be one example
+        with torch.no_grad():
+            output = model(*inputs)
+        for name, function in functions.items():
+            if callable(function) and (found := mixed_shapes(function, output, target)):
+                raise _broadcast(name, *map(list, found))
 
 
 def _broadcast(name: str, output: object, target: object) -> TaskError:
