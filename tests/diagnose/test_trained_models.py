@@ -223,6 +223,20 @@ def test_a_model_that_stands_still_is_not_healthy_where_no_target_is_known(how):
     assert "optimizer.step() is called" in found.remedy
 
 
+@pytest.mark.parametrize("warm_up", [False, True])
+def test_a_slow_start_is_no_loss_that_has_settled(warm_up):
+    training = Training(lambda model: adam(model, 1e-4))
+
+    def rise(step: int) -> None:
+        if warm_up:
+            training.rate(1e-5 * step)
+
+    monitor = training.watched(40, after=rise)
+    losses = monitor.history["loss"]
+    assert 0.95 * losses[0] < losses[-1] < losses[20]
+    assert monitor.diagnosis().cause != "data_unrelated_to_target"
+
+
 def test_a_trained_model_may_stand_still():
     assert Training().earlier().rate(0.0).watched(12, target=False).diagnosis().cause == "healthy"
 

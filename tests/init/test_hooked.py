@@ -1,4 +1,4 @@
-"""Weights behind the hooks of torch.nn.utils.weight_norm and spectral_norm."""
+"""Weights behind the hooks of torch.nn.utils.weight_norm, spectral_norm and prune."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.init.models import bits, noise, same_bits
 from torch import nn
-from torch.nn.utils import remove_spectral_norm, remove_weight_norm, spectral_norm
+from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm, spectral_norm
 
 from steepest.init import Constant, initialize
 
@@ -108,3 +108,23 @@ def test_of_a_recurrent_layer_the_named_weight_is_filled_gate_by_gate():
     assert bool((model.weight_hh_l0 - 0.5).abs().max() < 1e-6)
     assert bool((model.weight_ih_l0 == 0.5).all())
     assert table["weight_hh_l0_v"].rule == "constant 0.5, per gate, through weight_norm of weight_hh_l0"
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("scheme", ["he", "zero", "orthogonal"])
+@pytest.mark.parametrize("build", LAYERS, ids=IDS)
+def test_a_pruned_weight_is_that_of_the_plain_layer_behind_its_mask(build, scheme, twice):
+    plain, pruned = build(), build()
+    prune.l1_unstructured(pruned, "weight", 0.5)
+    if twice:
+        prune.l1_unstructured(pruned, "weight", 0.25)
+    mask = pruned.weight_mask.clone()
+    initialize(plain, scheme)
+    table = initialize(pruned, scheme)
+    expected = plain.weight.detach() * mask
+    assert torch.equal(pruned.weight_mask, mask)
+    torch.testing.assert_close(pruned.weight.detach(), expected)  # before a forward
+    for hook in pruned._forward_pre_hooks.values():
+        hook(pruned, ())
+    torch.testing.assert_close(pruned.weight.detach(), expected)
+    assert table["weight_orig"].rule.endswith(", through pruning of weight")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm, norm_except_dim
 
@@ -71,7 +72,7 @@ def _find_singular_vectors(parametrizations: ParametrizationList) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Hooked:
-    """A weight that a hook of torch.nn.utils.weight_norm or .spectral_norm computes before every forward.
+    """A weight that a hook of torch.nn.utils.weight_norm, .spectral_norm or .prune computes before every forward.
 
     Attributes:
         name: The weight's.
@@ -94,11 +95,15 @@ def hooked_weights(module: nn.Module) -> list[Hooked]:
             found.append(Hooked(hook.name, hook, (f"{hook.name}_g", f"{hook.name}_v"), "weight_norm"))
         elif isinstance(hook, SpectralNorm):
             found.append(Hooked(hook.name, hook, (f"{hook.name}_orig",), "spectral_norm"))
+        elif isinstance(hook, BasePruningMethod):
+            found.append(Hooked(hook._tensor_name, hook, (f"{hook._tensor_name}_orig",), "pruning"))
     return found
 
 
 def assign_hooked(module: nn.Module, hooked: Hooked, weight: Tensor) -> bool:
-    """Set the parameters behind a hook so that they give a weight, or with a spectral norm its multiple of norm 1.
+    """Set the parameters behind a hook so that they give a weight.
+
+    With a spectral norm it is the weight's multiple of norm 1, with pruning what the mask leaves of it.
 
     Return whether that was possible; it is not for a spectral norm and a weight of zeros, and all then stays as it was.
     """
@@ -114,7 +119,7 @@ def assign_hooked(module: nn.Module, hooked: Hooked, weight: Tensor) -> bool:
         module.get_parameter(hooked.parameters[0]).copy_(norms)
     else:
         main.copy_(weight)
-        for _ in range(_ITERATIONS):
+        for _ in range(_ITERATIONS if hooked.kind == "spectral_norm" else 0):
             hooked.hook.compute_weight(module, do_power_iteration=True)
     fits = bool(torch.isfinite(_computed(module, hooked)).all())
     if not fits:
@@ -128,4 +133,6 @@ def assign_hooked(module: nn.Module, hooked: Hooked, weight: Tensor) -> bool:
 def _computed(module: nn.Module, hooked: Hooked) -> Tensor:
     if hooked.kind == "weight_norm":
         return hooked.hook.compute_weight(module).detach()
+    if hooked.kind == "pruning":
+        return hooked.hook.apply_mask(module).detach()
     return hooked.hook.compute_weight(module, do_power_iteration=False).detach()

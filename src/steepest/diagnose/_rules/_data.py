@@ -6,7 +6,7 @@ import numpy as np
 
 from steepest.diagnose._diagnosis import Diagnosis
 from steepest.diagnose._records import Records
-from steepest.diagnose._rules._measures import MOVED, confidence, constant_predictor, median
+from steepest.diagnose._rules._measures import COHERENT, MOVED, confidence, constant_predictor, median
 
 __all__ = ["data_unrelated_to_target"]
 
@@ -16,7 +16,8 @@ def data_unrelated_to_target(records: Records) -> Diagnosis | None:
 
     Asked last, when nothing else is wrong; it needs `target=`, and 20 losses. The losses of the last third are like
     what the best constant costs (the entropy of the classes; the variance of the targets): see `constant_predictor`.
-    Their mean is not below that of the middle third by more than three standard errors (at least 2%). And the weights
+    Their mean is not below that of the middle third by more than three standard errors (at least 2%, unless all steps
+    go one way, as early in a slow run or a warm-up: then whatever falls has not settled). And the weights
     have moved by more than 1%: a run that has not moved has not been able to learn.
     """
     loss = records.loss[records.given]
@@ -28,7 +29,9 @@ def data_unrelated_to_target(records: Records) -> Diagnosis | None:
     error = float(np.hypot(middle.std(ddof=1), last.std(ddof=1))) / third**0.5
     moved = median(records.rows.displacement[records.weights])
     found = constant_predictor(records, last)
-    if found is None or before - after > max(3 * error, 0.02 * before) or not moved > MOVED:
+    coherent = records.rows.persistence > COHERENT
+    least = 3 * error if coherent else max(3 * error, 0.02 * before)
+    if found is None or before - after > least or not moved > MOVED:
         return None
     name, value = found
     return Diagnosis(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from steepest.diagnose._records import Array, Records
 
 __all__ = [
+    "COHERENT",
     "MOVED",
     "confidence",
     "constant_predictor",
@@ -22,6 +23,8 @@ __all__ = [
 ]
 
 _BEYOND = 1e19  # the square of a larger number is infinite in float32
+COHERENT = 0.5
+"""The cosine between what the two halves of a run moved, from which on all steps go one way."""
 MOVED = 0.01
 """The relative displacement of the median weight from which on a run has gone somewhere."""
 

@@ -10,6 +10,7 @@ from steepest.diagnose._diagnosis import Diagnosis
 from steepest.diagnose._records import Array, Records
 from steepest.diagnose._rules._learning_rate import suggestion
 from steepest.diagnose._rules._measures import (
+    COHERENT,
     MOVED,
     confidence,
     constant_predictor,
@@ -24,7 +25,6 @@ __all__ = ["learning_rate_too_high", "learning_rate_too_low"]
 
 _HUGE = 0.5
 _LARGE = 0.1
-_COHERENT = 0.5
 
 
 def learning_rate_too_high(records: Records) -> Diagnosis | None:
@@ -92,7 +92,7 @@ def learning_rate_too_low(records: Records) -> Diagnosis | None:
         return None
     untrained = len(loss) > 0 and constant_predictor(records, loss[-len(loss) // 3 :]) is not None
     standing = not (np.nan_to_num(records.rows.update) > 0).any() and _pushed(records)
-    if trained_before(records) or not (persistence > _COHERENT or untrained or standing):
+    if trained_before(records) or not (persistence > COHERENT or untrained or standing):
         return None
     remedy = suggestion(records, least=1.5 * float(np.nanmax(records.lr, initial=0.0)), most=_supported(records))
     if not remedy:
