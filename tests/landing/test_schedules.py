@@ -233,8 +233,7 @@ def test_the_sum_is_a_lower_bound():
     assert 9 < tail_of(lambda t: (t + 1) ** -1.1).total < 10.5845
 
 
-@pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf, -1e-300])
-@pytest.mark.parametrize("at", [0, 5, 65_535])
+@pytest.mark.parametrize(("bad", "at"), [(-1.0, 65_535), (math.nan, 5), (math.inf, 0), (-1e-300, 65_535)])
 def test_what_is_no_step_is_refused(bad, at):
     def schedule(t: int) -> float:
         return bad if t == at else inverse_square_root(t)

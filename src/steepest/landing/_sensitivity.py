@@ -21,6 +21,7 @@ def sensitivity(point: Float[Tensor, " n"], scales: ArrayLike) -> Float[Tensor, 
     Raises:
         InvalidArgument: For scales that are negative, not finite, or of another number.
 
+    >>> import torch
     >>> landed = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64) / 3
     >>> sensitivity(landed, [1, 0.1, 0.01])  # on data like the training data all features count alike
     tensor([0.3333, 0.3333, 0.3333], dtype=torch.float64)
