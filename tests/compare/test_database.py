@@ -348,33 +348,37 @@ def test_after_the_end_nothing_is_waited_for(path):
 # Rows that nobody wrote like that
 
 
+CHANGES = [
+    "UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'history'",
+    "UPDATE trial_user_attributes SET value_json = '\"{\"' WHERE key = 'history'",
+    "UPDATE trial_user_attributes SET value_json = '3' WHERE key = 'history'",
+    "UPDATE trial_user_attributes SET value_json = '\"{}\"' WHERE key = 'history'",
+    "UPDATE trial_user_attributes SET value_json = replace(value_json, 'valid_loss', 'lost')",
+    "UPDATE trial_user_attributes SET value_json = replace(value_json, '1.0, 0.5', '\\\"nan\\\", 0.5')",
+    "UPDATE trial_user_attributes SET value_json = replace(value_json, '[1.0, 0.5]', '[]')",
+    "UPDATE trial_user_attributes SET value_json = replace(value_json, '[1.0, 0.5]', '[0.5]')",
+    "UPDATE trial_user_attributes SET value_json = replace(value_json, '[0, 10]', '[0, 1e400]')",
+    "UPDATE trial_user_attributes SET value_json = replace(value_json, '[0, 10]', '[0, null]')",
+    "UPDATE trial_user_attributes SET value_json = replace(value_json, 'dead_units', 'dead_souls')",
+    "UPDATE trial_user_attributes SET value_json = replace(value_json, 'false', '\\\"no\\\"')",
+    "UPDATE trial_user_attributes SET value_json = replace(value_json, 'state_bytes', 'state_bits')",
+    "DELETE FROM trial_user_attributes WHERE key = 'history'",
+    "DELETE FROM trial_user_attributes WHERE key = 'notch'",
+    "UPDATE trial_user_attributes SET value_json = '\"x\"' WHERE key = 'notch'",
+    "UPDATE trial_user_attributes SET value_json = '1e3' WHERE key = 'notch'",
+    "UPDATE trial_user_attributes SET value_json = '99999999' WHERE key = 'notch'",
+    "DELETE FROM trial_params WHERE param_name = 'seed'",
+    "UPDATE trial_params SET param_value = 'x' WHERE param_name = 'seed'",
+    "UPDATE trial_params SET param_value = 9e999 WHERE param_name = 'seed'",
+    "UPDATE trial_params SET distribution_json = '{}'",
+    "UPDATE trials SET state = 'DONE'",
+]
+
+
 @pytest.mark.parametrize(
     "statement",
-    [
-        "UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'history'",
-        "UPDATE trial_user_attributes SET value_json = '\"{\"' WHERE key = 'history'",
-        "UPDATE trial_user_attributes SET value_json = '3' WHERE key = 'history'",
-        "UPDATE trial_user_attributes SET value_json = '\"{}\"' WHERE key = 'history'",
-        "UPDATE trial_user_attributes SET value_json = replace(value_json, 'valid_loss', 'lost')",
-        "UPDATE trial_user_attributes SET value_json = replace(value_json, '1.0, 0.5', '\\\"nan\\\", 0.5')",
-        "UPDATE trial_user_attributes SET value_json = replace(value_json, '[1.0, 0.5]', '[]')",
-        "UPDATE trial_user_attributes SET value_json = replace(value_json, '[1.0, 0.5]', '[0.5]')",
-        "UPDATE trial_user_attributes SET value_json = replace(value_json, '[0, 10]', '[0, 1e400]')",
-        "UPDATE trial_user_attributes SET value_json = replace(value_json, '[0, 10]', '[0, null]')",
-        "UPDATE trial_user_attributes SET value_json = replace(value_json, 'dead_units', 'dead_souls')",
-        "UPDATE trial_user_attributes SET value_json = replace(value_json, 'false', '\\\"no\\\"')",
-        "UPDATE trial_user_attributes SET value_json = replace(value_json, 'state_bytes', 'state_bits')",
-        "DELETE FROM trial_user_attributes WHERE key = 'history'",
-        "DELETE FROM trial_user_attributes WHERE key = 'notch'",
-        "UPDATE trial_user_attributes SET value_json = '\"x\"' WHERE key = 'notch'",
-        "UPDATE trial_user_attributes SET value_json = '1e3' WHERE key = 'notch'",
-        "UPDATE trial_user_attributes SET value_json = '99999999' WHERE key = 'notch'",
-        "DELETE FROM trial_params WHERE param_name = 'seed'",
-        "UPDATE trial_params SET param_value = 'x' WHERE param_name = 'seed'",
-        "UPDATE trial_params SET param_value = 9e999 WHERE param_name = 'seed'",
-        "UPDATE trial_params SET distribution_json = '{}'",
-        "UPDATE trials SET state = 'DONE'",
-    ],
+    # One in three often, the others in the slow tier.
+    [pytest.param(change, marks=[pytest.mark.slow] if i % 3 else []) for i, change in enumerate(CHANGES)],
 )
 def test_a_row_that_was_changed_is_one_line_that_names_the_run(path, statement):
     store = Store(path, IDENTITIES)

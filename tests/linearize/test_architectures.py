@@ -199,7 +199,7 @@ def test_kernel_trace_and_products_are_those_of_the_dense_jacobian(name):
     assert relative(lin.rmatvec(u[:, 0]), expected.T @ u[:, 0]) < 1e-10
 
 
-@every
+@of(ZOO)
 def test_predictions_are_the_models_outputs(name):
     lin, x = linearized(name), batch(name, seed=4)
     assert relative(lin.predictions(), evaluate(build(name), batch(name)).detach()) < 1e-12
