@@ -170,9 +170,10 @@ def draw(lines: int, seed: int, only: list[str]) -> list[Mutation]:
 
 
 def tests_of(path: Path) -> list[str]:
-    """Return the tests of the package that a file belongs to, its doctests included."""
+    """Return the tests of a file's package, its doctests, and those of what public functions refuse."""
     part = path.relative_to("src/steepest").parts[0]
-    return [*TESTS.get(part, [f"tests/{part.removesuffix('.py')}"]), f"src/steepest/{part}"]
+    own = TESTS.get(part, [f"tests/{part.removesuffix('.py')}"])
+    return [*own, f"src/steepest/{part}", "tests/public"]
 
 
 def notice(copy: Path, mutation: Mutation, tier: str, seconds: int) -> str:
