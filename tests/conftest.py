@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import sys
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -36,7 +38,14 @@ def speaks_of_shape(hint: Any) -> bool:
 # A module that is imported before the hook stands would be tested without its shape checks.
 if early := [name for name in sys.modules if name.partition(".")[0] == "steepest"]:
     raise RuntimeError(f"the shape checks come too late for {early}")
-jaxtyping.install_import_hook("steepest", f"sys.modules[{__name__!r}].{check_shapes.__name__}")
+# Only where an annotation can speak of a shape: elsewhere the hook would check nothing, in every call.
+SOURCE = Path(importlib.util.find_spec("steepest").submodule_search_locations[0])
+WITH_SHAPES = [
+    ".".join(("steepest", *file.relative_to(SOURCE).with_suffix("").parts))
+    for file in SOURCE.rglob("*.py")
+    if "steepest._shapes" in file.read_text("utf-8")
+]
+jaxtyping.install_import_hook(WITH_SHAPES, f"sys.modules[{__name__!r}].{check_shapes.__name__}")
 
 torch.set_num_threads(1)
 # Warnings are errors here; one that torch gives once a process would fail whichever test comes first.

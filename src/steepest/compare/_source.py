@@ -148,6 +148,7 @@ def module_code(modules: Iterable[tuple[str, ModuleType]]) -> tuple[dict[str, st
     return named, edited
 
 
+@functools.lru_cache(maxsize=1024)
 def definitions(source: str) -> dict[str, str]:
     r"""Return a digest of the syntax of each definition at the top of a module, by its name in words.
 
