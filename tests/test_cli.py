@@ -264,11 +264,13 @@ def test_version_and_help(monkeypatch, capsys):
 def finished(database):
     """Return the runs that a study holds as finished, with duplicates."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
-        if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'trial_params'").fetchall():
+        if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'trial_user_attributes'").fetchall():
             return []  # just being made
         rows = connection.execute(
             "SELECT t.number, p.param_name, p.param_value FROM trials t JOIN trial_params p USING (trial_id) "
-            "WHERE t.state = 'COMPLETE'"
+            "WHERE t.state = 'COMPLETE' UNION ALL "
+            "SELECT t.number, a.key, a.value_json FROM trials t JOIN trial_user_attributes a USING (trial_id) "
+            "WHERE t.state = 'COMPLETE' AND a.key IN ('optimizer', 'init', 'identity')"
         ).fetchall()
     runs = {}
     for number, name, value in rows:

@@ -104,10 +104,15 @@ def _in_float64(
     sizes, full = A.abs(), found.rank == A.shape[0]
     if full or _agree(problem, b, root, D, size, found):
         theta, multipliers = _ascended(A, b, theta0, D, size, found)
-        sums = theta0.abs() + _multiplied(D, sizes.mT @ multipliers.abs(), absolute=True)
-        lost = torch.linalg.vector_norm((sizes @ sums + b.abs() + unsure) / size)
+        moves = sizes.mT @ multipliers.abs()
+        sums = theta0.abs() + _multiplied(D, moves, absolute=True)
+        # Rounding of D A' l lies in D's range: solving for what it does to the equations projects it, and no more.
+        projected = root is None or root.ndim == 1
+        lost = torch.linalg.vector_norm((sizes @ (theta.abs() if projected else sums) + b.abs() + unsure) / size)
         left = torch.linalg.vector_norm(found.left.mT @ ((b - A @ theta) / size))
         rounding, exact = ROUNDING * sums + _felt(root, found, ROUNDING * lost + left), True
+        if projected:
+            rounding = rounding + ROUNDING * times(root, torch.linalg.vector_norm(times(root, moves)).expand_as(moves))
         target = b if full else A @ theta
     else:
         # In least squares the rows count by their lengths.
