@@ -22,7 +22,7 @@ SUBJECTS = (
     "monitor",
     "diagnosis",
     "rates",
-    "landing",
+    "implicit_bias",
     "linearize",
 )
 RESULTS = Path(__file__).parent / "results"

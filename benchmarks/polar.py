@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.optim._muon import _zeropower_via_newtonschulz
 
 from benchmarks.harness import Candidate, Row, Table, interleave, milliseconds, ratio
-from steepest.norms import _polar
-from steepest.norms._polar import polar_factor
-from steepest.norms._products import ProductSpeed, product_speed
+from steepest.norms._polar.factor import factor as _polar
+from steepest.norms._polar.factor import polar_factor
+from steepest.norms._polar.products import ProductSpeed, product_speed
 
 ROUNDS = 9
 SHAPES = ((64, 64), (256, 256), (256, 1024), (512, 2048), (768, 3072))

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from benchmarks.polar import describe
-from steepest.norms._products import product_speed
+from steepest.norms._polar.products import product_speed
 from steepest.optim import Muon
 
 SHAPES = ((1536, 512), (512, 512), (2048, 512), (512, 2048))

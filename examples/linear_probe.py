@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from steepest.landing import Preconditioned, certify, effective_preconditioner, predict
+from steepest.implicit_bias import Preconditioned, certify, effective_preconditioner, predict
 
 WIDTH, IMAGES, STEPS, MORE_STEPS = 512, 100, 60, 4000
 

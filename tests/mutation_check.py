@@ -38,7 +38,7 @@ TESTS = {
     "_schedule.py": ["tests/test_train.py"],
     "_random.py": ["tests/test_train.py", "tests/init"],
     "_sharding.py": ["tests/optim", "tests/init"],
-    "cli": ["tests/test_cli.py", "tests/landing/test_command.py", "tests/linearize/test_command.py"],
+    "cli": ["tests/test_cli.py", "tests/implicit_bias/test_command.py", "tests/linearize/test_command.py"],
 }
 
 SWAPS: dict[type, type] = {

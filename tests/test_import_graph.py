@@ -30,17 +30,17 @@ ALLOWED = {
     "tasks": set(),
     "linearize": set(),
     "optim": {"norms"},
-    "landing": {"norms"},
+    "implicit_bias": {"norms"},
     "train": {"diagnose", "init", "tasks"},
     "compare": {"train", "norms", "optim", "init", "linearize", "tasks", "diagnose"},
     "report": {"compare", "linearize"},
-    "cli": {"compare", "landing", "linearize", "report", "tasks", "train"},
+    "cli": {"compare", "implicit_bias", "linearize", "report", "tasks", "train"},
     "__main__": {"cli"},
     "__init__": set(),
     **{key: set() for key in FOUNDATION},
 }
 # A result can write its own page, and a room can be run as its command: imports that go up, made only when called.
-UPWARDS = {("compare", "report"), ("landing", "cli")}
+UPWARDS = {("compare", "report"), ("implicit_bias", "cli")}
 
 
 def room_of(path):
@@ -79,7 +79,7 @@ def test_every_room_has_its_place_in_the_graph():
 
 
 def test_importing_the_library_loads_nothing_that_only_a_trial_needs():
-    modules = ["steepest", "steepest.optim", "steepest.landing", "steepest.linearize", "steepest.train"]
+    modules = ["steepest", "steepest.optim", "steepest.implicit_bias", "steepest.linearize", "steepest.train"]
     names = ", ".join(modules)
     code = f"import sys, torch; before = set(sys.modules); import {names}; print(*(set(sys.modules) - before))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

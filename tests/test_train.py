@@ -190,7 +190,7 @@ def test_every_batch_is_drawn_once_the_one_that_the_init_sees_too():
 
 
 def test_it_is_the_plain_loop():
-    """Against the loop written out, without any of the package's rooms but the task and the init."""
+    """Against the loop written out, without any of the library's packages but the task and the init."""
     task = small(model=lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1)))
     history = run(task, lr=0.1, seed=2, steps=9, validations=3)
     model = task.build(2)

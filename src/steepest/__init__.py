@@ -1,7 +1,8 @@
 """Steepest descent for PyTorch in any norm, and a fair trial that tells you which optimizer to use.
 
-The rooms are imported by name: `steepest.norms`, `steepest.optim`, `steepest.init`, `steepest.diagnose`,
-`steepest.landing`, `steepest.tasks`, `steepest.train`, `steepest.compare`, `steepest.report`.
+The packages are imported by name: `steepest.norms`, `steepest.optim`, `steepest.init`, `steepest.diagnose`,
+`steepest.linearize`, `steepest.implicit_bias`, `steepest.tasks`, `steepest.train`, `steepest.compare`,
+`steepest.report`.
 """
 
 from steepest._version import __version__

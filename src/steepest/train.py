@@ -1,4 +1,4 @@
-"""One training run: the loop in which the rooms meet."""
+"""One training run: the loop in which the packages meet."""
 
 from __future__ import annotations
 

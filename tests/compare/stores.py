@@ -1,7 +1,7 @@
 """What the tests of the storage put into it."""
 
 from steepest.compare import Cell, Run
-from steepest.compare._identity import Identity
+from steepest.compare._identity.identity import Identity
 from steepest.diagnose import Diagnosis
 from steepest.train import History
 

@@ -50,8 +50,8 @@ def files(comparison, folder):
 
 
 def test_every_cell_has_its_tuning_and_its_final_runs(comparison):
-    assert len(comparison.plan.cells) == 6
-    for cell in comparison.plan.cells:
+    assert len(comparison.design.cells) == 6
+    for cell in comparison.design.cells:
         assert len(comparison.final_histories(cell)) == 4
     assert len(comparison.table()) == 6
     assert [s.loss.estimate for s in comparison.table()] == sorted(s.loss.estimate for s in comparison.table())
@@ -61,7 +61,7 @@ def test_cells_of_one_init_start_from_the_same_loss_in_every_seed(comparison):
     for init in ("he", "zero"):
         starts = {
             tuple(history.valid_loss[0] for history in comparison.final_histories(cell))
-            for cell in comparison.plan.cells
+            for cell in comparison.design.cells
             if cell.init == init
         }
         assert len(starts) == 1
@@ -216,8 +216,8 @@ def test_on_real_runs_an_optimizer_against_itself_is_called_different_in_at_most
 def test_optimizers_come_as_names_classes_partials_and_module_paths(tiny_task):
     specs = ["sgd", torch.optim.RAdam, functools.partial(torch.optim.SGD, momentum=0.5), "torch.optim:NAdam"]
     result = compare(tiny_task(), specs, [Normal(std=0.1)], seeds=3, budget=SMALL, workers=1, baseline="sgd")
-    assert {cell.optimizer for cell in result.plan.cells} == {"sgd", "RAdam", "SGD(momentum=0.5)", "NAdam"}
-    assert {cell.init for cell in result.plan.cells} == {"Normal(std=0.1)"}
+    assert {cell.optimizer for cell in result.design.cells} == {"sgd", "RAdam", "SGD(momentum=0.5)", "NAdam"}
+    assert {cell.init for cell in result.design.cells} == {"Normal(std=0.1)"}
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ import optuna
 import pytest
 from tests.compare.stores import IDENTITIES, RUNS, history
 
-from steepest.compare._patience import Patience
-from steepest.compare._store import Store
+from steepest.compare._queue.patience import Patience
+from steepest.compare._queue.store import Store
 from steepest.errors import StorageError
 
 AWKWARD = ["what?x=1", "p%41q", "a b", "#1", "'quoted\"", "{x}", "é\N{SNOWMAN}", "me:x@y", "\udcff", "x" * 200]
@@ -264,15 +264,15 @@ def robbed_of_its_study(path):
 )
 def test_what_does_not_pass_stops_at_once_with_one_line(path, store, happen):
     told = Told(store)
-    claim = fill(store)
+    lease = fill(store)
     happen(path)
     left = path.read_bytes() if path.exists() else None
-    for act in (store.finished, lambda: store.enqueue(RUNS), lambda: store.renew(claim)):
+    for act in (store.finished, lambda: store.enqueue(RUNS), lambda: store.renew(lease)):
         with pytest.raises(StorageError, match="must stay as it is") as caught:
             act()
         assert "\n" not in str(caught.value)
     with pytest.raises(StorageError):
-        store.finish(claim, history())
+        store.finish(lease, history())
     assert (told.reasons, told.pauses) == ([], [])
     assert (path.read_bytes() if path.exists() else None) == left, "nothing is made in its place"
 
@@ -280,7 +280,7 @@ def test_what_does_not_pass_stops_at_once_with_one_line(path, store, happen):
 @pytest.mark.parametrize("lasting", [False, True])
 def test_a_lock_is_waited_for_with_growing_pauses_and_said(path, lasting, monkeypatch):
     store = Store(f"sqlite:///{path}?timeout=0.01", IDENTITIES)
-    claim = fill(store)
+    lease = fill(store)
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")
         told = Told(store, then=(lambda: None) if lasting else lambda: other.execute("ROLLBACK"))
@@ -288,9 +288,9 @@ def test_a_lock_is_waited_for_with_growing_pauses_and_said(path, lasting, monkey
         monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
         if lasting:
             with pytest.raises(StorageError, match=r"away for 60 s.*database is locked"):
-                store.finish(claim, history(0.25))
+                store.finish(lease, history(0.25))
         else:
-            store.finish(claim, history(0.25))
+            store.finish(lease, history(0.25))
     assert told.pauses[:3] == [0.25, 0.5, 1.0]
     assert told.reasons[0] == "waiting for the storage, for at most 60 s more: OperationalError: database is locked"
     if lasting:
@@ -335,13 +335,13 @@ def test_several_calls_of_one_operation_share_their_minute():
 
 def test_after_the_end_nothing_is_waited_for(path):
     store = Store(f"sqlite:///{path}?timeout=0.01", IDENTITIES)
-    claim = fill(store)
+    lease = fill(store)
     told = Told(store)
     store.patience.seconds = 0.0
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageError):
-            store.give_up(claim)
+            store.give_up(lease)
     assert told.pauses == []
 
 
@@ -363,10 +363,10 @@ CHANGES = [
     "UPDATE trial_user_attributes SET value_json = replace(value_json, 'false', '\\\"no\\\"')",
     "UPDATE trial_user_attributes SET value_json = replace(value_json, 'state_bytes', 'state_bits')",
     "DELETE FROM trial_user_attributes WHERE key = 'history'",
-    "DELETE FROM trial_user_attributes WHERE key = 'notch'",
-    "UPDATE trial_user_attributes SET value_json = '\"x\"' WHERE key = 'notch'",
-    "UPDATE trial_user_attributes SET value_json = '1e3' WHERE key = 'notch'",
-    "UPDATE trial_user_attributes SET value_json = '99999999' WHERE key = 'notch'",
+    "DELETE FROM trial_user_attributes WHERE key = 'grid_index'",
+    "UPDATE trial_user_attributes SET value_json = '\"x\"' WHERE key = 'grid_index'",
+    "UPDATE trial_user_attributes SET value_json = '1e3' WHERE key = 'grid_index'",
+    "UPDATE trial_user_attributes SET value_json = '99999999' WHERE key = 'grid_index'",
     "DELETE FROM trial_params WHERE param_name = 'seed'",
     "UPDATE trial_params SET param_value = 'x' WHERE param_name = 'seed'",
     "UPDATE trial_params SET param_value = 9e999 WHERE param_name = 'seed'",
@@ -395,11 +395,11 @@ def test_a_row_that_was_changed_is_one_line_that_names_the_run(path, statement):
 
 @pytest.mark.slow
 def test_a_lock_of_some_seconds_is_waited_for_in_earnest(path, store):
-    claim = fill(store)
+    lease = fill(store)
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
     threading.Timer(8.0, lambda: (other.execute("ROLLBACK"), other.close())).start()
     began = time.monotonic()
-    store.finish(claim, history(0.25))
+    store.finish(lease, history(0.25))
     assert 7 < time.monotonic() - began < 40
     assert len(Store(path, IDENTITIES).finished()) == 2

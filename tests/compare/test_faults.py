@@ -19,7 +19,7 @@ import pytest
 from tests.compare.stores import IDENTITIES, RUNS, history
 
 from steepest.compare import Budget, compare
-from steepest.compare._store import Store
+from steepest.compare._queue.store import Store
 from steepest.errors import StorageError
 
 pytestmark = [
@@ -83,7 +83,7 @@ def test_a_disk_that_takes_nothing_is_waited_for_and_the_result_is_stored_when_i
     store = Store(disk / "study.db", IDENTITIES)
     store.enqueue(RUNS[:2])
     store.finish(store.claim(), history())
-    claim, told = store.claim(), Told()
+    lease, told = store.claim(), Told()
     store.patience.say = told.waiting
     store.patience.seconds = 4.0 if lasting else 60.0
     fill(disk) if fault == "full" else remount(disk, "ro")
@@ -92,13 +92,13 @@ def test_a_disk_that_takes_nothing_is_waited_for_and_the_result_is_stored_when_i
     large.gradient_norm["weight"] = [0.1] * 20_000
     if lasting:
         with pytest.raises(StorageError, match=r"must not be away for 4 s .*(full|readonly|I/O)") as caught:
-            store.finish(claim, large)
+            store.finish(lease, large)
         assert "\n" not in str(caught.value)
         mend()
         assert Store(disk / "study.db", IDENTITIES).finished() == {RUNS[0]: history()}
         return
     timer = later(3.0, mend)
-    store.finish(claim, large)
+    store.finish(lease, large)
     timer.join()
     assert told.reasons[0].startswith("waiting for the storage, for at most 60 s more: OperationalError: ")
     assert told.reasons[-1] == ""
@@ -227,10 +227,10 @@ def test_a_server_that_stays_away_ends_the_trial_in_one_line_and_finished_runs_s
     store = Store(url, IDENTITIES)
     store.enqueue(RUNS[:2])
     store.finish(store.claim(), history())
-    claim, store.patience.seconds = store.claim(), 3.0
+    lease, store.patience.seconds = store.claim(), 3.0
     server.kill()
     with pytest.raises(StorageError, match=r"must not be away for 3 s .*me:\*\*\*@127") as caught:
-        store.finish(claim, history())
+        store.finish(lease, history())
     assert "\n" not in str(caught.value)
     with pytest.raises(StorageError, match="must be a database that Optuna can open") as caught:
         Store(url, IDENTITIES)

@@ -13,8 +13,8 @@ from torch.utils.data import TensorDataset
 
 from steepest.compare import Budget, Cell, Run, as_json, compare
 from steepest.compare._features import FeatureObserver
-from steepest.compare._identity import Identity
-from steepest.compare._store import Store
+from steepest.compare._identity.identity import Identity
+from steepest.compare._queue.store import Store
 from steepest.diagnose import Diagnosis
 from steepest.errors import InvalidArgument
 from steepest.linearize import Linearization, compare_linearizations
@@ -81,7 +81,7 @@ def test_a_dataset_is_looked_at_as_tensors_are(tiny_task):
 def test_only_the_first_final_run_of_each_alternative_is_looked_at(tiny_task):
     comparison = compare(nets(tiny_task()), ["sgd", "adamw"], ["he"], **QUICK)
     seen = {run for run, history in comparison.histories.items() if history.features is not None}
-    assert seen == {comparison.final_runs(cell)[0] for cell in comparison.plan.cells}
+    assert seen == {comparison.final_runs(cell)[0] for cell in comparison.design.cells}
     best, other = (standing.cell for standing in comparison.table())
     found = comparison.features(best)
     display = comparison.spectra(best)
@@ -171,9 +171,9 @@ def test_a_storage_from_before_there_were_features_still_loads(tmp_path):
     cell, url = Cell("sgd", "he"), f"sqlite:///{tmp_path / 's.db'}"
     store = Store(url, IDENTITIES)
     store.enqueue([Run(cell, -8, 1000)])
-    claim = store.claim()
+    lease = store.claim()
     old = dataclasses.asdict(history(None))
     del old["features"]
-    claim.trial.set_user_attr("history", json.dumps(old))
-    optuna.load_study(study_name="steepest", storage=url).tell(claim.trial.number, 1.0)
+    lease.trial.set_user_attr("history", json.dumps(old))
+    optuna.load_study(study_name="steepest", storage=url).tell(lease.trial.number, 1.0)
     assert list(Store(url, IDENTITIES).finished().values()) == [history(None)]

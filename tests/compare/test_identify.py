@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from steepest.compare import Budget, Cell, Plan, _identify
+from steepest.compare import Budget, Cell, Design
 from steepest.compare._candidates import resolve_candidate
-from steepest.compare._identify import identify
-from steepest.compare._source import own_modules
-from steepest.compare._workers import Bench
+from steepest.compare._identity.identify import identify
+from steepest.compare._identity.identity import identify as _identify
+from steepest.compare._identity.source import own_modules
+from steepest.compare._queue.workers import RunContext
 from steepest.init import resolve_scheme
 from steepest.tasks import load
 
@@ -79,13 +80,13 @@ class Folder:
             task = load("mine:task")
         return self.look_again(task, optimizer, init, optimizers=optimizers)
 
-    def look_again(self, task, optimizer="sgd", init="he", *, optimizers=(), notch=-8):
+    def look_again(self, task, optimizer="sgd", init="he", *, optimizers=(), grid_index=-8):
         candidates = {c.name: c for c in map(resolve_candidate, optimizers or [optimizer])}
         scheme = resolve_scheme(init)
-        cells = {Cell(name, str(init)): notch for name in candidates}
-        plan = Plan(cells=cells, budget=Budget(), seeds=3)
-        bench = Bench(task, candidates, {str(init): scheme}, 4, "cosine", "cpu")
-        identities, self.notices = identify(bench, plan)
+        cells = {Cell(name, str(init)): grid_index for name in candidates}
+        design = Design(cells=cells, budget=Budget(), seeds=3)
+        context = RunContext(task, candidates, {str(init): scheme}, 4, "cosine", "cpu")
+        identities, self.notices = identify(context, design)
         name = optimizer if isinstance(optimizer, str) else optimizer.name
         return identities[Cell(name.rpartition(":")[2], str(init))]
 
@@ -337,10 +338,10 @@ def test_an_edited_init_scheme_is_found(folder):
 
 def test_other_learning_rates_are_named(folder):
     task = folder.look() and sys.modules["mine"].task
-    before = folder.look_again(task, notch=-8)
-    assert differences(folder.look_again(task, notch=-8), before) == []
+    before = folder.look_again(task, grid_index=-8)
+    assert differences(folder.look_again(task, grid_index=-8), before) == []
     says = "the middle of the learning rates is 1 instead of 0.1"
-    assert differences(folder.look_again(task, notch=0), before) == [says]
+    assert differences(folder.look_again(task, grid_index=0), before) == [says]
 
 
 def test_versions_of_packages_that_the_users_modules_import_count(folder, monkeypatch):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from steepest.compare._identity import Identity, digest
+from steepest.compare._identity.identity import Identity, digest
 
 REQUEST = {"task": "mine", "optimizer": "sgd", "init": "he", "steps": 20, "schedule": "cosine", "device": "cpu"}
 CONTENT = {

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from steepest.compare._interrupts import DeferredInterrupts
+from steepest.compare._queue.interrupts import DeferredInterrupts
 
 
 def interrupt():

@@ -6,18 +6,19 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from steepest.compare import Budget, Cell, Plan, Run, _store
-from steepest.compare._identity import Identity
-from steepest.compare._patience import Patience
-from steepest.compare._reuse import reuse_notices
-from steepest.compare._selection import Past
-from steepest.compare._store import Store
+from steepest.compare import Budget, Cell, Design, Run
+from steepest.compare._identity.identity import Identity
+from steepest.compare._identity.reuse import reuse_notices
+from steepest.compare._identity.selection import Past
+from steepest.compare._queue import store as _store
+from steepest.compare._queue.patience import Patience
+from steepest.compare._queue.store import Store
 from steepest.diagnose import Diagnosis
 from steepest.train import History
 
 CELLS = [Cell("sgd", "he"), Cell("adamw", "he")]
 RUNS = [Run(CELLS[0], -8, 0), Run(CELLS[0], -8, 1000), Run(CELLS[1], -24, 0)]
-PLAN = Plan(cells={CELLS[0]: -8, CELLS[1]: -24}, budget=Budget(rates=5, tuning_seeds=1), seeds=3)
+PLAN = Design(cells={CELLS[0]: -8, CELLS[1]: -24}, budget=Budget(rates=5, tuning_seeds=1), seeds=3)
 
 
 def identities(*, steps=10, code="#1", torch="2.6.0", loss=0.5, cells=CELLS):
@@ -72,8 +73,8 @@ def finish(url, runs=RUNS, loss=0.5, **options):
     return store
 
 
-def notices(store, plan=PLAN):
-    return reuse_notices(plan, store.past(), store.selection)
+def notices(store, design=PLAN):
+    return reuse_notices(design, store.past(), store.selection)
 
 
 def today(url):
@@ -94,8 +95,8 @@ def test_waiting_and_running_runs_of_another_identity_are_left_to_it(url):
     before.claim()
     after = Store(url, identities(code="#2"))
     assert after.enqueue(RUNS[:1]) == 1
-    claim = after.claim()
-    assert (claim.run, claim.trial.number) == (RUNS[0], len(RUNS))
+    lease = after.claim()
+    assert (lease.run, lease.trial.number) == (RUNS[0], len(RUNS))
     assert after.claim() is None
     assert before.claim().run == RUNS[1]
 
@@ -103,9 +104,9 @@ def test_waiting_and_running_runs_of_another_identity_are_left_to_it(url):
 def test_a_killed_run_comes_back_only_to_its_own_identity(url):
     before = Store(url, identities())
     before.enqueue(RUNS[:1])
-    claim = before.claim()
+    lease = before.claim()
     before.selection.register(CELLS[0])
-    claim.trial.set_user_attr("owner", {**claim.trial.user_attrs["owner"], "seen": 0, "host": "gone", "token": "gone"})
+    lease.trial.set_user_attr("owner", {**lease.trial.user_attrs["owner"], "seen": 0, "host": "gone", "token": "gone"})
     Store(url, identities(code="#2")).enqueue([])
     trials = optuna.load_study(study_name="steepest", storage=url).get_trials()
     assert [trial.state for trial in trials] == [TrialState.RUNNING]
@@ -129,7 +130,7 @@ def test_two_that_begin_at_once_with_other_bits_make_each_run_once(url):
     here.enqueue(RUNS)
     assert there.enqueue(RUNS) == len(RUNS)
     claims = [here.claim(), there.claim(), here.claim()]
-    assert [claim.run for claim in claims] == RUNS
+    assert [lease.run for lease in claims] == RUNS
     assert len(optuna.load_study(study_name="steepest", storage=url).get_trials()) == len(RUNS)
 
 
@@ -158,10 +159,12 @@ def test_runs_of_an_earlier_version_and_damaged_identities_are_not_used(url, dam
     key = study.get_trials()[0].user_attrs["identity"]
     study.set_user_attr(f"identity {key}", damaged(study.user_attrs[f"identity {key}"]))
     study.add_trial(
-        optuna.trial.create_trial(value=1.0, params={}, distributions={}, user_attrs={"notch": 0, "history": "{}"})
+        optuna.trial.create_trial(value=1.0, params={}, distributions={}, user_attrs={"grid_index": 0, "history": "{}"})
     )
     study.add_trial(
-        optuna.trial.create_trial(value=1.0, params={}, distributions={}, user_attrs={"notch": 0, "identity": ["x"]})
+        optuna.trial.create_trial(
+            value=1.0, params={}, distributions={}, user_attrs={"grid_index": 0, "identity": ["x"]}
+        )
     )
     assert Store(url, identities()).finished().keys() == {RUNS[2]}
 
@@ -169,7 +172,7 @@ def test_runs_of_an_earlier_version_and_damaged_identities_are_not_used(url, dam
 def test_a_finished_run_is_said_to_be_used_again_and_from_when(url):
     store = finish(url)
     assert notices(Store(url, identities())) == [f"3 finished runs of {today(url)} are used again."]
-    fewer = Plan(cells={CELLS[0]: -8}, budget=PLAN.budget, seeds=3)
+    fewer = Design(cells={CELLS[0]: -8}, budget=PLAN.budget, seeds=3)
     assert notices(store, fewer) == [f"2 finished runs of {today(url)} are used again."]
 
 

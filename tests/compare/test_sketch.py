@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from steepest.compare import _sketch
-from steepest.compare._identity import Identity
-from steepest.compare._sketch import sketch
+from steepest.compare._identity.identity import Identity
+from steepest.compare._identity.identity import sketch as _sketch
+from steepest.compare._identity.sketch import sketch
 
 
 def alike(a, b):

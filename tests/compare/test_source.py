@@ -12,7 +12,15 @@ import pytest
 import torch
 
 import steepest
-from steepest.compare._source import code_digest, definitions, file_of, is_own_file, module_code, own_modules, reachable
+from steepest.compare._identity.source import (
+    code_digest,
+    definitions,
+    file_of,
+    is_own_file,
+    module_code,
+    own_modules,
+    reachable,
+)
 
 SOURCE = '''
 """A module."""
@@ -149,7 +157,7 @@ def test_functions_in_functions_and_sets_count():
         (f"{sysconfig.get_paths()['stdlib']}/new.py", False),
         (torch.__file__, False),
         (steepest.__file__, False),
-        (steepest.compare._plan.__file__, False),
+        (steepest.compare._design.__file__, False),
     ],
 )
 def test_the_users_own_files_are_told_from_others(path, own):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from steepest.compare import ALPHA, Cell, compare_pairs, mean_interval, more_seeds
-from steepest.compare._statistics import _differences, _holm, _Median
+from steepest.compare._result.statistics import _differences, _holm, _Median
 
 DRAWS = {
     "normal": lambda rng, n: rng.normal(size=n),

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from tests.compare.stores import CELLS, IDENTITIES, RUNS, history
 
 from steepest.compare import Run
-from steepest.compare._store import Store
+from steepest.compare._queue.store import Store
 from steepest.errors import StorageError
 
 
@@ -58,7 +58,7 @@ def test_a_run_that_two_processes_queued_at_once_is_made_once(url):
 
 def test_the_queue_stays_short(url):
     store = Store(url, IDENTITIES)
-    many = [Run(CELLS[0], notch, 0) for notch in range(40)]
+    many = [Run(CELLS[0], grid_index, 0) for grid_index in range(40)]
     assert store.enqueue(many) == len(trials(url)) == 16
 
 
@@ -76,7 +76,7 @@ def test_a_claimed_run_is_queued_again_when_its_owner_is_gone(url, monkeypatch, 
     first, second = Store(url, IDENTITIES), Store(url, IDENTITIES)
     first.enqueue(RUNS[:1])
     first.claim()
-    monkeypatch.setattr(second._lease, "is_abandoned", lambda _trial: gone)
+    monkeypatch.setattr(second._owner, "is_abandoned", lambda _trial: gone)
     second.enqueue(RUNS[:1])
     assert (second.claim() is not None) == gone
 
@@ -86,14 +86,14 @@ def test_of_two_that_took_the_same_run_the_last_to_sign_has_it(url, monkeypatch)
     first.enqueue(RUNS[:1])
     sign = first.renew
 
-    def both_sign(claim):
-        sign(claim)
-        second.renew(claim)
+    def both_sign(lease):
+        sign(lease)
+        second.renew(lease)
 
     monkeypatch.setattr(first, "renew", both_sign)
     assert first.claim() is None
     (trial,) = trials(url, TrialState.RUNNING)
-    assert second._lease.is_mine(trial)
+    assert second._owner.is_mine(trial)
 
 
 def test_a_run_claimed_by_a_living_process_is_left_to_it(url):

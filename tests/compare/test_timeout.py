@@ -3,7 +3,7 @@ import math
 import pytest
 
 from steepest.compare import Cell
-from steepest.compare._timeout import RunTimeout, parse_duration
+from steepest.compare._queue.timeout import RunTimeout, parse_duration
 from steepest.errors import InvalidArgument
 
 CELL, OTHER = Cell("sgd", "he"), Cell("adamw", "he")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from steepest.compare import without_password
-from steepest.compare._url import fixed_location, hide_secrets, locate
+from steepest.compare._queue.url import fixed_location, hide_secrets, locate
 from steepest.errors import InvalidArgument, StorageError
 
 

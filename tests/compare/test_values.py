@@ -19,9 +19,9 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.compare import _values
-from steepest.compare._identity import alike
-from steepest.compare._values import Values
+from steepest.compare._identity.identity import alike
+from steepest.compare._identity.identity import values as _values
+from steepest.compare._identity.values import Values
 
 
 def found(value, name="it"):
@@ -243,7 +243,7 @@ def test_packages_and_own_modules_that_are_met_are_listed():
 CODE = """
 import functools, json
 from torch import nn
-from steepest.compare._values import Values
+from steepest.compare._identity.values import Values
 
 class A: pass
 NAMES = {'a', 'b', 'c', 'd', A}

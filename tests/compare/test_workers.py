@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.compare import Budget, Candidate, _gather, compare
+from steepest.compare import Budget, Candidate, compare
 from steepest.compare._files import _no_formula
-from steepest.compare._workers import ThisProcess
+from steepest.compare._queue import gather as _gather
+from steepest.compare._queue.workers import ThisProcess
 from steepest.errors import SteepestError, TaskError
 
 SMALL = Budget(rates=5, tuning_seeds=1)
@@ -58,8 +59,8 @@ def hanging(times, folder):
 class Hanging(ThisProcess):
     """Stands for worker processes, in which the first runs hang until they are killed."""
 
-    def __init__(self, bench, times):
-        super().__init__(bench)
+    def __init__(self, context, times):
+        super().__init__(context)
         self.times, self.restarts = times, 0
 
     def submit(self, run):
@@ -78,8 +79,8 @@ def hang(monkeypatch, times):
     pools = []
 
     @contextlib.contextmanager
-    def opened(bench, _workers):
-        pools.append(Hanging(bench, times))
+    def opened(context, _workers):
+        pools.append(Hanging(context, times))
         yield pools[0]
 
     monkeypatch.setattr(_gather, "worker_processes", opened)

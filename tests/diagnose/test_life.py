@@ -255,7 +255,7 @@ FAILURES = [
     "_activations.sample",
     "_activations.statistics",
     "_activations.floating",
-    "_activations.strangers",
+    "_activations.unregistered",
     "_activations.ActivationWatch.take",
     "_activations.ActivationWatch.arm",
     "_activations.ActivationWatch.flush",

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from steepest.diagnose import Monitor
-from steepest.diagnose._outputs import Output, feeds, prediction
+from steepest.diagnose._watch.outputs import Output, feeds, prediction
 
 
 def seeded(make: Callable[[], nn.Module]) -> nn.Module:

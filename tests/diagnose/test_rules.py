@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from steepest.diagnose import CAUSES, Diagnosis, Monitor
 from steepest.diagnose._records import Records
 from steepest.diagnose._rules import diagnose
-from steepest.diagnose._rules._activity import constant_input, constant_output, dead_units, saturated_units
-from steepest.diagnose._rules._arithmetic import non_finite
-from steepest.diagnose._rules._connections import disconnected_parameters
-from steepest.diagnose._rules._data import data_unrelated_to_target
-from steepest.diagnose._rules._learning_rate import suggestion
-from steepest.diagnose._rules._signal import exploding_gradients, vanishing_gradients
-from steepest.diagnose._rules._step_size import learning_rate_too_high, learning_rate_too_low
-from steepest.diagnose._rules._weights import symmetric_units, zero_gradients
+from steepest.diagnose._rules.activity import constant_input, constant_output, dead_units, saturated_units
+from steepest.diagnose._rules.arithmetic import non_finite
+from steepest.diagnose._rules.connections import disconnected_parameters
+from steepest.diagnose._rules.data import data_unrelated_to_target
+from steepest.diagnose._rules.learning_rate import suggestion
+from steepest.diagnose._rules.signal import exploding_gradients, vanishing_gradients
+from steepest.diagnose._rules.step_size import learning_rate_too_high, learning_rate_too_low
+from steepest.diagnose._rules.weights import symmetric_units, zero_gradients
 
 RULES: dict[str, Callable[[Records], Diagnosis | None]] = {
     "disconnected_parameters": disconnected_parameters,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from steepest.diagnose._targets import TargetWatch
+from steepest.diagnose._watch.targets import TargetWatch
 
 
 def watched(targets: list[Tensor], loss=None) -> TargetWatch:

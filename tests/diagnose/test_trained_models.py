@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steepest.diagnose import Diagnosis, Monitor
-from steepest.diagnose._rules._learning_rate import suggestion
-from steepest.diagnose._rules._measures import trained_before, typical_updates
-from steepest.diagnose._rules._step_size import learning_rate_too_high, learning_rate_too_low
+from steepest.diagnose._rules.learning_rate import suggestion
+from steepest.diagnose._rules.measures import trained_before, typical_updates
+from steepest.diagnose._rules.step_size import learning_rate_too_high, learning_rate_too_low
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Make = Callable[..., torch.optim.Optimizer]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from steepest.diagnose._units import UnitWatch, share_of_copies
+from steepest.diagnose._watch.units import UnitWatch, share_of_copies
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-"""Models that the tests of this room share."""
+"""Models that the tests of this package share."""
 
 from __future__ import annotations
 

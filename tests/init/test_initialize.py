@@ -438,11 +438,11 @@ def test_a_scheme_survives_pickling_and_prints_all_that_it_is(scheme, module):
     assert type(scheme).__name__ in repr(scheme)
 
 
-@pytest.mark.parametrize("door", [resolve_scheme, lambda name: initialize(nn.Linear(2, 2), name)])
-def test_an_unknown_name_is_refused_with_the_nearest_known_one(door):
+@pytest.mark.parametrize("refuse", [resolve_scheme, lambda name: initialize(nn.Linear(2, 2), name)])
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(refuse):
     message = r"no such init \(got 'zeros'\). Did you mean zero\? Known: zero, constant, random, normal, he, xavier"
     with pytest.raises(UnknownName, match=message):
-        door("zeros")
+        refuse("zeros")
 
 
 def test_a_model_without_parameters_is_refused():

@@ -250,8 +250,8 @@ def test_in_chunks_of_examples_everything_is_the_same(name):
 
 @of(name for name in ZOO if ZOO[name].others)
 def test_large_matrices_are_filled_in_place_and_tile_by_tile(name, monkeypatch):
-    monkeypatch.setattr("steepest.linearize._jacobian._SMALL", 0)
-    monkeypatch.setattr("steepest.linearize._gram._TILE", 64)
+    monkeypatch.setattr("steepest.linearize._jacobian.chunks._SMALL", 0)
+    monkeypatch.setattr("steepest.linearize._jacobian.gram._TILE", 64)
     expected, second = reference(name, MANY), reference(name, 5, 6)
     lin = Linearization(build(name), batch(name, MANY))
     assert relative(lin.features(), expected) < 1e-10

@@ -11,8 +11,10 @@ from torch.nn import functional as F
 from steepest.errors import SteepestError
 from steepest.linearize import Linearization, LinearizationMismatch
 from steepest.linearize._factors import Outer
-from steepest.linearize._record import Use
-from steepest.linearize._rules import RULES, _affine, _linear
+from steepest.linearize._trace.record import Use
+from steepest.linearize._trace.rules import RULES
+from steepest.linearize._trace.rules import affine as _affine
+from steepest.linearize._trace.rules import linear as _linear
 
 
 def net(dtype=torch.float64, seed=0):

@@ -123,7 +123,7 @@ def test_features_are_the_strongest_columns_of_the_jacobian_within_the_range_of_
 def test_features_do_not_depend_on_how_many_points_are_looked_at_at_a_time(net, monkeypatch):
     _, _, _, linearization = net
     whole = FeaturesDisplay.of(linearization, GRID)
-    monkeypatch.setattr("steepest.linearize._function_displays._CHUNK", 70)
+    monkeypatch.setattr("steepest.linearize._displays.functions._CHUNK", 70)
     parts = FeaturesDisplay.of(linearization, GRID)
     for name in whole.curves:
         np.testing.assert_allclose(parts.curves[name], whole.curves[name], rtol=1e-12, atol=1e-14)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steepest.errors import SteepestError
-from steepest.linearize._lanczos import largest_eigenpairs
+from steepest.linearize._spectrum.lanczos import largest_eigenpairs
 
 SPECTRA = {
     "hardly larger than a block": (16, 2, torch.linspace(1, 0, 16)),

@@ -44,7 +44,7 @@ def test_as_many_positions_as_examples_in_half_precision(n):
 @pytest.mark.parametrize("large", [False, True])
 def test_parameters_of_several_precisions(large, monkeypatch):
     if large:
-        monkeypatch.setattr("steepest.linearize._jacobian._SMALL", 0)
+        monkeypatch.setattr("steepest.linearize._jacobian.chunks._SMALL", 0)
 
     def run(s, x):
         return s.c(s.n(s.b(s.a(x).to(torch.bfloat16)).float()).to(torch.float64) * s.g)

@@ -12,9 +12,10 @@ from tests.linearize.zoo import Net, mlp, parameter
 from torch import nn
 from torch.nn import functional as F
 
-from steepest.linearize import Linearization, _jacobian
-from steepest.linearize._program import Program
-from steepest.linearize._sampling import Sampling
+from steepest.linearize import Linearization
+from steepest.linearize._jacobian.chunks import chunks as _jacobian
+from steepest.linearize._jacobian.sampling import Sampling
+from steepest.linearize._trace.program import Program
 
 
 @pytest.fixture

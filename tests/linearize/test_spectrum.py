@@ -9,7 +9,9 @@ from tests.linearize.dense import dense
 from torch import nn
 
 from steepest.errors import InvalidArgument
-from steepest.linearize import Linearization, _plan, _spectrum
+from steepest.linearize import Linearization
+from steepest.linearize._spectrum.svd import plan as _plan
+from steepest.linearize._spectrum.svd import svd as _spectrum
 
 METHODS = ["dense", "gram", "kernel lanczos", "lanczos"]
 

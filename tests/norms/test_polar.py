@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.norms.points import gaussian
 
-import steepest.norms._polar as polar
+import steepest.norms._polar.factor as polar
 from steepest.norms import ProductSpeed, polar_factor
 
 SHAPES = [(8, 8), (64, 64), (64, 16), (16, 64), (200, 10), (10, 200), (1, 7), (7, 1), (3, 20, 30), (2, 3, 12, 5)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mpmath import lu_solve, matrix, mp, mpf, polyroots
 
-from steepest.norms._iteration import DEEP_STEPS, STEPS, Steps
+from steepest.norms._polar.iteration import DEEP_STEPS, STEPS, Steps
 
 BOTH = pytest.mark.parametrize("steps", [STEPS, DEEP_STEPS], ids=["five", "seven"])
 

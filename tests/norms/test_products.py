@@ -9,7 +9,7 @@ import torch
 from tests.norms.points import gaussian
 
 from steepest.norms import ProductSpeed, polar_factor, product_speed
-from steepest.norms._products import _measure, symmetric_product
+from steepest.norms._polar.products import _measure, symmetric_product
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 

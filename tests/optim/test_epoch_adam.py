@@ -1,4 +1,4 @@
-"""Adam's preconditioner an epoch: where it lands, how it cycles, and its second moment by hand."""
+"""Adam's preconditioner an epoch: where it converges, how it cycles, and its second moment by hand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def random_gradient(step: int) -> Tensor:
     return g
 
 
-def test_on_one_equation_it_lands_where_every_entry_is_the_same():
+def test_on_one_equation_it_converges_where_every_entry_is_the_same():
     theta = nn.Parameter(torch.zeros(3, dtype=torch.float64))
     steps, lr = 500, 0.04
     descend(EpochAdam([theta], lr), theta, steps)

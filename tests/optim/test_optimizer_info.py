@@ -1,4 +1,4 @@
-"""The optimizers of this room under torch's own description of an optimizer, and what torch asks of its own."""
+"""The optimizers of this package under torch's own description of an optimizer, and what torch asks of its own."""
 
 from __future__ import annotations
 

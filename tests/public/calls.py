@@ -39,7 +39,7 @@ PACKAGES = (
     "optim",
     "init",
     "diagnose",
-    "landing",
+    "implicit_bias",
     "linearize",
     "tasks",
     "train",

@@ -111,7 +111,7 @@ TABLE: dict[str, Row | Result] = {
     ),
     "compare.LossCurvesDisplay.plot": row(),
     "compare.Pair": Result(lambda: comparison().verdict.pairs[0]),
-    "compare.Plan": row(
+    "compare.Design": row(
         costly=HUGE,
         cells=(Fresh(lambda: {cell(): 0}), MAPPING.also("{}", "{'x': None}", "{1: 2}")),
         budget=(Budget(**FAST), OBJECT),

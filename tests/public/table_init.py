@@ -30,7 +30,7 @@ NONLINEARITY = ("relu", choice())
 FROZEN = ((), NAMES.also("None", "'x'", "{'x': None}"))
 OPTIONS = {"data": DATA, "biases": ("zero", choice()), "depth_scaled": (False, FLAG), "frozen": FROZEN}
 GIVEN = (Fresh(lambda: torch.Generator().manual_seed(0)), GENERATOR)
-SEAM = untried("the library calls it with what it made")
+OWN_CALL = untried("the library calls it with what it made")
 
 TABLE: dict[str, Row | Result] = {
     "init.LSUV": row(
@@ -52,14 +52,14 @@ TABLE: dict[str, Row | Result] = {
     "init.Zero": row(then=used),
     "init.Initializer.__call__": row(model=MODEL, generator=GIVEN, **OPTIONS),
     "init.Initializer.weight": row(
-        weight=(Fresh(lambda: torch.zeros(4, 3)), SEAM),
-        layer=(Layer("0.weight", 3, 4), SEAM),
-        generator=(Fresh(torch.Generator), SEAM),
+        weight=(Fresh(lambda: torch.zeros(4, 3)), OWN_CALL),
+        layer=(Layer("0.weight", 3, 4), OWN_CALL),
+        generator=(Fresh(torch.Generator), OWN_CALL),
     ),
     "init.Initializer.embedding": row(
-        weight=(Fresh(lambda: torch.zeros(4, 3)), SEAM),
-        layer=(Layer("0.weight", 3, 4), SEAM),
-        generator=(Fresh(torch.Generator), SEAM),
+        weight=(Fresh(lambda: torch.zeros(4, 3)), OWN_CALL),
+        layer=(Layer("0.weight", 3, 4), OWN_CALL),
+        generator=(Fresh(torch.Generator), OWN_CALL),
     ),
     "init.Activation": row(
         then=lambda activation: activation.gain,

@@ -79,7 +79,7 @@ def compare(
     from steepest.compare import Budget, Lines, RichProgress, require_writable
     from steepest.compare import as_json as to_json
     from steepest.compare import compare as run
-    from steepest.compare._url import fixed_location
+    from steepest.compare._queue.url import fixed_location
     from steepest.tasks import load
 
     here = Path.cwd()  # a task may change it

@@ -11,7 +11,7 @@ import typer
 from steepest._version import __version__
 from steepest.cli._compare import compare
 from steepest.cli._features import features
-from steepest.cli._landing import landing
+from steepest.cli._implicit_bias import implicit_bias
 from steepest.errors import SteepestError
 
 __all__ = ["main"]
@@ -66,5 +66,5 @@ def _options(
     """Options of every command."""
 
 
-for command in (compare, landing, features):
+for command in (compare, implicit_bias, features):
     app.command()(command)

@@ -1,4 +1,4 @@
-"""The door of this room: a fair trial of optimizers and inits on one task."""
+"""A fair trial of optimizers and inits on one task."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from steepest._check import at_least, boolean, instance
 from steepest._check import device as check_device
 from steepest._contained import contained
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
-from steepest.compare._comparison import Comparison
+from steepest.compare._design import Budget, Cell, Design
 from steepest.compare._environment import environment
-from steepest.compare._gather import gather, losses_of
-from steepest.compare._identify import identify, unidentified
+from steepest.compare._identity.identify import identify, unidentified
+from steepest.compare._identity.reuse import reuse_notices
 from steepest.compare._notices import run_notices, untouched_notices
-from steepest.compare._plan import Budget, Cell, Plan
 from steepest.compare._progress import Listener, Silent
-from steepest.compare._reuse import reuse_notices
-from steepest.compare._store import Store
-from steepest.compare._timeout import RunTimeout, parse_duration
+from steepest.compare._queue.gather import gather, losses_of
+from steepest.compare._queue.store import Store
+from steepest.compare._queue.timeout import RunTimeout, parse_duration
+from steepest.compare._queue.url import fixed_location
+from steepest.compare._queue.workers import RunContext
+from steepest.compare._result.comparison import Comparison
 from steepest.compare._tuning import next_runs
-from steepest.compare._url import fixed_location
-from steepest.compare._workers import Bench
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.init import Initializer, resolve_scheme
 from steepest.tasks import Task, load
@@ -116,7 +116,7 @@ def compare(
     schemes = _by_name("init", [(str(init), resolve_scheme(init)) for init in chosen])
     if instance("baseline", baseline, (str, NoneType), "the name of an optimizer") not in (None, *candidates):
         raise UnknownName.among("baseline among the optimizers of this comparison", str(baseline), candidates)
-    plan = Plan(
+    design = Design(
         cells={Cell(c.name, init): _centre(c) for c in candidates.values() for init in schemes},
         budget=budget,
         seeds=seeds,
@@ -124,21 +124,21 @@ def compare(
     # Before the storage is opened, so that one of a task that cannot be trained never comes to be.
     task.check()
     steps = budget.steps or task.steps
-    bench = Bench(task, candidates, schemes, steps, budget.schedule, device)
+    context = RunContext(task, candidates, schemes, steps, budget.schedule, device)
     with contained("a task, optimizer or init"):
         checked = {name: check_candidate(candidate, task, budget.schedule) for name, candidate in candidates.items()}
-        identities, unknown = (unidentified(bench, plan), []) if storage is None else identify(bench, plan)
+        identities, unknown = (unidentified(context, design), []) if storage is None else identify(context, design)
         untouched = untouched_notices(task, schemes)
     told = listener or Silent()
     about_rates = {name: notice for name, notice in checked.items() if notice is not None}
     store = Store(storage, identities, accept_edits=accept_edits, say=told.waiting)
     with contextlib.closing(store.patience):
-        notices = [*about_rates.values(), *untouched, *unknown, *reuse_notices(plan, store.past(), store.selection)]
+        notices = [*about_rates.values(), *untouched, *unknown, *reuse_notices(design, store.past(), store.selection)]
         for line in notices:
             told.noticed(line)
         finished = store.finished()
-        if next_runs(plan, losses_of(finished)):
-            finished = gather(plan, store, bench, workers, told, timeout)
+        if next_runs(design, losses_of(finished)):
+            finished = gather(design, store, context, workers, told, timeout)
     found = run_notices(finished, about_rates)
     for line in found:
         told.noticed(line)
@@ -148,7 +148,7 @@ def compare(
     return Comparison(
         task_name=task.name,
         metric_name=task.metric_name,
-        plan=plan,
+        design=design,
         steps=steps,
         baseline=baseline or ("adamw" if "adamw" in candidates else next(iter(candidates))),
         histories=finished,
@@ -194,5 +194,5 @@ def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _centre(candidate: Candidate) -> int:
-    """Return the notch nearest the candidate's own learning rate, in half decades."""
+    """Return the grid_index nearest the candidate's own learning rate, in half decades."""
     return 4 * round(2 * math.log10(candidate.lr))

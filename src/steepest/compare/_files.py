@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steepest._check import instance
-from steepest.compare._plan import FIRST_SEED, Cell, Run
-from steepest.compare._statistics import ALPHA
+from steepest.compare._design import FIRST_SEED, Cell, Run
+from steepest.compare._result.statistics import ALPHA
 from steepest.errors import OutputError
 from steepest.train import FeatureChange
 
 if TYPE_CHECKING:
-    from steepest.compare._comparison import Comparison
+    from steepest.compare._result.comparison import Comparison
 
 __all__ = ["as_json", "require_writable", "write_files", "write_text"]
 
@@ -40,11 +40,11 @@ def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
     Raises:
         InvalidArgument: If comparison is no `Comparison`, or command no string.
     """
-    from steepest.compare._comparison import Comparison
+    from steepest.compare._result.comparison import Comparison
 
     instance("comparison", comparison, Comparison, "a Comparison")
     instance("command", command, str, "a string")
-    plan, verdict = comparison.plan, comparison.verdict
+    design, verdict = comparison.design, comparison.verdict
     data: dict[str, Any] = {
         "verdict": str(verdict),
         "winner": verdict.winner and dataclasses.asdict(verdict.winner),
@@ -57,12 +57,12 @@ def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
         "pairs": [dataclasses.asdict(pair) for pair in verdict.pairs],
         "diagnoses": [
             dataclasses.asdict(each)
-            for init in dict.fromkeys(cell.init for cell in plan.cells)
+            for init in dict.fromkeys(cell.init for cell in design.cells)
             for each in comparison.diagnoses(init)
         ],
-        "features": [_features_of(comparison, cell) for cell in plan.cells],
-        "budget": {**dataclasses.asdict(plan.budget), "steps": comparison.steps},
-        "seeds": {"tuning": plan.budget.tuning_seeds, "final": plan.seeds, "first final": FIRST_SEED},
+        "features": [_features_of(comparison, cell) for cell in design.cells],
+        "budget": {**dataclasses.asdict(design.budget), "steps": comparison.steps},
+        "seeds": {"tuning": design.budget.tuning_seeds, "final": design.seeds, "first final": FIRST_SEED},
         "command": command,
         "notices": list(comparison.notices),
         "environment": dict(comparison.environment),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from steepest.compare._plan import Run
+from steepest.compare._design import Run
 from steepest.init import Default, Initializer
 from steepest.tasks import Task
 from steepest.train import History

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from steepest._check import instance
-from steepest.compare._plan import Run
+from steepest.compare._design import Run
 
 __all__ = ["Lines", "Listener", "RichProgress", "Silent"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from steepest.compare._plan import Cell, Plan, Run
+from steepest.compare._design import Cell, Design, Run
 
-__all__ = ["Tuned", "best_notch", "is_edge", "mean_losses", "next_runs", "tried_notches"]
+__all__ = ["Tuned", "best_grid_index", "is_edge", "mean_losses", "next_runs", "tried_grid_indices"]
 
 _COARSE = 4  # half a decade
 _FIRST = 5  # rates on the first grid
@@ -16,10 +16,10 @@ Losses = Mapping[Run, float]
 """Final validation loss of each finished run; infinite where it diverged."""
 
 Tuned = dict[Cell, int]
-"""The chosen notch of every cell."""
+"""The chosen grid_index of every cell."""
 
 
-def next_runs(plan: Plan, losses: Losses) -> list[Run]:
+def next_runs(design: Design, losses: Losses) -> list[Run]:
     """Return the runs that the protocol asks for now, given all that is finished; none when it is complete.
 
     Tuning goes in rounds. The first tries five rates half a decade apart in every cell. In each later round every
@@ -28,83 +28,83 @@ def next_runs(plan: Plan, losses: Losses) -> list[Run]:
     most to twice the budget. Then each cell's best rate is run with the final seeds.
 
     Args:
-        plan: The comparison.
+        design: The comparison.
         losses: What is finished.
 
     Returns:
         The missing runs of the current round (or of the final phase), in a fixed order.
     """
-    tried, complete = _rounds(plan, losses)
+    tried, complete = _rounds(design, losses)
     if not complete:
-        return [run for run in _tuning_runs(plan, tried) if run not in losses]
+        return [run for run in _tuning_runs(design, tried) if run not in losses]
     return [
         run
-        for seed in plan.final_seeds
-        for cell in plan.cells
-        if (run := Run(cell, best_notch(mean_losses(plan, cell, tried[cell], losses)), seed)) not in losses
+        for seed in design.final_seeds
+        for cell in design.cells
+        if (run := Run(cell, best_grid_index(mean_losses(design, cell, tried[cell], losses)), seed)) not in losses
     ]
 
 
-def tried_notches(plan: Plan, losses: Losses) -> dict[Cell, list[int]]:
-    """Return the notches of every cell that tuning has asked for, ascending."""
-    tried, _ = _rounds(plan, losses)
-    return {cell: sorted(notches) for cell, notches in tried.items()}
+def tried_grid_indices(design: Design, losses: Losses) -> dict[Cell, list[int]]:
+    """Return the grid_indices of every cell that tuning has asked for, ascending."""
+    tried, _ = _rounds(design, losses)
+    return {cell: sorted(grid_indices) for cell, grid_indices in tried.items()}
 
 
-def _rounds(plan: Plan, losses: Losses) -> tuple[dict[Cell, list[int]], bool]:
-    """Return the notches asked for so far and whether tuning is complete."""
+def _rounds(design: Design, losses: Losses) -> tuple[dict[Cell, list[int]], bool]:
+    """Return the grid_indices asked for so far and whether tuning is complete."""
     half = _FIRST // 2
-    tried = {cell: [centre + _COARSE * k for k in range(-half, half + 1)] for cell, centre in plan.cells.items()}
-    while all(run in losses for run in _tuning_runs(plan, tried)):
-        means = {cell: mean_losses(plan, cell, notches, losses) for cell, notches in tried.items()}
+    tried = {cell: [centre + _COARSE * k for k in range(-half, half + 1)] for cell, centre in design.cells.items()}
+    while all(run in losses for run in _tuning_runs(design, tried)):
+        means = {cell: mean_losses(design, cell, grid_indices, losses) for cell, grid_indices in tried.items()}
         spent = len(next(iter(tried.values())))
         on_edge = any(is_edge(of_cell) for of_cell in means.values())
-        if (spent >= plan.budget.rates and not on_edge) or spent >= 2 * plan.budget.rates:
+        if (spent >= design.budget.rates and not on_edge) or spent >= 2 * design.budget.rates:
             return tried, True
         for cell, of_cell in means.items():
             tried[cell].append(_one_more(of_cell))
     return tried, False
 
 
-def _tuning_runs(plan: Plan, tried: Mapping[Cell, list[int]]) -> list[Run]:
+def _tuning_runs(design: Design, tried: Mapping[Cell, list[int]]) -> list[Run]:
     rounds = zip(*tried.values(), strict=True)
     return [
-        Run(cell, notch, seed)
-        for notches in rounds
-        for seed in range(plan.budget.tuning_seeds)
-        for cell, notch in zip(tried, notches, strict=True)
+        Run(cell, grid_index, seed)
+        for grid_indices in rounds
+        for seed in range(design.budget.tuning_seeds)
+        for cell, grid_index in zip(tried, grid_indices, strict=True)
     ]
 
 
-def mean_losses(plan: Plan, cell: Cell, notches: list[int], losses: Losses) -> dict[int, float]:
-    """Return the mean tuning loss of each notch, ascending; infinite where one of its runs diverged."""
-    seeds = range(plan.budget.tuning_seeds)
-    return {n: math.fsum(losses[Run(cell, n, seed)] for seed in seeds) / len(seeds) for n in sorted(notches)}
+def mean_losses(design: Design, cell: Cell, grid_indices: list[int], losses: Losses) -> dict[int, float]:
+    """Return the mean tuning loss of each grid_index, ascending; infinite where one of its runs diverged."""
+    seeds = range(design.budget.tuning_seeds)
+    return {n: math.fsum(losses[Run(cell, n, seed)] for seed in seeds) / len(seeds) for n in sorted(grid_indices)}
 
 
-def best_notch(means: Mapping[int, float]) -> int:
-    """Return the notch of the lowest mean; of several equal ones the middle."""
+def best_grid_index(means: Mapping[int, float]) -> int:
+    """Return the grid_index of the lowest mean; of several equal ones the middle."""
     lowest = min(means.values())
-    ties = [notch for notch, mean in means.items() if mean == lowest]
+    ties = [grid_index for grid_index, mean in means.items() if mean == lowest]
     return ties[len(ties) // 2]
 
 
 def is_edge(means: Mapping[int, float]) -> bool:
-    """Return whether the best notch is the smallest or largest tried, so that a better one may lie beyond."""
-    best = best_notch(means)
+    """Return whether the best grid_index is the smallest or largest tried, so that a better one may lie beyond."""
+    best = best_grid_index(means)
     return (len(set(means.values())) > 1 and best in (min(means), max(means))) or math.isinf(min(means.values()))
 
 
 def _one_more(means: Mapping[int, float]) -> int:
-    """Return an untried notch: beyond the edge if the best is there, else beside the best."""
-    best, lowest, highest = best_notch(means), min(means), max(means)
+    """Return an untried grid_index: beyond the edge if the best is there, else beside the best."""
+    best, lowest, highest = best_grid_index(means), min(means), max(means)
     if math.isinf(means[best]):
         return lowest - _COARSE  # all diverged: smaller rates
     if is_edge(means):
         return lowest - _COARSE if best == lowest else highest + _COARSE
-    notches = sorted(means)
-    i = notches.index(best)
-    neighbours = sorted((notches[i - 1], notches[i + 1]), key=lambda notch: means[notch])
+    grid_indices = sorted(means)
+    i = grid_indices.index(best)
+    neighbours = sorted((grid_indices[i - 1], grid_indices[i + 1]), key=lambda grid_index: means[grid_index])
     for neighbour in neighbours:
         middle = (best + neighbour) // 2
         if middle not in means:

@@ -15,20 +15,20 @@ from torch.optim.optimizer import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from steepest._check import at_least, instance
-from steepest.diagnose._activations import ActivationRow, ActivationWatch
 from steepest.diagnose._arguments import check_loss, gradients_in_order, has_stepped, unwrapped
 from steepest.diagnose._diagnosis import Diagnosis
-from steepest.diagnose._guard import Guard
-from steepest.diagnose._number import Number, kept, number
-from steepest.diagnose._outputs import Output, prediction
-from steepest.diagnose._parameters import ParameterRow, ParameterWatch
 from steepest.diagnose._records import Records
 from steepest.diagnose._rules import diagnose
 from steepest.diagnose._statistics import STATISTICS
-from steepest.diagnose._structure import Structure
 from steepest.diagnose._summary import SummaryDisplay
-from steepest.diagnose._targets import TargetWatch
-from steepest.diagnose._units import UnitWatch
+from steepest.diagnose._watch.activations import ActivationRow, ActivationWatch
+from steepest.diagnose._watch.guard import Guard
+from steepest.diagnose._watch.number import Number, kept, number
+from steepest.diagnose._watch.outputs import Output, prediction
+from steepest.diagnose._watch.parameters import ParameterRow, ParameterWatch
+from steepest.diagnose._watch.structure import Structure
+from steepest.diagnose._watch.targets import TargetWatch
+from steepest.diagnose._watch.units import UnitWatch
 from steepest.errors import InvalidArgument
 
 __all__ = ["Monitor"]
@@ -391,5 +391,5 @@ class Monitor:
             baselines=self._targets.baselines(),
             inferred=self._targets.inferred,
             first_nonfinite=self._activations.first_nonfinite,
-            strangers=tuple(self._activations.strangers),
+            unregistered=tuple(self._activations.unregistered),
         )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.diagnose._parameters import ParameterRows
 from steepest.diagnose._statistics import STATISTICS, Site
-from steepest.diagnose._structure import Parameter
+from steepest.diagnose._watch.parameters import ParameterRows
+from steepest.diagnose._watch.structure import Parameter
 
 __all__ = ["Records"]
 
@@ -42,7 +42,7 @@ class Records:
         inferred: The same of the first batches, from loss and gradient alone; nan if that loss is not a usual one.
         first_nonfinite: The first site that was not finite in the step in which that was first so; "loss" if all
             sites were finite.
-        strangers: The shapes of parameters that take part in the forward pass and that no module has registered.
+        unregistered: The shapes of parameters that take part in the forward pass and that no module has registered.
     """
 
     parameters: tuple[Parameter, ...]
@@ -64,7 +64,7 @@ class Records:
     baselines: Mapping[str, float]
     inferred: float
     first_nonfinite: str | None
-    strangers: tuple[tuple[int, ...], ...]
+    unregistered: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of_nothing(cls, parameters: tuple[Parameter, ...]) -> Records:
@@ -91,7 +91,7 @@ class Records:
             baselines={},
             inferred=float("nan"),
             first_nonfinite=None,
-            strangers=(),
+            unregistered=(),
         )
 
     def statistic(self, site: str, name: str) -> Array:

@@ -1,13 +1,13 @@
 """How a whole model starts."""
 
 from steepest.init._activations import Activation
-from steepest.init._by_fan import He, Orthogonal, Xavier
-from steepest.init._fill import Fill
+from steepest.init._fill.fill import Fill
 from steepest.init._initialize import SCHEMES, initialize, resolve_scheme
 from steepest.init._initializer import Initializer
-from steepest.init._layer import Layer
-from steepest.init._lsuv import LSUV
-from steepest.init._schemes import Constant, Default, Normal, Zero
+from steepest.init._layers.layer import Layer
+from steepest.init._schemes.basic import Constant, Default, Normal, Zero
+from steepest.init._schemes.by_fan import He, Orthogonal, Xavier
+from steepest.init._schemes.lsuv import LSUV
 from steepest.init._table import InitRow, InitTable
 
 __all__ = [

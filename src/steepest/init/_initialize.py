@@ -10,11 +10,11 @@ from torch import Generator, nn
 
 from steepest._check import instance
 from steepest.errors import UnknownName
-from steepest.init._by_fan import He, Orthogonal, Xavier
-from steepest.init._checks import check_model
+from steepest.init._arguments import check_model
 from steepest.init._initializer import Initializer
-from steepest.init._lsuv import LSUV
-from steepest.init._schemes import Constant, Default, Normal, Zero
+from steepest.init._schemes.basic import Constant, Default, Normal, Zero
+from steepest.init._schemes.by_fan import He, Orthogonal, Xavier
+from steepest.init._schemes.lsuv import LSUV
 from steepest.init._table import InitTable
 
 __all__ = ["SCHEMES", "initialize", "resolve_scheme"]

@@ -10,13 +10,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from steepest import _check
-from steepest.init._checks import check_data, check_model, untrained
-from steepest.init._fill import Fill
-from steepest.init._filling import Setting, Start, fill_model
-from steepest.init._layer import Layer
-from steepest.init._residual import scale_branches
+from steepest.init._arguments import check_data, check_model, untrained
+from steepest.init._fill.fill import Fill
+from steepest.init._fill.model import Setting, Start, fill_model
+from steepest.init._fill.residual import scale_branches
+from steepest.init._graph.trace import activations, trace
+from steepest.init._layers.layer import Layer
 from steepest.init._table import InitTable
-from steepest.init._trace import activations, trace
 
 __all__ = ["Initializer"]
 
@@ -24,8 +24,8 @@ __all__ = ["Initializer"]
 class Initializer(ABC):
     """How a whole model starts: fills the parameters in place and says what it did.
 
-    A subclass owes `weight`, the rule for one weight. The rest is the same for all (see `initialize`). It may replace
-    `embedding`, and say that it has no use for what comes behind a layer, which then need not be found out.
+    A subclass must implement `weight`, the rule for one weight. The rest is the same for all (see `initialize`). It may
+    replace `embedding`, and say that it has no use for what comes behind a layer, which then need not be found out.
 
     >>> class Uniform(Initializer):
     ...     def weight(self, weight, layer, generator):

@@ -2,13 +2,13 @@
 
 from steepest.linearize._adjoint import Adjoint
 from steepest.linearize._change import LinearizationChange, compare_linearizations
-from steepest.linearize._check import LinearizationMismatch
-from steepest.linearize._displays import ChangeDisplay, LearningDisplay, SpectrumDisplay
-from steepest.linearize._function_displays import FeaturesDisplay, FunctionDisplay, PrincipalFeaturesDisplay
+from steepest.linearize._displays.functions import FeaturesDisplay, FunctionDisplay, PrincipalFeaturesDisplay
+from steepest.linearize._displays.kernel import ChangeDisplay, LearningDisplay, SpectrumDisplay
+from steepest.linearize._jacobian.check import LinearizationMismatch
 from steepest.linearize._labels import Label, Labels
 from steepest.linearize._linearization import Linearization
-from steepest.linearize._plan import Plan
-from steepest.linearize._spectrum import SVD
+from steepest.linearize._spectrum.plan import Plan
+from steepest.linearize._spectrum.svd import SVD
 from steepest.linearize._trajectory import Alignment, Trajectory
 
 __all__ = [

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 from steepest._check import instance
 
-if TYPE_CHECKING:
-    from steepest.linearize._linearization import Linearization
-
 __all__ = ["Adjoint"]
 
 
-class Adjoint:
+@runtime_checkable
+class Operator(Protocol):
+    """A matrix known by its products: a `Linearization`."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """Return J v."""
+        ...
+
+    def rmatvec(self, u: Tensor) -> Tensor:
+        """Return J' u."""
+        ...
+
+
+J = TypeVar("J", bound=Operator)
+
+
+class Adjoint(Generic[J]):
     """J', as curvlinops calls it."""
 
-    def __init__(self, linearization: Linearization) -> None:
-        from steepest.linearize._linearization import Linearization
-
-        self._linearization = instance("linearization", linearization, Linearization, "a Linearization")
+    def __init__(self, linearization: J) -> None:
+        instance("linearization", linearization, Operator, "a Linearization")
+        self._linearization = linearization
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -31,6 +48,6 @@ class Adjoint:
     def __matmul__(self, u: Tensor) -> Tensor:
         return self._linearization.rmatvec(u)
 
-    def adjoint(self) -> Linearization:
+    def adjoint(self) -> J:
         """Return J."""
         return self._linearization

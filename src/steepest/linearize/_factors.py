@@ -17,7 +17,8 @@ __all__ = ["Factor", "Lookup", "Outer", "Rows"]
 class Factor(abc.ABC):
     """The rows (example, output) of the Jacobian with respect to one weight of `size` entries.
 
-    A subclass owes the rows themselves, products with vectors from both sides, and itself in another precision.
+    A subclass must implement the rows themselves, products with vectors from both sides, and itself in another
+    precision.
     """
 
     size: int

@@ -1,4 +1,4 @@
-"""The door of this room: a network's features at a point of its parameters."""
+"""A network's features at a point of its parameters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from steepest._check import at_least, boolean, floating, in_range, instance, one
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._adjoint import Adjoint
 from steepest.linearize._inputs import Inputs, as_inputs, as_numbers
-from steepest.linearize._jacobian import Jacobian
+from steepest.linearize._jacobian.chunks import Jacobian
 from steepest.linearize._labels import Labels
-from steepest.linearize._outputs import Choice, Network, quietly
-from steepest.linearize._spectrum import SVD, decompose
+from steepest.linearize._spectrum.svd import SVD, decompose
+from steepest.linearize._trace.network import Choice, Network, quietly
 from steepest.linearize._trajectory import Alignment, Trajectory, decay, learned_at
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class Linearization:
     def __matmul__(self, v: Tensor) -> Tensor:
         return self.matvec(v)
 
-    def adjoint(self) -> Adjoint:
+    def adjoint(self) -> Adjoint[Linearization]:
         """Return J', which multiplies with @ as well."""
         return Adjoint(self)
 

@@ -6,9 +6,9 @@ from steepest.norms._flattened import Flattened
 from steepest.norms._kullback_leibler import KullbackLeibler
 from steepest.norms._lp import Lp
 from steepest.norms._norm import Distance, Norm
-from steepest.norms._polar import polar_factor
+from steepest.norms._polar.factor import polar_factor
+from steepest.norms._polar.products import ProductSpeed, product_speed
 from steepest.norms._power import Power
-from steepest.norms._products import ProductSpeed, product_speed
 from steepest.norms._rows import MaxColumn, MaxRow
 from steepest.norms._scaled import Scaled
 from steepest.norms._schatten import Nuclear, Schatten

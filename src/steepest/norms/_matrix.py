@@ -94,7 +94,8 @@ def singular_values(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*
 class OfSingularValues(Norm):
     """A norm of the vector of singular values, exact: d(g) = U diag(d(s)) V' of g = U diag(s) V'.
 
-    Leading dimensions are a stack of matrices, combined by max (the dual by sum). A subclass owes `of_values`.
+    Leading dimensions are a stack of matrices, combined by max (the dual by sum). A subclass must
+    implement `of_values`.
     """
 
     @property

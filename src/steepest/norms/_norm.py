@@ -24,7 +24,8 @@ T = TypeVar("T", Tensor, dict[str, Tensor], default=Tensor)
 class Distance(ABC, Generic[T]):
     """What a step u pays, d(u), in the penalised problem min <g, u> + d(u) / alpha.
 
-    A subclass owes the price, the minimiser and its certificate. Subclasses are frozen and compare equal by value.
+    A subclass must implement the price, the minimiser and its certificate. Subclasses are frozen and compare equal by
+    value.
     """
 
     @abstractmethod
@@ -47,7 +48,7 @@ class Distance(ABC, Generic[T]):
 class Norm(Distance[T]):
     """A norm, its dual norm and its duality map; no state, any floating dtype, any device.
 
-    A subclass owes three functions of a tensor, for which, with ||.|| the norm and ||.||_* its dual,
+    A subclass must implement three functions of a tensor, for which, with ||.|| the norm and ||.||_* its dual,
 
         ||g||_* = max { <g, d> : ||d|| <= 1 }        and        d(g) attains that maximum.
 

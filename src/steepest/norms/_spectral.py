@@ -14,7 +14,7 @@ from steepest._shapes import Float
 from steepest.norms._matrix import OfSingularValues, check_matrix
 from steepest.norms._norm import Norm
 from steepest.norms._points import check_list
-from steepest.norms._polar import polar_factor
+from steepest.norms._polar.factor import polar_factor
 from steepest.norms._vector import LInf
 
 __all__ = ["Spectral"]

@@ -44,7 +44,7 @@ class EpochAdam(SteepestDescent):
     the penalised step in the `Ellipsoid` of 1 / sqrt(v), t = 0, 1, ... counting steps. The epoch that the step
     completes counts, so that with one step an epoch v = g^2 and u = -lr schedule(t) sign(g); in the first epoch v is
     the mean so far. There is no eps: an entry whose v is 0 does not move. Constant steps end in a cycle of two points,
-    and an eps drifts away from where vanishing steps land: hence the default schedule.
+    and an eps drifts away from where vanishing steps converge: hence the default schedule.
 
     Args:
         params: Parameters, named parameters or group dicts.

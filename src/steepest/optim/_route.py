@@ -22,7 +22,7 @@ __all__ = [
     "Predicate",
     "Route",
     "Routing",
-    "Rules",
+    "RoutingRules",
     "Selector",
     "Target",
     "check_route",
@@ -69,7 +69,7 @@ Selector = str | type[nn.Module] | Predicate
 Target = Norm | Route | Callable[[nn.Parameter], "Norm | Route"]
 """A norm, a norm with a factor, or a function of the parameter that returns one."""
 
-Rules = Mapping[Any, Target] | Iterable[tuple[Selector, Target]]
+RoutingRules = Mapping[Any, Target] | Iterable[tuple[Selector, Target]]
 """Rules in the order in which they are tried; the first that applies decides."""
 
 
@@ -119,7 +119,7 @@ class Routing(Mapping[str, Route]):
         return [{"params": named, "norm": to.norm, "factor": to.factor, "lr": lr} for to, named in members.items()]
 
 
-def route_by(model: nn.Module, rules: Rules) -> Routing:
+def route_by(model: nn.Module, rules: RoutingRules) -> Routing:
     """Send every trainable parameter where the first rule that applies says; see `steepest.optim.route`."""
     owners = owners_of(instance("model", model, nn.Module, "a torch.nn.Module"))
     pairs = _pairs(rules)

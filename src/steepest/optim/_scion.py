@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from steepest._check import instance
 from steepest.norms import L2, Flattened, LInf, MaxRow, Scaled, Spectral
 from steepest.optim._options import group_of, groups_of, refuse_fixed
-from steepest.optim._route import EMBEDDINGS, Route, Routing, Rules, Selector, Target, route_by
+from steepest.optim._route import EMBEDDINGS, Route, Routing, RoutingRules, Selector, Target, route_by
 from steepest.optim._steepest_descent import SteepestDescent
 
 __all__ = ["Scion", "is_embedding", "looks_like_embedding", "route", "scion_rules"]
@@ -83,7 +83,7 @@ def _shape(layer: nn.Linear) -> tuple[int, int]:
     return layer.out_features, layer.in_features
 
 
-def route(model: nn.Module, rules: Rules | None = None) -> Routing:
+def route(model: nn.Module, rules: RoutingRules | None = None) -> Routing:
     """Decide norm and learning-rate factor of every trainable parameter of a model.
 
     A rule is a pair of a selector (a pattern of names such as "*.attn.*", a module type, or a function of name, module

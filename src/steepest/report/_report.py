@@ -27,7 +27,7 @@ def write_report(comparison: Comparison, path: Path, command: str = "") -> Path:
 
 def _content(comparison: Comparison, command: str) -> dict[str, Any]:
     standings = comparison.table()
-    cells = list(comparison.plan.cells)
+    cells = list(comparison.design.cells)
     inits = list(dict.fromkeys(cell.init for cell in cells))
     per_init = [_init_figures(comparison, init) for init in inits]
     return {
@@ -51,7 +51,7 @@ def _content(comparison: Comparison, command: str) -> dict[str, Any]:
 
 
 def _init_figures(comparison: Comparison, init: str) -> dict[str, Any]:
-    of_init = [cell for cell in comparison.plan.cells if cell.init == init]
+    of_init = [cell for cell in comparison.design.cells if cell.init == init]
     shown = next((cell for cell in of_init if cell.optimizer == comparison.baseline), of_init[0])
     return {
         "name": init,
@@ -90,7 +90,7 @@ def _row(comparison: Comparison, standing: Standing, standings: list[Standing]) 
         (p for p in comparison.verdict.pairs if p.measure == "loss" and {p.a, p.b} == {best, standing.cell}),
         None,
     )
-    index = list(comparison.plan.cells).index(standing.cell)
+    index = list(comparison.design.cells).index(standing.cell)
     against = "" if pair is None else "undecided" if pair.better is None else "beaten"
     return {
         "name": comparison.label(standing.cell),

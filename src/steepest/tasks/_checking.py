@@ -6,8 +6,8 @@ import contextlib
 import math
 import re
 import warnings
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,7 @@ from steepest._contained import last_line
 from steepest._random import seeded
 from steepest.errors import SteepestError, TaskError
 from steepest.tasks._broadcasting import mixed_shapes
-from steepest.tasks._data import Batch, length
-
-if TYPE_CHECKING:
-    from steepest.tasks._task import Task
+from steepest.tasks._data import Batch, Data, length
 
 __all__ = ["check_task"]
 
@@ -27,6 +24,23 @@ _BROADCAST = re.compile(
     r"target size \(torch.Size\((.*)\)\) that is different to the input size \(torch.Size\((.*)\)\)"
 )
 """The warning that torch's losses give."""
+
+
+class Task(Protocol):
+    """What is looked at of a `steepest.tasks.Task`."""
+
+    @property
+    def loss(self) -> Any: ...
+    @property
+    def metric(self) -> Any: ...
+    @property
+    def train(self) -> Data: ...
+    def build(self, seed: int) -> nn.Module: ...
+    def take(self, indices: Tensor) -> Batch: ...
+    def batches(self, generator: torch.Generator) -> Iterator[Batch]: ...
+    def batch_loss(self, model: nn.Module, batch: Batch) -> Tensor: ...
+    def validation_batches(self) -> Iterator[Batch]: ...
+    def evaluate(self, model: nn.Module) -> tuple[float, float]: ...
 
 
 def check_task(task: Task) -> None:

@@ -6,22 +6,31 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from steepest.tasks._task import Task
+from typing import Any, ClassVar, Protocol, TypeVar
 
 __all__ = ["with_own_loss"]
 
 _HOLDS_NOTHING = (FunctionType, BuiltinFunctionType, MethodType, type)
 
 
-def with_own_loss(task: Task) -> Task:
+class HasLoss(Protocol):
+    """A dataclass with a loss: a `steepest.tasks.Task`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def loss(self) -> Callable[..., Any]: ...
+
+
+T = TypeVar("T", bound=HasLoss)
+
+
+def with_own_loss(task: T) -> T:
     """Return the task with a copy of its loss, if that is an object.
 
     A running mean or a count in it would otherwise go on from run to run. What cannot be copied is used as it is.
     """
-    loss: Callable[..., Any] = task.loss
+    loss = task.loss
     if isinstance(loss, _HOLDS_NOTHING):
         return task
     try:

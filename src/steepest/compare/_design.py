@@ -1,0 +1,117 @@
+"""What a comparison is made of: cells, runs, a budget; and the design that holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from steepest._check import at_least, instance
+from steepest.errors import InvalidArgument, UnknownName
+from steepest.train import SCHEDULES
+
+__all__ = ["FIRST_SEED", "Budget", "Cell", "Design", "Run", "learning_rate"]
+
+FIRST_SEED = 1000
+"""The first seed of the final runs; tuning uses 0, 1, 2, ..., so that the final seeds are fresh."""
+
+_NOTCHES_PER_DECADE = 8
+
+
+def learning_rate(grid_index: int) -> float:
+    """Return the learning rate of a grid_index of the logarithmic grid: 10^(grid_index/8).
+
+    >>> [round(learning_rate(n), 4) for n in (-16, -12, -8, 0)]
+    [0.01, 0.0316, 0.1, 1.0]
+    """
+    return 10.0 ** (grid_index / _NOTCHES_PER_DECADE)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One alternative of a comparison: an optimizer together with an init, both by name."""
+
+    optimizer: str
+    init: str
+
+    def __str__(self) -> str:
+        return f"{self.optimizer} + {self.init}"
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One training run: a cell, a learning rate (as a grid_index of the grid) and a seed."""
+
+    cell: Cell
+    grid_index: int
+    seed: int
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return learning_rate(self.grid_index)
+
+    @property
+    def phase(self) -> Literal["tuning", "final"]:
+        """What the run is for."""
+        return "final" if self.seed >= FIRST_SEED else "tuning"
+
+    def __str__(self) -> str:
+        return f"{self.cell}, learning rate {self.lr:.3g}, {self.phase} seed {self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What every cell may spend, the same for all.
+
+    Args:
+        steps: Training steps of a run; None for the task's own number.
+        rates: Learning rates tried in tuning, at least 5: five on a logarithmic grid (half a decade apart),
+            the rest where they help most. All cells get one more as long as any needs one.
+        tuning_seeds: Seeds with which each rate is tried, 1 to 1000.
+        schedule: How the rate decays, "cosine" or "constant".
+
+    Raises:
+        InvalidArgument: If a number is outside its range, or there is no such schedule.
+    """
+
+    steps: int | None = None
+    rates: int = 7
+    tuning_seeds: int = 3
+    schedule: str = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            at_least("steps", self.steps, 1)
+        at_least("rates", self.rates, 5)
+        at_least("tuning_seeds", self.tuning_seeds, 1, most=FIRST_SEED)
+        if instance("schedule", self.schedule, str, "the name of a schedule") not in SCHEDULES:
+            raise UnknownName.among("schedule", self.schedule, SCHEDULES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """All that decides which runs a comparison consists of.
+
+    Attributes:
+        cells: The alternatives, with the grid_index at which each one's grid is centred.
+        budget: What every cell may spend in tuning.
+        seeds: Final runs of every cell.
+    """
+
+    cells: dict[Cell, int]
+    budget: Budget
+    seeds: int
+
+    def __post_init__(self) -> None:
+        instance("budget", self.budget, Budget, "a Budget")
+        at_least("seeds", self.seeds, 3, most=2**31 - FIRST_SEED, remedy="Pass 10 or more to decide something.")
+        if not instance("cells", self.cells, dict, "a dict from cells to whole numbers"):
+            raise InvalidArgument("cells must not be empty", got=self.cells, remedy="Pass at least one.")
+        for cell, centre in self.cells.items():
+            instance("a cell", cell, Cell, "a Cell")
+            instance("the centre of a cell's grid", centre, int, "a whole number")
+
+    @property
+    def final_seeds(self) -> range:
+        """The seeds of the final runs."""
+        return range(FIRST_SEED, FIRST_SEED + self.seeds)

@@ -1,0 +1,1 @@
+"""What decides the numbers of a run, and which finished runs may be used again."""

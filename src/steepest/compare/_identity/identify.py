@@ -1,0 +1,181 @@
+"""The identity of the runs of a comparison, found out once and before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import TensorDataset
+
+from steepest._random import seeded
+from steepest._version import __version__
+from steepest.compare._design import Cell, Design, Run
+from steepest.compare._identity.examples import POSITIONS, describe_data
+from steepest.compare._identity.identity import Identity, Part, alike
+from steepest.compare._identity.probe import probe
+from steepest.compare._identity.source import (
+    file_of,
+    imported,
+    is_own_file,
+    module_code,
+    own_modules,
+    reachable,
+    shown_file,
+)
+from steepest.compare._identity.values import Values
+from steepest.compare._queue.workers import RunContext
+from steepest.tasks import Task
+
+__all__ = ["identify", "unidentified"]
+
+_TASK = "the task"
+_TOLD_ONLY = {"torch": torch.__version__, "steepest": __version__}  # whose version is told and decides nothing
+_NAMED = ("name", "steps", "init")  # of a task: part of what was asked for
+_DATA = ("train", "valid")
+_PLAIN = (bool, int, float, str, tuple, type(None))
+
+
+def identify(context: RunContext, design: Design) -> tuple[dict[Cell, Identity], list[str]]:
+    """Return the identity of each cell's runs, and a line for everything that it cannot see.
+
+    Everything that is held by the task, the optimizers and the inits is looked at twice, before and after the data
+    were read and the first steps were taken: what has changed by itself, such as a counter or a cache, decides
+    nothing. Modules that are loaded when they are needed are loaded by then.
+
+    Raises:
+        TaskError: If the task's own code fails.
+    """
+    classes = _classes(context)
+    before = _look(context, classes)
+    data: dict[str, Any] = {}
+    notices: list[str] = []
+    for field in _DATA:
+        found, unsteady = describe_data(f"data of {field}", getattr(context.task, field))
+        data.update(found)
+        if unsteady:
+            notices.append(
+                f"{unsteady} of the {POSITIONS} examples of {field} that were looked at come out different when read "
+                "again, and are left out: a change of them is not seen."
+            )
+    probes = {cell: probe(context, cell, grid_index) for cell, grid_index in design.cells.items()}
+    after = _look(context, classes)
+    modules = own_modules()
+    every, edited = module_code(modules.items())
+    notices += [f"{file} was edited after it was loaded; what counts is what is loaded." for file in edited]
+    reached = {name: reachable(values.modules, modules, by_name=False) for name, values in after.items()}
+    identities: dict[Cell, Identity] = {}
+    for cell, grid_index in design.cells.items():
+        own = (_TASK, _optimizer(cell.optimizer), _init(cell.init))
+        # A module that only another optimizer or init uses is none of this cell's.
+        mine = {each for name in own for each in reachable(after[name].modules, modules, by_name=True)}
+        others = {each for name in after if name not in own for each in reached[name]} - mine
+        files = {shown_file(name, str(modules[name].__file__)) for name in others}
+        packages = {each for name in modules if name not in others for each in imported(modules[name])}
+        identities[cell] = Identity(
+            request=_request(context, cell),
+            content={
+                "settings": _settings(context.task, Run(cell, grid_index, 0).lr),
+                "code": {name: each for name, each in every.items() if name.partition(":")[0] not in files}
+                | _joined(after[name].code for name in own),
+                "values": _joined(_steady(before[name].found(), after[name].found()) for name in own),
+                "packages": _versions(packages.union(*(after[name].packages for name in own))),
+                "examples": data,
+                "probe": probes[cell],
+            },
+            versions=_TOLD_ONLY,
+        )
+    return identities, notices
+
+
+def unidentified(context: RunContext, design: Design) -> dict[Cell, Identity]:
+    """Return identities for a storage in memory, which holds no runs of an earlier time."""
+    return {cell: Identity(request=_request(context, cell), content={}, versions={}) for cell in design.cells}
+
+
+def _request(context: RunContext, cell: Cell) -> dict[str, str | int]:
+    return {
+        "task": context.task.name,
+        "optimizer": cell.optimizer,
+        "init": cell.init,
+        "steps": context.steps,
+        "schedule": context.schedule,
+        "device": torch.device(context.device).type,
+    }
+
+
+def _optimizer(name: str) -> str:
+    return f"the optimizer {name}"
+
+
+def _init(name: str) -> str:
+    return f"the init {name}"
+
+
+def _settings(task: Task, lr: float) -> dict[str, str]:
+    """Return what the task says in plain values, in words."""
+    plain = {field: value for field, value in _fields(task) if isinstance(value, _PLAIN)}
+    return {**{field: str(value) for field, value in plain.items()}, "the middle of the learning rates": f"{lr:.3g}"}
+
+
+def _fields(task: Task) -> list[tuple[str, Any]]:
+    """Return what the task holds besides data and what was asked for by name, by how it is called."""
+    names = [field.name for field in dataclasses.fields(task) if field.name not in (*_NAMED, *_DATA)]
+    return [(name.replace("_", " "), getattr(task, name)) for name in names]
+
+
+def _classes(context: RunContext) -> dict[str, list[type]]:
+    """Return the classes of what the task and the optimizers make, which their functions may hide."""
+    model = context.task.build(seed=0)
+    found: dict[str, list[type]] = {_TASK: list(dict.fromkeys(type(module) for module in model.modules()))}
+    for name, candidate in context.candidates.items():
+        with seeded(0):
+            found[_optimizer(name)] = [type(candidate.build(model, candidate.lr))]
+    return found
+
+
+def _look(context: RunContext, classes: Mapping[str, list[type]]) -> dict[str, Values]:
+    """Follow the task, each optimizer and each init to everything that they hold."""
+    syntax = {str(module.__file__): shown_file(name, str(module.__file__)) for name, module in own_modules().items()}
+    held: dict[str, list[tuple[str, Any]]] = {
+        _TASK: [(f"the {name}", value) for name, value in _fields(context.task) if not isinstance(value, _PLAIN)],
+        **{_optimizer(name): [(_optimizer(name), each.build)] for name, each in context.candidates.items()},
+        **{_init(name): [(_init(name), scheme)] for name, scheme in context.inits.items()},
+    }
+    for field in _DATA:
+        data = getattr(context.task, field)
+        if not isinstance(data, tuple | TensorDataset):  # whose tensors are looked at as such
+            held[_TASK].append((f"data of {field}", data))
+    found: dict[str, Values] = {}
+    for owner, parts in held.items():
+        found[owner] = Values(syntax)
+        for name, value in parts:
+            found[owner].follow(name, value)
+        for each in classes.get(owner, []):
+            found[owner].follow(owner, each)
+    return found
+
+
+def _steady(before: Part, after: Part) -> Part:
+    return {name: value for name, value in after.items() if name in before and alike(before[name], value)}
+
+
+def _joined(parts: Iterable[Part]) -> dict[str, Any]:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of installed packages among the names of modules."""
+    found: dict[str, str] = {}
+    for name in sorted({name.partition(".")[0] for name in names} - _TOLD_ONLY.keys() - sys.stdlib_module_names):
+        file = file_of(sys.modules.get(name))
+        if file is None or is_own_file(file):
+            continue
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # a module may be called otherwise than its package
+            found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
+    return found

@@ -1,0 +1,60 @@
+"""The first step of an alternative, taken three times: what code and data come to."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from steepest.compare._design import Cell, Run
+from steepest.compare._queue.workers import RunContext, execute
+from steepest.errors import TaskError
+from steepest.tasks import Task
+from steepest.train import History
+
+__all__ = ["probe"]
+
+_SEEDS = 3
+
+
+def probe(context: RunContext, cell: Cell, grid_index: int) -> dict[str, float]:
+    """Return losses and metrics at the start and after one step, with each of three seeds, by what they are.
+
+    The step is trained as any run is, at the learning rate of the grid_index. It is validated on as many examples as a
+    training batch holds, spread over the validation data; on all of them if the metric takes no fewer.
+
+    Raises:
+        TaskError: If the task's own code fails.
+    """
+    small = replace(context, task=_with_few_examples(context.task), steps=1)
+    found: dict[str, float] = {}
+    for seed in range(_SEEDS):
+        run = Run(cell, grid_index, seed)
+        with warnings.catch_warnings(action="ignore"):  # the runs give them too
+            try:
+                history = execute(small, run)
+            except TaskError:  # an AUC needs examples of both classes
+                history = execute(replace(context, steps=1), run)
+        found.update({f"{name} (seed {seed})": number for name, number in _numbers(context, history).items()})
+    return found
+
+
+def _numbers(context: RunContext, history: History) -> dict[str, float]:
+    curves = {"the training loss": history.train_loss[:1], "the validation loss": history.valid_loss}
+    if context.task.metric is not None:
+        curves[context.task.metric_name] = history.valid_metric
+    found = {f"{name} at the start": float(curve[0]) for name, curve in curves.items() if curve}
+    return found | {f"{name} after one step": float(curve[-1]) for name, curve in curves.items() if len(curve) > 1}
+
+
+def _with_few_examples(task: Task) -> Task:
+    valid = task.valid
+    length = len(valid[0]) if isinstance(valid, tuple) else len(cast(Any, valid))
+    few = torch.linspace(0, length - 1, min(task.batch_size, length)).long()
+    chosen: Dataset[Any] | tuple[Tensor, ...]
+    chosen = tuple(t[few] for t in valid) if isinstance(valid, tuple) else Subset(valid, few.tolist())
+    return replace(task, valid=chosen)

@@ -1,0 +1,1 @@
+"""The runs that are to be executed, and where they are kept."""

@@ -1,0 +1,162 @@
+"""Executes what the protocol asks for, until it asks for nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+
+from steepest.compare._design import Design, Run
+from steepest.compare._progress import Listener
+from steepest.compare._queue.interrupts import DeferredInterrupts
+from steepest.compare._queue.owner import LEASE_SECONDS
+from steepest.compare._queue.store import Lease, Store
+from steepest.compare._queue.timeout import RunTimeout, in_words
+from steepest.compare._queue.workers import RunContext, worker_processes
+from steepest.compare._tuning import next_runs
+from steepest.errors import SteepestError, StorageError
+from steepest.train import History
+
+__all__ = ["gather", "losses_of"]
+
+
+_TICK = 1.0  # seconds, after which it is looked whether a run hangs
+_UNTOLD = 5.0  # seconds, for which others are waited for without a word
+
+
+def gather(
+    design: Design, store: Store, context: RunContext, workers: int, listener: Listener, timeout: RunTimeout
+) -> dict[Run, History]:
+    """Execute what the protocol asks for until it asks for nothing.
+
+    Raises:
+        SteepestError: If a worker process dies, or a run hangs twice.
+        StorageError: If the storage is away for too long, or is no longer what it was.
+    """
+    running: dict[Lease, Future[History]] = {}
+    hung: set[Run] = set()
+    finished = store.finished()
+    renewed = idle_since = time.monotonic()
+    with DeferredInterrupts() as interrupts, worker_processes(context, workers) as pool:
+
+        def sleep(seconds: float) -> None:
+            with interrupts.allowed():
+                time.sleep(seconds)
+
+        store.patience.sleep, store.patience.say = sleep, listener.waiting
+        try:
+            while needed := next_runs(design, losses := losses_of(finished)):
+                listener.known(losses, _expected(design, finished, len(needed)))
+                # One more than there are workers, so that none waits while the storage writes.
+                while len(running) <= workers:
+                    lease = store.claim() or (store.claim() if store.enqueue(needed) else None)
+                    if lease is None:
+                        break
+                    listener.started(lease.run)
+                    running[lease] = Future()  # until it is submitted; one worker trains while it is submitted
+                    if workers == 1:
+                        longest = timeout.of(lease.run.cell)
+                        with _kept(store, lease), interrupts.allowed(), _announced(lease.run, longest, listener):
+                            running[lease] = pool.submit(lease.run)
+                    else:
+                        running[lease] = pool.submit(lease.run)
+                if running:
+                    if time.monotonic() > idle_since + _UNTOLD:
+                        listener.waiting("")
+                    idle_since = time.monotonic()
+                    with interrupts.allowed():
+                        wait(running.values(), timeout=_TICK, return_when=FIRST_COMPLETED)
+                else:  # what is left is run by other processes
+                    if time.monotonic() > idle_since + _UNTOLD:
+                        listener.waiting(store.waits_for())
+                    sleep(0.5)
+                    finished = store.finished()
+                for lease in [lease for lease, future in running.items() if future.done()]:
+                    timeout.learn(lease.run.cell, pool.seconds(running[lease]))
+                    finished[lease.run] = running[lease].result()
+                    store.finish(lease, finished[lease.run])
+                    del running[lease]
+                hanging = [c.run for c, future in running.items() if pool.seconds(future) > timeout.of(c.run.cell)]
+                if hanging:
+                    _require_first(hanging, hung, timeout, listener)
+                    pool.restart()
+                    for lease in running:
+                        running[lease] = pool.submit(lease.run)
+                if time.monotonic() > renewed + LEASE_SECONDS / 6:
+                    renewed = time.monotonic()
+                    for lease in running:
+                        store.renew(lease)
+        except BrokenExecutor as error:
+            raise SteepestError(
+                "the processes that train must live",
+                got=str(error).splitlines()[0],
+                remedy="Often memory is short: try fewer --workers. Finished runs are kept; start again to go on.",
+            ) from error
+        finally:
+            store.patience.seconds = 0.0  # what has ended waits for nothing
+            with contextlib.suppress(StorageError):
+                for lease in running:
+                    store.give_up(lease)
+    return finished
+
+
+def _require_first(hanging: Iterable[Run], hung: set[Run], timeout: RunTimeout, listener: Listener) -> None:
+    """Check that no run hangs for the second time, and take note of the first."""
+    for run in hanging:
+        longest = in_words(timeout.of(run.cell))
+        if run in hung:
+            raise SteepestError(
+                f"a run must end within {longest}",
+                got=f"{run} hung twice",
+                remedy="Mend the task, or pass a longer --run-timeout. Finished runs are kept; start again to go on.",
+            )
+        hung.add(run)
+        listener.noticed(f"{run} did not end within {longest}: it is tried once more.")
+
+
+@contextlib.contextmanager
+def _kept(store: Store, lease: Lease) -> Generator[None, None, None]:
+    """Renew a lease while this process trains and does nothing else; what fails once is tried again next time."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(LEASE_SECONDS / 6):
+            store.patience.once(lambda: store.renew(lease))
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _announced(run: Run, seconds: float, listener: Listener) -> Generator[None, None, None]:
+    """Say when a run in this process, which cannot be ended from outside, takes too long."""
+    line = f"{run} has not ended within {in_words(seconds)}. With --workers 2 such a run would be tried once more."
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), listener.noticed, [line])
+    timer.daemon = True
+    if math.isfinite(seconds):
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def losses_of(histories: Mapping[Run, History]) -> dict[Run, float]:
+    """Return the final validation loss of every run."""
+    return {run: history.valid_loss[-1] for run, history in histories.items()}
+
+
+def _expected(design: Design, finished: Mapping[Run, History], needed: int) -> int:
+    """Return about how many runs there will be in all: what is known, or the budget if that is more."""
+    planned = len(design.cells) * (design.budget.rates * design.budget.tuning_seeds + design.seeds)
+    if any(run.phase == "final" for run in finished):
+        return len(finished) + needed
+    return max(planned, len(finished) + needed + len(design.cells) * design.seeds)

@@ -1,0 +1,131 @@
+"""Whose a claimed run is, and whether its owner is still there."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from optuna.trial import FrozenTrial
+
+__all__ = ["LEASE_SECONDS", "Owner"]
+
+LEASE_SECONDS = 120.0
+"""A run whose owner has not been heard of for so long is given to another."""
+
+_SIGNING_SECONDS = 10.0
+
+
+class Owner:
+    """This process as the owner of runs, and as one who watches the other owners.
+
+    An owner renews its signature every now and then. Nobody compares clocks: a watcher waits until a signature has not
+    changed for `LEASE_SECONDS` of its own time. Where it can see the owner's process, it need not wait: that is so in
+    the same PID namespace of the same machine since the same start. A host's name and a process's number alone say
+    nothing, as containers have them in common.
+
+    Args:
+        clock: The watcher's time in seconds, which never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._renewals = 0
+        self._seen: dict[int, tuple[str, float]] = {}
+        self._me: dict[str, Any] = {
+            "token": secrets.token_hex(16),
+            "host": socket.gethostname(),
+            "machine": _machine(),
+            "namespace": _namespace(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+        }
+
+    def signed(self) -> dict[str, Any]:
+        """Return what a claimed run's `owner` attribute holds: who has it, and another value every time."""
+        self._renewals += 1
+        return {**self._me, "renewals": self._renewals}
+
+    def is_mine(self, trial: FrozenTrial) -> bool:
+        """Return whether this process signed a claimed run."""
+        return _owner(trial).get("token") == self._me["token"]
+
+    def is_abandoned(self, trial: FrozenTrial) -> bool:
+        """Return whether the owner of a claimed run is gone; to be asked again and again."""
+        if self.is_mine(trial):
+            return False
+        # Nobody has signed where a process is, or was stopped, between claiming and signing.
+        patience = LEASE_SECONDS if "owner" in trial.user_attrs else _SIGNING_SECONDS
+        return self._silence(trial) > patience or self._has_ended(_owner(trial))
+
+    def describe(self, trial: FrozenTrial) -> str:
+        """Say whose a claimed run is, and when it is taken over."""
+        owner, silence = _owner(trial), self._silence(trial)
+        who = f"process {owner.get('pid')} on {owner.get('host')}" if owner else "an unknown process"
+        heard = f"not heard of for {silence:.0f} s" if silence > LEASE_SECONDS / 4 else "which is at work"
+        return f"{who}, {heard} (after {LEASE_SECONDS:.0f} s of silence its run is taken over)"
+
+    def _silence(self, trial: FrozenTrial) -> float:
+        """Return for how long, as far as this process has seen, a signature has not changed."""
+        now, signature = self._clock(), json.dumps(trial.user_attrs.get("owner"))
+        before = self._seen.get(trial.number)
+        if before is None or before[0] != signature:
+            before = self._seen[trial.number] = signature, now
+        return now - before[1]
+
+    def _has_ended(self, owner: Mapping[str, Any]) -> bool:
+        here = ("machine", "namespace")
+        if not all(self._me[key] and owner.get(key) == self._me[key] for key in here):
+            return False
+        pid = owner.get("pid")
+        return isinstance(pid, int) and pid > 0 and not _is_running(pid, owner.get("started"))
+
+
+def _owner(trial: FrozenTrial) -> Mapping[str, Any]:
+    owner = trial.user_attrs.get("owner")
+    return cast("dict[str, Any]", owner) if isinstance(owner, dict) else {}
+
+
+def _machine() -> str:
+    """Return what only this machine is called, and only until it starts again; "" if nothing is."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if boot.exists():
+        return boot.read_text().strip()
+    node = uuid.getnode()
+    is_made_up = node >> 40 & 1  # then it is another in every process
+    return "" if is_made_up or Path("/proc/self").exists() else f"{node:x}"
+
+
+def _namespace() -> str:
+    """Return among which processes a number means one; "" if unknown, "all" where there are no namespaces."""
+    if not Path("/proc/self").exists():
+        return "" if os.name == "nt" else "all"  # on Windows, signal 0 would end a process
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in the machine's own ticks; "" where that is unknown or it has ended."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else rest[18]
+
+
+def _is_running(pid: int, started: object) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # somebody else's, who may hide it
+    return not started or _started(pid) == started

@@ -1,0 +1,1 @@
+"""What a comparison found, and what may be said of it."""

@@ -1,0 +1,49 @@
+"""What the final runs of a cell have in common: their gradients, and why they do not train."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steepest.compare._design import Cell
+from steepest.diagnose import Diagnosis
+from steepest.train import History
+
+__all__ = ["CellDiagnosis", "diagnose_cell"]
+
+
+@dataclass(frozen=True)
+class CellDiagnosis:
+    """The diagnosis of an alternative over its final runs.
+
+    Attributes:
+        cell: Which alternative.
+        diagnosis: That of the first run with the most frequent cause.
+        count: In how many runs this cause was found.
+        seeds: How many runs there were.
+        first_gradient: The mean gradient norm at the first step, the median over the runs.
+        last_gradient: The same at the last recorded step.
+    """
+
+    cell: Cell
+    diagnosis: Diagnosis
+    count: int
+    seeds: int
+    first_gradient: float
+    last_gradient: float
+
+
+def diagnose_cell(cell: Cell, histories: Sequence[History]) -> CellDiagnosis:
+    """Return what most of a cell's final runs say."""
+    ((cause, count),) = Counter(history.diagnosis.cause for history in histories).most_common(1)
+    norms = [history.mean_gradient_norm for history in histories if history.mean_gradient_norm]
+    return CellDiagnosis(
+        cell,
+        next(history.diagnosis for history in histories if history.diagnosis.cause == cause),
+        count,
+        len(histories),
+        statistics.median(each[0] for each in norms) if norms else float("nan"),
+        statistics.median(each[-1] for each in norms) if norms else float("nan"),
+    )

@@ -1,0 +1,1 @@
+"""Where a rule ends: a point or a direction, and its certificate."""

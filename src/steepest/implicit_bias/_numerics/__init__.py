@@ -1,0 +1,1 @@
+"""Decompositions, minima and exact fractions."""

@@ -1,0 +1,1 @@
+"""What each optimizer is known to do, one file per rule."""

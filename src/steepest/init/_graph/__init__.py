@@ -1,0 +1,1 @@
+"""What follows a layer, read from a run or from symbols."""

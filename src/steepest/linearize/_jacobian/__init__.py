@@ -1,0 +1,1 @@
+"""The Jacobian from its factors, and its check against automatic differentiation."""

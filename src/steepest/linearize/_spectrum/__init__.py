@@ -1,0 +1,1 @@
+"""Which decomposition, and its result."""

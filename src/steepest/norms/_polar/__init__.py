@@ -1,0 +1,1 @@
+"""The polar factor of a matrix."""
