@@ -61,7 +61,10 @@ def home_of_constant(name: str, package: str) -> ModuleType:
 def test_every_module_explains_itself_and_lists_its_names_in_order(name):
     module = importlib.import_module(name)
     assert module.__doc__
-    exported = module.__all__
+    exported = getattr(module, "__all__", None)
+    if exported is None:  # the file of a private sub-package that consists of its modules
+        assert len(ast.parse(inspect.getsource(module)).body) == 1
+        return
     assert sorted(set(exported), key=by_kind) == exported
     assert [missing for missing in exported if not hasattr(module, missing)] == []
 

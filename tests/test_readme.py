@@ -85,7 +85,9 @@ def test_the_example_trains(monkeypatch):
     from steepest.compare import Budget, compare
 
     comparison = compare(task, ["adamw"], seeds=3, budget=Budget(rates=5, tuning_seeds=1, steps=15), workers=1)
-    start, end = (comparison.final_histories(cell)[0].valid_loss[i] for cell in comparison.plan.cells for i in (0, -1))
+    start, end = (
+        comparison.final_histories(cell)[0].valid_loss[i] for cell in comparison.design.cells for i in (0, -1)
+    )
     assert end < start
 
 

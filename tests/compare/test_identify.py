@@ -10,8 +10,8 @@ import torch
 
 from steepest.compare import Budget, Cell, Design
 from steepest.compare._candidates import resolve_candidate
+from steepest.compare._identity import identify as _identify
 from steepest.compare._identity.identify import identify
-from steepest.compare._identity.identity import identify as _identify
 from steepest.compare._identity.source import own_modules
 from steepest.compare._queue.workers import RunContext
 from steepest.init import resolve_scheme

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from steepest.compare._identity import sketch as _sketch
 from steepest.compare._identity.identity import Identity
-from steepest.compare._identity.identity import sketch as _sketch
 from steepest.compare._identity.sketch import sketch
 
 

@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import nn
 
+from steepest.compare._identity import values as _values
 from steepest.compare._identity.identity import alike
-from steepest.compare._identity.identity import values as _values
 from steepest.compare._identity.values import Values
 
 

@@ -252,30 +252,30 @@ def test_reading_at_every_step_piles_up_no_tensors():
 
 
 FAILURES = [
-    "_activations.sample",
-    "_activations.statistics",
-    "_activations.floating",
-    "_activations.unregistered",
-    "_activations.ActivationWatch.take",
-    "_activations.ActivationWatch.arm",
-    "_activations.ActivationWatch.flush",
-    "_parameters.ParameterWatch.sample",
-    "_parameters.ParameterWatch.weight_norms",
-    "_parameters.ParameterWatch.gradient_norms",
-    "_parameters.ParameterWatch.measure",
-    "_parameters.ParameterWatch.flush",
-    "_parameters.ParameterWatch._relative",
-    "_units.share_of_copies",
-    "_units.UnitWatch.look",
-    "_targets.TargetWatch.capture",
-    "_targets.TargetWatch.flush",
+    "activations.sample",
+    "activations.statistics",
+    "activations.floating",
+    "activations.unregistered",
+    "activations.ActivationWatch.take",
+    "activations.ActivationWatch.arm",
+    "activations.ActivationWatch.flush",
+    "parameters.ParameterWatch.sample",
+    "parameters.ParameterWatch.weight_norms",
+    "parameters.ParameterWatch.gradient_norms",
+    "parameters.ParameterWatch.measure",
+    "parameters.ParameterWatch.flush",
+    "parameters.ParameterWatch._relative",
+    "units.share_of_copies",
+    "units.UnitWatch.look",
+    "targets.TargetWatch.capture",
+    "targets.TargetWatch.flush",
 ]
 
 
 def break_after(monkeypatch: pytest.MonkeyPatch, place: str, calls: int) -> None:
     """Let a function work so many times and fail ever after."""
     module, _, rest = place.partition(".")
-    owner = __import__(f"steepest.diagnose.{module}", fromlist=["_"])
+    owner = __import__(f"steepest.diagnose._watch.{module}", fromlist=["_"])
     if "." in rest:
         owner, rest = getattr(owner, rest.partition(".")[0]), rest.partition(".")[2]
     works = getattr(owner, rest)
@@ -323,7 +323,7 @@ def test_a_failure_inside_is_one_warning_and_the_training_goes_on_as_without(mon
         assert counts == {len(history["step"])} == {len(history["loss"])}
 
 
-@pytest.mark.parametrize("place", ["_activations.sample", "_parameters.ParameterWatch.measure"])
+@pytest.mark.parametrize("place", ["activations.sample", "parameters.ParameterWatch.measure"])
 def test_a_failing_hook_warns_exactly_once_and_keeps_what_was_recorded_before(monkeypatch, place):
     model = network()
     optimizer = sgd(model)
@@ -339,7 +339,7 @@ def test_a_failing_hook_warns_exactly_once_and_keeps_what_was_recorded_before(mo
 
 def test_a_failing_record_also_without_an_optimizer_is_one_warning(monkeypatch):
     model = network()
-    break_after(monkeypatch, "_parameters.ParameterWatch.measure", 2)
+    break_after(monkeypatch, "parameters.ParameterWatch.measure", 2)
     with exactly_one_warning(), Monitor(model) as monitor:
         train(model, monitor, sgd(model), range(10))
     assert monitor.history["step"] == [0, 1]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.prediction import exact
+from tests.implicit_bias import exact
 from tests.prediction.exact import Matrix, Vector
 
 from steepest.implicit_bias import (

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from steepest.linearize import Linearization
-from steepest.linearize._jacobian.chunks import chunks as _jacobian
+from steepest.linearize._jacobian import chunks as _jacobian
 from steepest.linearize._jacobian.sampling import Sampling
 from steepest.linearize._trace.program import Program
 

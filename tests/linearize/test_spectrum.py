@@ -10,8 +10,8 @@ from torch import nn
 
 from steepest.errors import InvalidArgument
 from steepest.linearize import Linearization
-from steepest.linearize._spectrum.svd import plan as _plan
-from steepest.linearize._spectrum.svd import svd as _spectrum
+from steepest.linearize._spectrum import plan as _plan
+from steepest.linearize._spectrum import svd as _spectrum
 
 METHODS = ["dense", "gram", "kernel lanczos", "lanczos"]
 

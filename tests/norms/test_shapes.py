@@ -18,7 +18,9 @@ from steepest.norms import (
     polar_factor,
 )
 
-MODULES = [f"steepest.norms.{module.name}" for module in pkgutil.iter_modules(steepest.norms.__path__)]
+MODULES = [
+    module.name for module in pkgutil.walk_packages(steepest.norms.__path__, "steepest.norms.") if not module.ispkg
+]
 
 
 @pytest.mark.parametrize(

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from steepest._check import instance
 
-__all__ = ["Adjoint"]
+__all__ = ["Adjoint", "Operator"]
 
 
-@runtime_checkable
-class Operator(Protocol):
-    """A matrix known by its products: a `Linearization`."""
+class Operator(ABC):
+    """A matrix known by its products, such as a `Linearization`."""
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        ...
 
-    def matvec(self, v: Tensor) -> Tensor:
-        """Return J v."""
-        ...
-
+    @abstractmethod
     def rmatvec(self, u: Tensor) -> Tensor:
         """Return J' u."""
-        ...
 
 
 J = TypeVar("J", bound=Operator)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from steepest._check import at_least, boolean, floating, in_range, instance, one_of
 from steepest.errors import InvalidArgument, UnknownName
-from steepest.linearize._adjoint import Adjoint
+from steepest.linearize._adjoint import Adjoint, Operator
 from steepest.linearize._inputs import Inputs, as_inputs, as_numbers
 from steepest.linearize._jacobian.chunks import Jacobian
 from steepest.linearize._labels import Labels
@@ -29,7 +29,7 @@ X = Tensor | Sequence[Tensor]
 _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-class Linearization:
+class Linearization(Operator):
     """The Jacobian J of a model's outputs with respect to its trainable parameters, never built unless asked for.
 
     Row i C + c of the N = n C rows is the gradient of output c of example i, model(x)[i, c] on the whole batch; the P

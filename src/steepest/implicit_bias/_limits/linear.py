@@ -116,7 +116,7 @@ def _separable(problem: Problem, rule: LinearRule) -> Limit:
         return Unknown("The rank of A cannot be told, or the finite minimiser could not be computed.")
     if rule.minibatches:
         return Unknown(
-            "The data are not separable, so there is no margin to limit, and the gradients of minibatches do not "
+            "The data are not separable, so there is no margin to claim, and the gradients of minibatches do not "
             "vanish together at the finite minimiser: a constant step keeps theta moving.",
             (problem.A, found),
         )
@@ -125,7 +125,7 @@ def _separable(problem: Problem, rule: LinearRule) -> Limit:
     if isinstance(limit, Unknown):
         return limit
     return limit.because(
-        "The data are not separable, so there is no margin to limit: the loss has one minimiser in theta0 + "
+        "The data are not separable, so there is no margin to claim: the loss has one minimiser in theta0 + "
         f"range({_whose(rule)}), where {rule.name} stays; if it converges, it ends there "
         "(Ji and Telgarsky 2019, The Implicit Bias of Gradient Descent on Nonseparable Data)."
     )
