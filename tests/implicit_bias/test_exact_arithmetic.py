@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tests.implicit_bias import exact
-from tests.prediction.exact import Matrix, Vector
+from tests.implicit_bias.exact import Matrix, Vector
 
 from steepest.implicit_bias import (
     Entropy,

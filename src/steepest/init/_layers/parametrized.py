@@ -17,8 +17,8 @@ from torch.nn.utils.weight_norm import WeightNorm, norm_except_dim
 
 __all__ = ["Hooked", "assign", "assign_hooked", "hooked_weights", "value_of"]
 
-# As many power iterations as torch makes when a spectral norm is put on a weight.
-_ITERATIONS = 15
+# Power iterations: torch makes 15, after which a norm may be 12% off.
+_ITERATIONS = 100
 
 
 def value_of(parametrizations: ParametrizationList) -> Tensor:
