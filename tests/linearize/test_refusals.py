@@ -302,23 +302,24 @@ def test_a_budget_is_a_number_of_bytes(max_bytes):
     ],
     ids=["features", "fresh", "some", "kernel", "kernel of fresh", "trace", "svd", "largest", "right", "principal"],
 )
-def test_a_budget_too_small_is_refused_with_one_that_does(use):
-    model, x = net(), points()
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+def test_a_budget_too_small_is_refused_with_one_that_does(use, dtype):
+    model, x = net() if dtype is None else net().float(), points()
     budget, refusals = 1, 0
     while True:
-        lin = Linearization(model, x, max_bytes=budget)
         try:
-            found = use(lin)
+            found = use(Linearization(model, x, max_bytes=budget, dtype=dtype))
             break
         except InvalidArgument as error:
             said = int(str(error).split("max_bytes=")[1].split()[0])
             assert said > budget
             budget, refusals = said, refusals + 1
-    assert refusals in (1, 2)  # the decomposition, and then what is made of it
+    copies = 0 if dtype is None else 1
+    assert refusals - copies in (1, 2)  # the converted model, the decomposition, and then what is made of it
     with pytest.raises(InvalidArgument, match=f"Pass max_bytes={budget} or more"):
-        use(Linearization(model, x, max_bytes=budget - 1))
+        use(Linearization(model, x, max_bytes=budget - 1, dtype=dtype))
     # The Gram matrix and the dense decomposition agree to half of the digits.
-    torch.testing.assert_close(found, use(Linearization(model, x)), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found, use(Linearization(model, x, dtype=dtype)), rtol=1e-6, atol=1e-6)
 
 
 def test_k_larger_than_the_rank_is_refused_with_the_rank():

@@ -20,10 +20,10 @@ def force(monkeypatch, method):
     """Let the planner choose a method whatever the sizes are, with the resolution that it gives to that method."""
     chosen = _plan.choose
 
-    def forced(rows, columns, k, dtype, max_bytes):
+    def forced(rows, columns, k, dtype, max_bytes, used):
         # What is small goes to the dense decomposition, and what is squared resolves less: that of a budget in which
         # the dense one does not fit.
-        plan = chosen(rows, columns, k, dtype, max_bytes)
+        plan = chosen(rows, columns, k, dtype, max_bytes, used)
         size = max(rows, columns)
         squared = max(rows**0.5 * 2.0**-26, size**0.5 * torch.finfo(dtype).eps)
         resolution = plan.resolution if method == "dense" else squared

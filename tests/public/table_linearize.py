@@ -90,6 +90,7 @@ TABLE: dict[str, Row | Result] = {
         max_bytes=(1 << 20, number("[1, inf)")),
         seed=(None, whole(0).but("None")),
         check=(True, FLAG),
+        dtype=(torch.float64, OBJECT.but("None").also("integer dtype")),
     ),
     "linearize.Linearization.adjoint": row(),
     "linearize.Linearization.alignment": row(y=(Fresh(inputs), TARGET.also("zero tensor"))),

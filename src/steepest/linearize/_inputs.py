@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steepest.errors import InvalidArgument
 
-__all__ = ["Inputs", "as_inputs", "as_numbers", "shown", "take"]
+__all__ = ["Inputs", "as_inputs", "as_numbers", "converted", "shown", "take"]
 
 Inputs = tuple[Tensor, ...]
 
@@ -65,6 +65,11 @@ def shown(t: object) -> object:
     if t.is_nested or t.layout != torch.strided:
         return "a nested tensor" if t.is_nested else str(t.layout)
     return f"{tuple(t.shape)} on device meta" if t.is_meta else tuple(t.shape)
+
+
+def converted(inputs: Inputs, dtype: torch.dtype | None) -> Inputs:
+    """Return the inputs with floating-point ones in that precision; None leaves all as they are."""
+    return tuple(t.to(dtype) if dtype is not None and t.is_floating_point() else t for t in inputs)
 
 
 def take(inputs: Inputs, some: slice | Tensor) -> Inputs:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from steepest._check import at_least, boolean, floating, in_range, instance, one_of
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._adjoint import Adjoint, Operator
-from steepest.linearize._inputs import Inputs, as_inputs, as_numbers
+from steepest.linearize._inputs import Inputs, as_inputs, as_numbers, converted
 from steepest.linearize._jacobian.chunks import Jacobian
 from steepest.linearize._labels import Labels
 from steepest.linearize._spectrum.svd import SVD, decompose
@@ -56,9 +56,11 @@ class Linearization(Operator):
         max_bytes: What a result with its working memory may occupy, about, beyond the model.
         seed: For a model that draws random numbers: one fixed draw.
         check: Whether to compare with plain autograd, as said above.
+        dtype: The precision, from float16 to float64, that the copy of the model and floating-point inputs, those of
+            methods too, are converted to; None leaves both as they are. What the model's own code casts stays cast.
 
     Raises:
-        InvalidArgument: If the model or x cannot be linearised, with the reason.
+        InvalidArgument: If the model or x cannot be linearised, or not in that precision, with the reason.
         LinearizationMismatch: If a rule and autograd disagree.
 
     >>> model = nn.Linear(2, 1)
@@ -81,12 +83,14 @@ class Linearization(Operator):
         max_bytes: int = 1 << 32,
         seed: int | None = None,
         check: bool = True,
+        dtype: torch.dtype | None = None,
     ) -> None:
         max_bytes = at_least("max_bytes", max_bytes, 1, remedy="Pass a number of bytes, such as 1 << 30.")
         boolean("check", check)
-        network = Network(model, outputs, seed)
+        network = Network(model, outputs, seed, None if dtype is None else one_of("dtype", dtype, _REAL))
         with network.quiet():
-            self._jacobian = Jacobian(network, tuple(t.clone() for t in as_inputs("x", x)), max_bytes, check)
+            inputs = converted(tuple(t.clone() for t in as_inputs("x", x)), dtype)
+            self._jacobian = Jacobian(network, inputs, max_bytes, check)
         self._spectrum: SVD | None = None
         self.labels = Labels(network.parameters)
 
@@ -157,8 +161,8 @@ class Linearization(Operator):
         Args:
             x: Inputs; None for the examples of this linearization.
             parameters: Whose columns, in this order; None for all.
-            out: A contiguous tensor to write into and to return, of the model's precision. Where matrices of gigabytes
-                are made again and again, most of the time is that in which the system provides new memory.
+            out: A contiguous tensor to write into and to return, in the precision of the outputs. Where matrices of
+                gigabytes are made again and again, most of the time is that in which the system provides new memory.
 
         Raises:
             UnknownName: If there is no such trainable parameter.
@@ -182,7 +186,7 @@ class Linearization(Operator):
             x1: Inputs of the rows; None for the examples of this linearization.
             x2: Inputs of the columns; None for x1.
             trace: Whether to return sum over c of K[(i, c), (j, c)] only.
-            dtype: In which precision to contract; None for the model's.
+            dtype: In which precision to contract; None for that of the outputs.
 
         Raises:
             InvalidArgument: If it does not fit into the budget.
@@ -362,7 +366,7 @@ class Linearization(Operator):
         own = self._jacobian.inputs
         if x is None:
             return None
-        inputs = own if x is own else as_inputs(name, x)
+        inputs = own if x is own else converted(as_inputs(name, x), self._jacobian.network.dtype)
         if len(inputs) != len(own):
             raise InvalidArgument(
                 f"{name} must be {len(own)} inputs", got=len(inputs), remedy="Several inputs go in as a tuple."

@@ -32,6 +32,8 @@ class Jacobian:
     def __init__(self, network: Network, inputs: Inputs, max_bytes: int, check: bool) -> None:
         self.network, self.inputs, self.max_bytes, self.check = network, inputs, max_bytes, check
         self._sizes = {name: p.numel() for name, p in network.parameters.items()}
+        self._free = max_bytes - network.converted_bytes
+        self.require(0, f"the model in {network.dtype}")
         self._sampling = Sampling()
         self._divisible: bool | None = None
         self._structures: dict[tuple[int, int], Structure] = {}
@@ -57,7 +59,7 @@ class Jacobian:
 
     def _step(self, n: int) -> int:
         """Return how many examples at a time fit into a quarter of the budget."""
-        return n if self.network.coupled else max(1, min(n, self.max_bytes // 4 // self._per_example))
+        return n if self.network.coupled else max(1, min(n, self._free // 4 // self._per_example))
 
     def _unchecked(self, inputs: Inputs, structure: Structure | None) -> tuple[Factored, Structure]:
         if self.network.coupled and self.network.is_half:  # rounding would hide where examples are coupled
@@ -180,7 +182,7 @@ class Jacobian:
         shape = len(first[0]) * across, len(second[0]) * across
         self.require(_bytes(shape, dtype), f"a kernel of {shape[0]} x {shape[1]}")
         out = torch.empty(shape, dtype=dtype, device=self.device)
-        work = max(1 << 24, min(self.max_bytes // 8, 1 << 28))
+        work = max(1 << 24, min(self._free // 8, 1 << 28))
         for some, a in self.chunks(one):
             rows = slice(some.start * across, some.stop * across)
             if symmetric and a.values.shape[0] == len(first[0]):
@@ -235,12 +237,13 @@ class Jacobian:
         return self.network.device
 
     def require(self, needed: int, what: str) -> None:
-        """Refuse what does not fit into the budget.
+        """Refuse what does not fit into the budget, beside a model that was converted to another precision.
 
         Raises:
             InvalidArgument: With the smallest budget that would do.
         """
-        if needed > self.max_bytes:
+        if needed > self._free:
+            needed += self.network.converted_bytes
             raise InvalidArgument(
                 f"{what} must fit into max_bytes = {readable(self.max_bytes)}",
                 got=readable(needed),

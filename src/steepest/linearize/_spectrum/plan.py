@@ -41,7 +41,7 @@ class Plan:
         return f"{self.method}, about {readable(self.bytes)}: {self.reason}"
 
 
-def choose(rows: int, columns: int, k: int, dtype: torch.dtype, max_bytes: int) -> Plan:
+def choose(rows: int, columns: int, k: int, dtype: torch.dtype, max_bytes: int, used: int = 0) -> Plan:
     """Return the plan for the k largest singular values of a rows x columns Jacobian.
 
     The dense decomposition resolves singular values down to max(N, P) eps of the largest, eps that of the model's
@@ -60,19 +60,20 @@ def choose(rows: int, columns: int, k: int, dtype: torch.dtype, max_bytes: int) 
     basis = 8 * rows * 2 * 6 * block
     kernel = 8 * rows * rows + basis
     products = 8 * 2 * columns * block + basis
+    free = max_bytes - used
     size = f"{rows} x {columns}"
-    if rows * columns * small <= _DENSE_WORK and dense <= max_bytes:
+    if rows * columns * small <= _DENSE_WORK and dense <= free:
         return Plan("dense", dense, own, f"{size} is small, and this is the most precise")
     wanted_few = k <= rows // 8
-    if gram <= max_bytes and (rows <= _GRAM_ROWS or not wanted_few):
+    if gram <= free and (rows <= _GRAM_ROWS or not wanted_few):
         return Plan("gram", gram, squared, f"{size} is too large for a dense decomposition, {rows} x {rows} is not")
-    if kernel <= max_bytes and wanted_few:
+    if kernel <= free and wanted_few:
         return Plan("kernel lanczos", kernel, squared, f"{k} of {rows}, and the kernel fits into the budget")
-    if products <= max_bytes and wanted_few:
+    if products <= free and wanted_few:
         return Plan("lanczos", products, squared, f"{k} of {rows}, and the kernel does not fit into the budget")
-    if dense <= max_bytes:
+    if dense <= free:
         return Plan("dense", dense, own, f"{size} would be large for it, but nothing else fits into the budget")
-    least = min(dense, gram, *((kernel, products) if wanted_few else ()))
+    least = used + min(dense, gram, *((kernel, products) if wanted_few else ()))
     raise InvalidArgument(
         f"{k} singular values of a {size} Jacobian must fit into max_bytes = {readable(max_bytes)}",
         got=readable(least),

@@ -147,7 +147,7 @@ class SVD:
 def decompose(jacobian: Jacobian, k: int) -> SVD:
     """Return the k largest singular triplets, or all where the plan finds all."""
     rows = len(jacobian.inputs[0]) * jacobian.outputs
-    plan = choose(rows, jacobian.columns, k, jacobian.dtype, jacobian.max_bytes)
+    plan = choose(rows, jacobian.columns, k, jacobian.dtype, jacobian.max_bytes, jacobian.network.converted_bytes)
     right = None
     if plan.method == "dense":
         matrix = _finite(jacobian.rows(None).flatten(0, 1).double())

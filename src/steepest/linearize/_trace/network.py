@@ -35,9 +35,11 @@ class Network:
         coupled: Whether an example's outputs depend on the others of its batch, so that a batch must not be divided.
         buffers_of_original: By identity, those of the user's model, until it was seen that the copy does without them.
         seed: What random numbers start from in each call; None for a model that draws none.
+        dtype: The precision that the copy was converted to; None where it has the model's own.
+        converted_bytes: What is occupied by the parameters and buffers that were converted.
     """
 
-    def __init__(self, model: nn.Module, outputs: Any, seed: int | None) -> None:
+    def __init__(self, model: nn.Module, outputs: Any, seed: int | None, dtype: torch.dtype | None = None) -> None:
         instance("model", model, nn.Module, "a torch.nn.Module", remedy="Pass the module.")
         seed = None if seed is None else at_least("seed", seed, 0, most=(1 << 63) - 1)
         _refuse_modes(model, seed)
@@ -64,6 +66,7 @@ class Network:
                 got=f"{empty[0]} on device meta",
                 remedy="Move it with model.to_empty(device='cpu'), and fill it.",
             )
+        self.dtype, self.converted_bytes = dtype, self._convert(dtype)
         self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise InvalidArgument(
@@ -85,6 +88,21 @@ class Network:
         self.coupled = seed is not None  # one draw is that of a whole batch
         self.is_half = any(p.dtype.itemsize < 4 for p in self.parameters.values())
         self._width: int | None = None
+
+    def _convert(self, dtype: torch.dtype | None) -> int:
+        """Convert the copy to that precision, and return what the converted parameters and buffers occupy."""
+        if dtype is None:
+            return 0
+        others = {id(t): t for _, t in _state(self.model) if t.is_floating_point() and t.dtype != dtype}
+        needed = sum(t.numel() for t in others.values()) * dtype.itemsize
+        try:
+            with torch.inference_mode(False):
+                getattr(self.model, _CONVERSIONS[dtype])()
+        except Exception as error:  # a module's own code may raise anything, and not every device has every precision
+            raise InvalidArgument(
+                f"the model must allow its conversion to {dtype}", got=_said(error), remedy="Leave dtype out."
+            ) from error
+        return needed
 
     def __call__(self, inputs: Inputs, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the outputs, [n, C]; with other parameters where they are given."""
@@ -122,10 +140,14 @@ class Network:
         try:
             return self.model(*(t.clone() for t in inputs))  # it may write into them
         except Exception as error:  # a model's own code may raise anything
+            shapes = ", ".join(str(tuple(t.shape[1:])) for t in inputs)
+            remedy = "The first dimension counts the examples; several inputs go in as a tuple."
+            if self.dtype is not None:
+                remedy += " If its code asks for another precision, leave dtype out."
             raise InvalidArgument(
-                "the model must take x, examples of shapes " + ", ".join(str(tuple(t.shape[1:])) for t in inputs),
+                f"the model must take x, examples of shapes {shapes}" + (f", in {self.dtype}" if self.dtype else ""),
                 got=_said(error),
-                remedy="The first dimension counts the examples; several inputs go in as a tuple.",
+                remedy=remedy,
             ) from error
 
     def flat(self, found: Any, n: int) -> Tensor:
@@ -283,6 +305,15 @@ def original_used(what: str) -> InvalidArgument:
         got=f"{what} of the original",
         remedy="Some function, hook or attribute refers to the original: let it use self.",
     )
+
+
+_CONVERSIONS = {
+    torch.float16: "half",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float",
+    torch.float64: "double",
+}
+"""The methods of a module that convert its floating-point numbers, and no complex ones, as `to` would."""
 
 
 def _said(error: Exception) -> str:
