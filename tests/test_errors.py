@@ -39,6 +39,7 @@ def test_every_error_is_a_steepest_error(kind):
         ("InvalidArgument", ValueError),
         ("UnknownName", ValueError),
         ("ImportFailed", ImportError),
+        ("MissingExtra", ImportError),
         ("NonFiniteGradient", ArithmeticError),
         ("OutputError", OSError),
     ],

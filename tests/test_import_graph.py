@@ -17,6 +17,7 @@ FOUNDATION = {
     "_shapes",
     "_figure",
     "_frozen",
+    "_importing",
     "_random",
     "_schedule",
     "_series",

@@ -9,6 +9,7 @@ from steepest._version import __version__
 from steepest.errors import (
     ImportFailed,
     InvalidArgument,
+    MissingExtra,
     NonFiniteGradient,
     OutputError,
     SteepestError,
@@ -20,6 +21,7 @@ from steepest.errors import (
 __all__ = [
     "ImportFailed",
     "InvalidArgument",
+    "MissingExtra",
     "NonFiniteGradient",
     "OutputError",
     "SteepestError",

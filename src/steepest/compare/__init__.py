@@ -1,5 +1,9 @@
 """The fair trial: its protocol, its storage, its statistics and its result."""
 
+from steepest import _importing
+
+_importing.require("steepest.compare", "optuna", "sqlalchemy", "loky", "cloudpickle", "rich", "scipy", extra="compare")
+
 from steepest.compare._candidates import CANDIDATES, Candidate
 from steepest.compare._compare import DEFAULT_OPTIMIZERS, compare
 from steepest.compare._design import Budget, Cell, Design, Run

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from steepest._check import at_least, instance
 from steepest._figure import color, dash, figure, log_axis
+from steepest._importing import require
 from steepest.diagnose._arguments import check_curve, check_curves
 from steepest.errors import InvalidArgument
 
@@ -124,6 +125,7 @@ def _heat_map(
     title: str,
     **options: Any,
 ) -> go.Heatmap:
+    require("A figure", "plotly", extra="plot")
     import plotly.graph_objects as go
 
     return go.Heatmap(

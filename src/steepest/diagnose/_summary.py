@@ -12,6 +12,7 @@ import numpy as np
 
 from steepest._check import instance
 from steepest._figure import color, figure, log_axis
+from steepest._importing import require
 from steepest.diagnose._arguments import check_curve
 from steepest.diagnose._diagnosis import Diagnosis
 from steepest.diagnose._displays import ActivationDisplay, GradientNormDisplay, LayerGradientDisplay
@@ -79,6 +80,7 @@ class SummaryDisplay:
 
     def plot(self) -> go.Figure:
         """Draw the four panels."""
+        require("A figure", "plotly", extra="plot")
         from plotly.subplots import make_subplots
 
         cause = self.diagnosis.cause.replace("_", " ")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from steepest._check import at_least, boolean, floating, in_range, instance, one_of
+from steepest._importing import require
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._adjoint import Adjoint, Operator
 from steepest.linearize._inputs import Inputs, as_inputs, as_numbers, converted
@@ -257,6 +258,7 @@ class Linearization(Operator):
 
     def to_scipy(self) -> LinearOperator:
         """Return J as a scipy LinearOperator, whose arrays live on the CPU."""
+        require("to_scipy", "scipy", extra="linearize")
         from scipy.sparse.linalg import LinearOperator
 
         def tensor(x: Any) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from steepest._check import at_least
+from steepest._importing import require
 from steepest.tasks._metrics import accuracy
 from steepest.tasks._networks import mlp
 from steepest.tasks._task import Task
@@ -26,11 +27,13 @@ def digits(width: int = 50, depth: int = 10) -> Task:
 
     Raises:
         InvalidArgument: If width or depth is no whole number of at least 1.
+        MissingExtra: If scikit-learn, which ships the images, is not installed.
 
     Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI (1998).
     """
     at_least("width", width, 1)
     at_least("depth", depth, 1)
+    require("The task digits", "sklearn", extra="compare")
     from sklearn.datasets import load_digits  # costs a second; only those who train pay for it
 
     x, y = load_digits(return_X_y=True)

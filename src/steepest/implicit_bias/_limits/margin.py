@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steepest._importing import require
 from steepest.implicit_bias._limits.affine import Root, moved_by, times
 from steepest.implicit_bias._limits.bregman import project
 from steepest.implicit_bias._limits.limit import Certificate, Limit, norm_of
@@ -144,6 +145,7 @@ def _euclidean(Z: Tensor) -> tuple[Tensor, Tensor] | None:
 
     Source: Lawson and Hanson, "Solving Least Squares Problems" (1974), chapter 23.
     """
+    require("The largest margin", "scipy", extra="implicit-bias")
     from scipy.optimize import nnls
 
     rows = _in_its_units(Z)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steepest._importing import require
 from steepest.implicit_bias._numerics.decomposition import lengths
 from steepest.implicit_bias._numerics.newton import minimum
 from steepest.implicit_bias._problem import Loss
@@ -65,6 +66,7 @@ def linear_program(c: NDArray[Any], rows: NDArray[Any], bounds: NDArray[Any], ra
     Raises:
         ArithmeticError: If the solver gives up.
     """
+    require("A linear program", "scipy", extra="implicit-bias")
     from scipy.optimize import linprog
 
     options = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steepest._importing import require
+
 __all__ = ["polish"]
 
 _DIGITS = 60
@@ -29,6 +31,7 @@ def polish(p: float, start: Tensor, basis: Tensor, goal: Tensor, theta: Tensor) 
     Returns:
         theta, or None if Newton's method does not converge from there.
     """
+    require("A limit to 60 digits", "mpmath", extra="implicit-bias")
     from mpmath import mp, mpf
 
     with mp.workdps(_DIGITS):

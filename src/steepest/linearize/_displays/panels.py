@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest._figure import figure
+from steepest._importing import require
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,6 +27,7 @@ def panels(titles: Sequence[str], x: str, y: str) -> tuple[go.Figure, list[tuple
     """
     if len(titles) == 1:
         return figure(x, y), [({}, ("x", "y"))]
+    require("A figure", "plotly", extra="plot")
     from plotly.subplots import make_subplots
 
     rows = math.ceil(len(titles) / 2)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steepest._check import at_least
+from steepest._importing import require
 from steepest.errors import InvalidArgument
 from steepest.linearize._jacobian.chunks import Jacobian
 from steepest.linearize._spectrum.lanczos import largest_eigenpairs
@@ -80,6 +81,7 @@ class SVD:
     @property
     def right_operator(self) -> LinearOperator:
         """V [P, k] as a scipy operator, which is never materialised."""
+        require("right_operator", "scipy", extra="linearize")
         from scipy.sparse.linalg import LinearOperator
 
         self.require(len(self.singular_values))
