@@ -11,7 +11,11 @@ __all__ = ["largest_entry"]
 
 
 def largest_entry(x: Float[Tensor, "*shape"], dim: tuple[int, ...] = ()) -> Tensor:
-    """Return max |x_i| over the dimensions `dim`, which are kept with size 1, or over all; 1 where that is 0."""
+    """Return max |x_i| over the dimensions `dim`, which are kept with size 1, or over all; 1 where that is 0.
+
+    It is a constant to autograd: what is divided by it and multiplied with it again does not depend on it.
+    """
+    x = x.detach()
     if not x.numel():
         return x.new_ones(())
     # Many times faster than vector_norm with the order infinity.
