@@ -1,14 +1,15 @@
 # Two commands for a new user: `make demo` and `make test`. Each sets up what it needs. `make test-all` also runs the
-# exhaustive sweeps (the mark `slow`): before a release, and every night.
+# exhaustive sweeps (the mark `slow`) and builds the site of the docs: before a release, and every night.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCHED := $(VENV)/.benched
+DOCUMENTED := $(VENV)/.documented
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all mutants lint types browser bench format clean
+.PHONY: demo test test-all mutants lint types docs browser bench format clean
 
 demo: $(INSTALLED)
 	$(BIN)/steepest compare --task digits --out runs/demo
@@ -16,7 +17,7 @@ demo: $(INSTALLED)
 test: lint types browser
 	$(PYTEST) -m "not slow"
 
-test-all: lint types browser
+test-all: lint types browser docs
 	$(PYTEST)
 
 # Breaks 30 random lines of src, one at a time: which would the fast tests not notice? About half an hour.
@@ -29,6 +30,11 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/pyright
+
+# The site, in build/docs. A warning is an error: a link that leads nowhere, a name that the reference does not have.
+docs: $(DOCUMENTED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "The site is in build/docs; python -m http.server --directory build/docs shows it with its search."
 
 # For the tests of the report: the Chromium on the PATH, else Debian's package, else Playwright's own.
 browser: $(INSTALLED)
@@ -47,7 +53,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build runs .pytest_cache .ruff_cache .hypothesis
 
 # torch first and alone: the pinned release has a CPU build where one is offered, and what comes after is content with it.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -56,6 +62,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(DOCUMENTED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 $(BENCHED): $(INSTALLED)
