@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from steepest._importing import require
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from numpy.typing import NDArray
 
-__all__ = ["COLORS", "DASHES", "band", "color", "dash", "figure", "log_axis", "translucent"]
+    Values = Sequence[float | str | None] | NDArray[Any]
+    Numbers = Sequence[float] | NDArray[Any]
+    Style = Mapping[str, Any]
+
+__all__ = [
+    "COLORS",
+    "DASHES",
+    "GREY",
+    "band",
+    "color",
+    "dash",
+    "figure",
+    "heatmap",
+    "line",
+    "log_axis",
+    "points",
+    "subplots",
+    "template",
+    "translucent",
+]
 
 # Okabe and Ito's palette for all kinds of colour vision, without its yellow (too pale on white) and with
 # the black as a mid grey that both a light and a dark page carry.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+GREY = "#808080"
+"""Of what belongs to no series, on a light page as on a dark one."""
 
 
 def color(index: int) -> str:
@@ -35,27 +59,48 @@ def translucent(hex_color: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
-def figure(x: str, y: str, **layout: Any) -> go.Figure:
-    """Return an empty figure with titled axes, on a transparent ground, in no particular theme."""
+def template() -> go.layout.Template:
+    """Return the look: a transparent ground and grey ink, in no particular theme. Nothing is registered in plotly."""
     require("A figure", "plotly", extra="plot")
     import plotly.graph_objects as go
 
     axis = {
+        "title": {"text": ""},
+        "automargin": True,
+        "showgrid": True,
         "gridcolor": "rgba(128, 128, 128, 0.25)",
         "zeroline": False,
+        "showline": True,
         "linecolor": "rgba(128, 128, 128, 0.6)",
     }
-    options: dict[str, Any] = {
-        "xaxis": {"title": {"text": x}, "automargin": True, **axis},
-        "yaxis": {"title": {"text": y}, "automargin": True, **axis},
+    look = {
+        "xaxis": axis,
+        "yaxis": axis,
         "paper_bgcolor": "rgba(0, 0, 0, 0)",
         "plot_bgcolor": "rgba(0, 0, 0, 0)",
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#808080"},
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": GREY},
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "hovermode": "closest",
         "colorway": list(COLORS),
     }
-    return go.Figure(layout=go.Layout(template="none", **options)).update_layout(**layout)
+    return go.layout.Template(layout=look)
+
+
+def figure(x: str, y: str, **layout: Any) -> go.Figure:
+    """Return an empty figure with titled axes."""
+    look = template()
+    import plotly.graph_objects as go
+
+    titles = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
+    return go.Figure(layout=go.Layout(template=look, **titles)).update_layout(**layout)
+
+
+def subplots(rows: int, columns: int, **options: Any) -> go.Figure:
+    """Return an empty figure with a grid of panels; the options are those of plotly's make_subplots."""
+    look = template()
+    from plotly.subplots import make_subplots
+
+    return make_subplots(rows, columns, **options).update_layout(template=look)
 
 
 def log_axis(values: Iterable[float]) -> dict[str, Any]:
@@ -78,23 +123,77 @@ def log_axis(values: Iterable[float]) -> dict[str, Any]:
     return {"type": "linear"}
 
 
-def band(
-    drawing: go.Figure,
-    x: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
-    hex_color: str,
-    name: str,
-) -> None:
-    """Fill the area between two curves, as part of the series `name`."""
+def line(drawing: go.Figure, x: Values, y: Values, name: str, style: Style, hover: str, **options: Any) -> None:
+    """Draw a curve of the series `name`.
+
+    Args:
+        drawing: The figure.
+        x: Where.
+        y: How high; None and nan leave a gap.
+        name: Of the series, under which all that belongs to it is shown or hidden.
+        style: Of the line: its colour, dash and width.
+        hover: What is said of a point, with %{x} and %{y} for its numbers; empty for nothing.
+        options: Further options of plotly's scatter; row and col choose a panel.
+    """
+    _scatter(drawing, x, y, name, hover, {"mode": "lines", "line": style, **options})
+
+
+def points(drawing: go.Figure, x: Values, y: Values, name: str, style: Style, hover: str, **options: Any) -> None:
+    """Draw points of the series `name`; `style` is that of the markers, all else as in `line`."""
+    _scatter(drawing, x, y, name, hover, {"mode": "markers", "marker": style, **options})
+
+
+def _scatter(drawing: go.Figure, x: Values, y: Values, name: str, hover: str, options: dict[str, Any]) -> None:
+    told = {"hovertemplate": f"{hover}<extra></extra>"} if hover else {"hoverinfo": "skip"}
+    drawing.add_scatter(x=x, y=y, name=name, **{"legendgroup": name, **told, **options})
+
+
+def band(drawing: go.Figure, x: Numbers, low: Numbers, high: Numbers, name: str, fill: str, **options: Any) -> None:
+    """Fill the area between two curves, as part of the series `name`, in a colour that is translucent."""
     drawing.add_scatter(
-        x=[*x, *reversed(x)],
-        y=[*high, *reversed(low)],
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
         fill="toself",
-        fillcolor=translucent(hex_color, 0.18),
+        fillcolor=fill,
         line={"width": 0},
         mode="lines",
         hoverinfo="skip",
         legendgroup=name,
         showlegend=False,
+        **options,
     )
+
+
+def heatmap(
+    drawing: go.Figure,
+    x: Values,
+    rows: Sequence[str],
+    shown: NDArray[np.float64],
+    told: NDArray[np.float64],
+    title: str,
+    hover: str,
+    **options: Any,
+) -> None:
+    """Draw a row of colours for each name, the first on top.
+
+    Args:
+        drawing: The figure.
+        x: Of the columns.
+        rows: The names.
+        shown: What the colours are, [rows, columns]; nan is blank.
+        told: What is told of each, %{customdata} in `hover`, [rows, columns].
+        title: Of the colour bar.
+        hover: What is said of an entry, with %{x} and %{y} for its column and row.
+        options: Further options of plotly's heat map.
+    """
+    drawing.add_heatmap(
+        x=list(x),
+        y=list(rows),
+        z=[[None if np.isnan(value) else float(value) for value in row] for row in shown],
+        customdata=told.tolist(),
+        colorscale="Viridis",
+        colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
+        hovertemplate=f"{hover}<extra></extra>",
+        **options,
+    )
+    drawing.update_yaxes(autorange="reversed", showgrid=False, type="category")

@@ -7,15 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steepest._check import instance
 from steepest.errors import InvalidArgument
 
-__all__ = ["as_arrays", "named", "numbers"]
+__all__ = ["Array", "as_arrays", "named", "numbers", "series"]
+
+Array = NDArray[np.float64]
 
 
-def numbers(name: str, values: Any, *shape: int | None) -> tuple[int, ...]:
-    """Return the shape of real numbers that have the one asked for, in which None stands for any size.
+def numbers(name: str, values: Any, *shape: int | None, whole: bool = False) -> tuple[int, ...]:
+    """Return the shape of real numbers, or whole ones, that have the one asked for; None stands for any size.
 
     Raises:
         InvalidArgument: If they are something else.
@@ -25,9 +28,11 @@ def numbers(name: str, values: Any, *shape: int | None) -> tuple[int, ...]:
     except Exception:  # what is passed may raise anything
         array = np.asarray(None)
     fits = len(array.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
-    if array.dtype.kind not in "iuf" or not fits:
+    kinds = "iu" if whole and array.size else "iuf"  # of nothing numpy makes floating-point numbers
+    if array.dtype.kind not in kinds or not fits:
         sizes = ", ".join("any" if n is None else str(n) for n in shape)
-        raise InvalidArgument(f"{name} must be real numbers of shape [{sizes}]", got=values, remedy="Pass an array.")
+        rule = f"{name} must be {'whole' if whole else 'real'} numbers of shape [{sizes}]"
+        raise InvalidArgument(rule, got=values, remedy="Pass an array.")
     return array.shape
 
 
@@ -43,6 +48,22 @@ def named(name: str, values: Any, names: Iterable[str] | None = None) -> Mapping
         known = ", ".join(names)
         raise InvalidArgument(f"{name} must have the names {known}", got=list(values), remedy="Give each its own.")
     return values
+
+
+def series(
+    name: str, values: Any, *shape: int | None, names: Iterable[str] | None = None, whole: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Return by name the shapes of numbers that are given by name, checked as by `named` and `numbers`.
+
+    Raises:
+        InvalidArgument: If they are something else.
+
+    >>> series("losses", {"sgd": [0.5, 0.4]}, None)
+    {'sgd': (2,)}
+    """
+    return {
+        key: numbers(f"{name}[{key!r}]", each, *shape, whole=whole) for key, each in named(name, values, names).items()
+    }
 
 
 def as_arrays(display: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer
 from steepest._check import instance
 from steepest.errors import InvalidArgument, UnknownName
 
-__all__ = ["check_curve", "check_curves", "check_loss", "gradients_in_order", "has_stepped", "items", "unwrapped"]
+__all__ = ["check_loss", "gradients_in_order", "has_stepped", "items", "unwrapped"]
 
 
 def items(name: str, value: object, described: str) -> list[object]:
@@ -24,32 +24,6 @@ def items(name: str, value: object, described: str) -> list[object]:
     except Exception as error:
         remedy = f"Pass {described}."
         raise InvalidArgument(f"{name} must be {described}", got=value, remedy=remedy) from error
-
-
-def check_curve(name: str, values: object, steps: int | None = None, *, whole: bool = False) -> int:
-    """Refuse what is no sequence of numbers, or has not one for each step; return how many there are."""
-    rule = "whole numbers" if whole else "numbers"
-    held = items(name, values, f"a list of {rule}")
-    kind = Integral if whole else Real
-    wrong = [value for value in held if isinstance(value, bool) or not isinstance(value, kind)]
-    if isinstance(values, (str, bytes, Mapping)) or wrong:
-        raise InvalidArgument(f"{name} must be a list of {rule}", got=values, remedy=f"Pass a list of {rule}.")
-    if steps is not None and len(held) != steps:
-        remedy = "Pass one number for each step."
-        raise InvalidArgument(f"{name} must have {steps} entries, one for each step", got=len(held), remedy=remedy)
-    return len(held)
-
-
-def check_curves(name: str, values: object, steps: int | None = None, *, whole: bool = False) -> dict[str, int]:
-    """Refuse what is no mapping of names to curves; return how long each is."""
-    rule = "a mapping of names to lists of numbers"
-    curves = instance(name, values, Mapping, rule)
-    return {
-        instance(f"a name in {name}", key, str, "a string"): check_curve(
-            f"{name}[{key!r}]", curves[key], steps, whole=whole
-        )
-        for key in items(name, curves, rule)
-    }
 
 
 def check_loss(loss: object) -> None:

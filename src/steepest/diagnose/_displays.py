@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steepest._check import at_least, instance
-from steepest._figure import color, dash, figure, log_axis
-from steepest._importing import require
-from steepest.diagnose._arguments import check_curve, check_curves
+from steepest._figure import color, dash, figure, heatmap, line, log_axis
+from steepest._series import Array, numbers, series
 from steepest.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -37,8 +35,8 @@ class GradientNormDisplay:
     palette: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
-        lengths = check_curves("steps", self.steps, whole=True)
-        if lengths != check_curves("norms", self.norms):
+        lengths = series("steps", self.steps, None, whole=True)
+        if lengths != series("norms", self.norms, None):
             remedy = "Pass the same names, with one norm for each step."
             raise InvalidArgument("steps and norms must have the same names and lengths", got=lengths, remedy=remedy)
         if self.palette is not None:
@@ -53,14 +51,13 @@ class GradientNormDisplay:
         palette = self.palette or {name: i for i, name in enumerate(self.norms)}
         for name, norms in self.norms.items():
             i = palette[name]
-            drawing.add_scatter(
-                x=list(self.steps[name]),
-                y=[norm if norm > 0 else None for norm in norms],
-                name=name,
-                legendgroup=name,
-                mode="lines",
-                line={"color": color(i), "dash": dash(i)},
-                hovertemplate=f"{name}, step %{{x}}: %{{y:.3g}}<extra></extra>",
+            line(
+                drawing,
+                list(self.steps[name]),
+                [norm if norm > 0 else None for norm in norms],
+                name,
+                {"color": color(i), "dash": dash(i)},
+                f"{name}, step %{{x}}: %{{y:.3g}}",
             )
         return drawing
 
@@ -78,17 +75,11 @@ class LayerGradientDisplay:
     norms: Mapping[str, Sequence[float]]
 
     def __post_init__(self) -> None:
-        check_curves("norms", self.norms, check_curve("steps", self.steps, whole=True))
+        series("norms", self.norms, *numbers("steps", self.steps, None, whole=True))
 
     def plot(self) -> go.Figure:
         """Draw parameters (first on top) by steps, the colour logarithmic; zero or no gradient is blank."""
-        values: NDArray[np.float64] = np.array(list(self.norms.values()), dtype=float).reshape(
-            len(self.norms), len(self.steps)
-        )
-        logs = np.log10(np.where((values > 0) & np.isfinite(values), values, np.nan))
-        drawing = figure("step", "", height=max(260, 60 + 18 * len(self.norms)))
-        drawing.add_trace(_heat_map(self.steps, list(self.norms), logs, values, "log10 of the norm"))
-        return drawing.update_yaxes(autorange="reversed", showgrid=False, type="category")
+        return _by_step(self.steps, self.norms, _logarithms, "log10 of the norm")
 
 
 @dataclass(frozen=True)
@@ -105,36 +96,27 @@ class ActivationDisplay:
     idle: Mapping[str, Sequence[float]]
 
     def __post_init__(self) -> None:
-        check_curves("idle", self.idle, check_curve("steps", self.steps, whole=True))
+        series("idle", self.idle, *numbers("steps", self.steps, None, whole=True))
 
     def plot(self) -> go.Figure:
         """Draw layers (first on top) by steps, the colour from 0 to 1; what was not seen is blank."""
-        values: NDArray[np.float64] = np.array(list(self.idle.values()), dtype=float).reshape(
-            len(self.idle), len(self.steps)
-        )
-        drawing = figure("step", "", height=max(260, 60 + 18 * len(self.idle)))
-        drawing.add_trace(_heat_map(self.steps, list(self.idle), values, values, "share idle", zmin=0, zmax=1))
-        return drawing.update_yaxes(autorange="reversed", showgrid=False, type="category")
+        return _by_step(self.steps, self.idle, lambda shares: shares, "share idle", zmin=0, zmax=1)
 
 
-def _heat_map(
+def _by_step(
     steps: Sequence[int],
-    rows: Sequence[str],
-    shown: NDArray[np.float64],
-    told: NDArray[np.float64],
+    rows: Mapping[str, Sequence[float]],
+    colored: Callable[[Array], Array],
     title: str,
     **options: Any,
-) -> go.Heatmap:
-    require("A figure", "plotly", extra="plot")
-    import plotly.graph_objects as go
+) -> go.Figure:
+    """Return the heat map of a number by row and step, in the colour of what is made of it."""
+    values = np.array(list(rows.values()), dtype=float).reshape(len(rows), len(steps))
+    drawing = figure("step", "", height=max(260, 60 + 18 * len(rows)))
+    told = "%{y}, step %{x}: %{customdata:.3g}"
+    heatmap(drawing, steps, list(rows), colored(values), values, title, told, **options)
+    return drawing
 
-    return go.Heatmap(
-        x=list(steps),
-        y=list(rows),
-        z=[[None if np.isnan(value) else float(value) for value in row] for row in shown],
-        customdata=told.tolist(),
-        colorscale="Viridis",
-        colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
-        hovertemplate="%{y}, step %{x}: %{customdata:.3g}<extra></extra>",
-        **options,
-    )
+
+def _logarithms(values: Array) -> Array:
+    return np.log10(np.where((values > 0) & np.isfinite(values), values, np.nan))

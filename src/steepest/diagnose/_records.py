@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest._series import Array
 from steepest.diagnose._statistics import STATISTICS, Site
 from steepest.diagnose._watch.parameters import ParameterRows
 from steepest.diagnose._watch.structure import Parameter
 
 __all__ = ["Records"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

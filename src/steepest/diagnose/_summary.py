@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from steepest._check import instance
-from steepest._figure import color, figure, log_axis
-from steepest._importing import require
-from steepest.diagnose._arguments import check_curve
+from steepest._figure import color, line, log_axis, subplots
+from steepest._series import numbers
 from steepest.diagnose._diagnosis import Diagnosis
 from steepest.diagnose._displays import ActivationDisplay, GradientNormDisplay, LayerGradientDisplay
 from steepest.diagnose._records import Records
@@ -48,9 +47,9 @@ class SummaryDisplay:
 
     def __post_init__(self) -> None:
         instance("diagnosis", self.diagnosis, Diagnosis, "a Diagnosis")
-        count = check_curve("steps", self.steps, whole=True)
+        (count,) = numbers("steps", self.steps, None, whole=True)
         for name in ("loss", "update"):
-            check_curve(name, getattr(self, name), count)
+            numbers(name, getattr(self, name), count)
         instance("gradients", self.gradients, GradientNormDisplay, "a GradientNormDisplay")
         instance("layers", self.layers, LayerGradientDisplay, "a LayerGradientDisplay")
         instance("activations", self.activations, ActivationDisplay, "an ActivationDisplay")
@@ -80,29 +79,25 @@ class SummaryDisplay:
 
     def plot(self) -> go.Figure:
         """Draw the four panels."""
-        require("A figure", "plotly", extra="plot")
-        from plotly.subplots import make_subplots
-
         cause = self.diagnosis.cause.replace("_", " ")
         remedy = textwrap.wrap(html.escape(self.diagnosis.remedy, quote=False), 110)
         top = 128 + 18 * len(remedy)
         # The heat maps have names at their left that may be long, so each has the whole width.
         heights = [260, *(60 + 16 * max(4, len(panel)) for panel in (self.layers.norms, self.activations.idle))]
-        drawing = make_subplots(
-            rows=3,
-            cols=2,
+        drawing = subplots(
+            3,
+            2,
             specs=[[{}, {}], [{"colspan": 2}, None], [{"colspan": 2}, None]],
             subplot_titles=("loss", "mean gradient norm, and update over weight", "gradient norm", "idle units"),
             row_heights=heights,
             horizontal_spacing=0.1,
             vertical_spacing=60 / sum(heights),
         )
-        look: Any = figure("", "").layout
-        drawing.update_layout(look).update_layout(
+        drawing.update_layout(
             height=sum(heights) + top,
             showlegend=True,
             legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1 + 22 / sum(heights), "yanchor": "bottom"},
-            margin={"l": 8, "r": 8, "t": top, "b": 8},
+            margin={"t": top},
             title={
                 "text": f"<b>{cause}</b><br><sup>{'<br>'.join(remedy)}</sup>",
                 "x": 0,
@@ -118,12 +113,16 @@ class SummaryDisplay:
             ("mean gradient norm", norms, 2, 1),
             ("update / weight", self.update, 2, 2),
         ):
-            drawing.add_scatter(
-                x=list(self.steps),
-                y=[value if value > 0 or place == 1 else None for value in values],
-                name=name,
+            line(
+                drawing,
+                list(self.steps),
+                [value if value > 0 or place == 1 else None for value in values],
+                name,
+                {"color": color(index)},
+                f"{name}, step %{{x}}: %{{y:.3g}}",
+                mode=None,  # with markers where there are few steps
+                legendgroup=None,
                 showlegend=place == 2,
-                line={"color": color(index)},
                 row=1,
                 col=place,
             )
@@ -137,5 +136,4 @@ class SummaryDisplay:
             heat: Any = drawing.data[-1]
             heat.colorbar.update(len=high - low, y=low, yanchor="bottom")
             drawing.update_yaxes(autorange="reversed", showgrid=False, type="category", row=row, col=1)
-        drawing.update_xaxes(title={"text": "step"}, row=3)
-        return drawing.update_xaxes(look.xaxis, selector={"title.text": None})
+        return drawing.update_xaxes(title={"text": "step"}, row=3)

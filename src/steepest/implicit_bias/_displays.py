@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest._check import at_least, instance
-from steepest._figure import DASHES, color, dash, figure, log_axis
+from steepest._figure import DASHES, GREY, color, dash, figure, line, log_axis, points
+from steepest._series import series
 from steepest.errors import InvalidArgument
 from steepest.implicit_bias._predict import Prediction
 from steepest.implicit_bias._runs.simulate import Simulation
@@ -91,9 +91,9 @@ class TrajectoryDisplay:
         return cls(paths, points, solutions, coordinates)
 
     def __post_init__(self) -> None:
-        _check_series("paths", self.paths, _pairs, "sequences of pairs of numbers")
-        _check_series("points", self.points, _pair, "pairs of numbers")
-        _check_series("solutions", self.solutions, _pairs, "sequences of pairs of numbers")
+        series("paths", self.paths, None, 2)
+        series("points", self.points, 2)
+        series("solutions", self.solutions, None, 2)
         two = instance("coordinates", self.coordinates, (tuple, list), "a pair of coordinates")
         if [at_least("coordinates", k, 0) for k in two] != list(dict.fromkeys(two)) or len(two) != 2:
             raise InvalidArgument("coordinates must be two different ones", got=two, remedy="Choose two features.")
@@ -102,38 +102,37 @@ class TrajectoryDisplay:
         """Draw paths as lines, predictions as crosses, solutions dotted."""
         i, j = self.coordinates
         drawing = figure(f"theta[{i}]", f"theta[{j}]")
-        for name, line in self.solutions.items():
+        for name, ends in self.solutions.items():
             index = list(self.paths).index(name) if name in self.paths else None
-            drawing.add_scatter(
-                x=[x for x, _ in line],
-                y=[y for _, y in line],
-                name="solutions" if index is None else f"solutions through {name}",
+            line(
+                drawing,
+                [x for x, _ in ends],
+                [y for _, y in ends],
+                "solutions" if index is None else f"solutions through {name}",
+                {"color": GREY if index is None else color(index), "width": 1, "dash": "dot"},
+                "",
                 legendgroup=name,
                 showlegend=index is None,
-                mode="lines",
-                line={"color": "#808080" if index is None else color(index), "width": 1, "dash": "dot"},
-                hoverinfo="skip",
             )
         for k, (name, path) in enumerate(self.paths.items()):
-            drawing.add_scatter(
-                x=[x for x, _ in path],
-                y=[y for _, y in path],
-                name=name,
-                legendgroup=name,
-                mode="lines",
-                line={"color": color(k), "dash": DASHES[k % len(DASHES)], "width": 2},
-                hovertemplate=f"{name}: %{{x:.4g}}, %{{y:.4g}}<extra></extra>",
+            line(
+                drawing,
+                [x for x, _ in path],
+                [y for _, y in path],
+                name,
+                {"color": color(k), "dash": DASHES[k % len(DASHES)], "width": 2},
+                f"{name}: %{{x:.4g}}, %{{y:.4g}}",
             )
             if name in self.points:
                 x, y = self.points[name]
-                drawing.add_scatter(
-                    x=[x],
-                    y=[y],
-                    name=f"{name}, predicted",
+                points(
+                    drawing,
+                    [x],
+                    [y],
+                    f"{name}, predicted",
+                    {"color": color(k), "symbol": "x", "size": 10},
+                    f"{name}, predicted: %{{x:.6g}}, %{{y:.6g}}",
                     legendgroup=name,
-                    mode="markers",
-                    marker={"color": color(k), "symbol": "x", "size": 10},
-                    hovertemplate=f"{name}, predicted: %{{x:.6g}}, %{{y:.6g}}<extra></extra>",
                 )
         return drawing
 
@@ -165,7 +164,7 @@ class LossDisplay:
         instance("runs", runs, Mapping, "a mapping {name: simulation}")
         for run in runs.values():
             instance("runs", run, Simulation, "a mapping {name: simulation}")
-        _check_series("residuals", {} if residuals is None else residuals, _pair, "pairs of numbers, see two_cycle")
+        series("residuals", {} if residuals is None else residuals, 2)
         cycles = {name: (a * a / 2, b * b / 2) for name, (a, b) in (residuals or {}).items()}
         return cls(
             {name: run.steps.tolist() for name, run in runs.items()},
@@ -174,9 +173,9 @@ class LossDisplay:
         )
 
     def __post_init__(self) -> None:
-        _check_series("steps", self.steps, _numbers, "sequences of numbers")
-        _check_series("losses", self.losses, _numbers, "sequences of numbers")
-        _check_series("cycles", self.cycles, _pair, "pairs of numbers")
+        series("steps", self.steps, None)
+        series("losses", self.losses, None)
+        series("cycles", self.cycles, 2)
         if missing := set(self.losses) - set(self.steps):
             raise InvalidArgument("steps must have the names of losses", got=sorted(missing), remedy="Add them.")
 
@@ -188,14 +187,13 @@ class LossDisplay:
         shown = [v for v in every if v > floor]
         drawing.update_yaxes(log_axis(shown), exponentformat="power")
         for k, (name, losses) in enumerate(self.losses.items()):
-            drawing.add_scatter(
-                x=list(self.steps[name]),
-                y=[v if v > floor else None for v in losses],
-                name=name,
-                legendgroup=name,
-                mode="lines",
-                line={"color": color(k), "dash": dash(k), "width": 2},
-                hovertemplate=f"{name}, step %{{x}}: %{{y:.4g}}<extra></extra>",
+            line(
+                drawing,
+                list(self.steps[name]),
+                [v if v > floor else None for v in losses],
+                name,
+                {"color": color(k), "dash": dash(k), "width": 2},
+                f"{name}, step %{{x}}: %{{y:.4g}}",
             )
             for level in self.cycles.get(name, ()):
                 if level > floor:
@@ -216,7 +214,7 @@ class SensitivityDisplay:
     names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        _check_series("values", self.values, _numbers, "sequences of numbers")
+        series("values", self.values, None)
         names: Any = () if self.names is None else self.names
         if not (isinstance(names, (list, tuple)) and all(type(n) is str for n in cast("Sequence[object]", names))):
             raise InvalidArgument("names must be a list of strings", got=names, remedy="Pass one for each coordinate.")
@@ -233,33 +231,6 @@ class SensitivityDisplay:
                 hovertemplate=f"{name}, %{{x}}: %{{y:.4g}}<extra></extra>",
             )
         return drawing.update_xaxes(type="category")
-
-
-def _number(x: object) -> bool:
-    return not isinstance(x, bool) and isinstance(x, numbers.Real)
-
-
-def _numbers(x: object) -> bool:
-    return isinstance(x, (Sequence, np.ndarray)) and not isinstance(x, (str, bytes)) and all(map(_number, x))
-
-
-def _pair(x: object) -> bool:
-    return isinstance(x, (tuple, list)) and len(x) == 2 and _numbers(x)
-
-
-def _pairs(x: object) -> bool:
-    return isinstance(x, (tuple, list)) and all(map(_pair, x))
-
-
-def _check_series(name: str, value: object, fits: Callable[[object], bool], described: str) -> None:
-    """Refuse what is no mapping of names to what fits.
-
-    Raises:
-        InvalidArgument: Then.
-    """
-    known = isinstance(value, Mapping) and all(isinstance(key, str) and fits(each) for key, each in value.items())
-    if not known:
-        raise InvalidArgument(f"{name} must be a mapping of names to {described}", got=value, remedy="See .of().")
 
 
 def _solutions(

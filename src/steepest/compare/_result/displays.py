@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest._check import in_range, instance
-from steepest._figure import band, color, dash, figure, log_axis
-from steepest._series import named, numbers
+from steepest._figure import GREY, band, color, dash, figure, line, log_axis, points, translucent
+from steepest._series import named, numbers, series
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -36,8 +36,7 @@ class LossCurvesDisplay:
 
     def __post_init__(self) -> None:
         (count,) = numbers("steps", self.steps, None)
-        for rows in named("losses", self.losses).values():
-            numbers("losses", rows, None, count)
+        series("losses", self.losses, None, count)
         if self.target is not None:
             in_range("target", self.target, "[-inf, inf]")
 
@@ -50,18 +49,17 @@ class LossCurvesDisplay:
             low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0, method="inverted_cdf")
             shown = np.isfinite(high) & (low > 0)
             x = [step for step, finite in zip(self.steps, shown, strict=True) if finite]
-            band(drawing, x, low[shown].tolist(), high[shown].tolist(), color(i), name)
-            drawing.add_scatter(
-                x=list(self.steps),
-                y=[float(v) if 0 < v < math.inf else None for v in middle],
-                name=name,
-                legendgroup=name,
-                mode="lines",
-                line={"color": color(i), "dash": dash(i), "width": 2},
-                hovertemplate=f"{name}, step %{{x}}: %{{y:.4g}}<extra></extra>",
+            band(drawing, x, low[shown], high[shown], name, translucent(color(i), 0.18))
+            line(
+                drawing,
+                list(self.steps),
+                [float(v) if 0 < v < math.inf else None for v in middle],
+                name,
+                {"color": color(i), "dash": dash(i), "width": 2},
+                f"{name}, step %{{x}}: %{{y:.4g}}",
             )
         if self.target is not None:
-            drawing.add_hline(y=self.target, line={"color": "#808080", "width": 1, "dash": "dot"})
+            drawing.add_hline(y=self.target, line={"color": GREY, "width": 1, "dash": "dot"})
         return drawing
 
 
@@ -95,29 +93,28 @@ class LearningRateDisplay:
         drawing.update_yaxes(log_axis(finite))
         for i, (name, rates) in enumerate(self.rates.items()):
             losses = self.losses[name]
-            drawing.add_scatter(
-                x=list(rates),
-                y=[v if v < math.inf else None for v in losses],
-                name=name,
-                legendgroup=name,
+            line(
+                drawing,
+                list(rates),
+                [v if v < math.inf else None for v in losses],
+                name,
+                {"color": color(i), "dash": dash(i)},
+                f"{name}, %{{x:.3g}}: %{{y:.4g}}",
                 mode="lines+markers",
-                line={"color": color(i), "dash": dash(i)},
                 marker={
                     "size": [15 if rate == self.chosen[name] else 6 for rate in rates],
                     "symbol": ["star" if rate == self.chosen[name] else "circle" for rate in rates],
                 },
-                hovertemplate=f"{name}, %{{x:.3g}}: %{{y:.4g}}<extra></extra>",
             )
             diverged = [rate for rate, v in zip(rates, losses, strict=True) if v == math.inf]
-            drawing.add_scatter(
-                x=diverged,
-                y=[top] * len(diverged),
-                name=name,
-                legendgroup=name,
+            points(
+                drawing,
+                diverged,
+                [top] * len(diverged),
+                name,
+                {"symbol": "x", "size": 8, "color": color(i)},
+                f"{name}, %{{x:.3g}}: diverged",
                 showlegend=False,
-                mode="markers",
-                marker={"symbol": "x", "size": 8, "color": color(i)},
-                hovertemplate=f"{name}, %{{x:.3g}}: diverged<extra></extra>",
             )
         return drawing
 
@@ -149,13 +146,13 @@ class RankingDisplay:
         drawing = figure("final validation loss", "", height=90 + 34 * len(self.names))
         order = sorted(range(len(self.names)), key=lambda i: self.means[i])
         for i in order:
-            drawing.add_scatter(
-                x=[self.means[i]],
-                y=[self.names[i]],
-                name=self.names[i],
-                legendgroup=self.names[i],
-                mode="markers",
-                marker={"color": color(i), "size": 11},
+            points(
+                drawing,
+                [self.means[i]],
+                [self.names[i]],
+                self.names[i],
+                {"color": color(i), "size": 11},
+                f"{self.names[i]}: %{{x:.4g}} ({self.lows[i]:.4g} to {self.highs[i]:.4g})",
                 error_x={
                     "type": "data",
                     "symmetric": False,
@@ -165,9 +162,6 @@ class RankingDisplay:
                     "thickness": 2,
                     "width": 6,
                 },
-                hovertemplate=(
-                    f"{self.names[i]}: %{{x:.4g}} ({self.lows[i]:.4g} to {self.highs[i]:.4g})<extra></extra>"
-                ),
             )
         drawing.update_yaxes(
             type="category", categoryorder="array", categoryarray=[self.names[i] for i in reversed(order)]

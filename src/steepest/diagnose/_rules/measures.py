@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.diagnose._records import Array, Records
+from steepest._series import Array
+from steepest.diagnose._records import Records
 
 __all__ = [
     "COHERENT",

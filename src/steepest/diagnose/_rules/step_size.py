@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from steepest._series import Array
 from steepest.diagnose._diagnosis import Diagnosis
-from steepest.diagnose._records import Array, Records
+from steepest.diagnose._records import Records
 from steepest.diagnose._rules.learning_rate import suggestion
 from steepest.diagnose._rules.measures import (
     COHERENT,

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from steepest._series import Array
 from steepest._sharding import is_sharded, local, whole
 
 __all__ = ["ParameterRow", "ParameterRows", "ParameterWatch"]
@@ -17,8 +18,6 @@ __all__ = ["ParameterRow", "ParameterRows", "ParameterWatch"]
 _SAMPLE = 1024
 _CHECKPOINTS = 16
 _HALF = (torch.float16, torch.bfloat16)
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from steepest._check import at_least, floating, in_range, instance
-from steepest._figure import color, figure, translucent
-from steepest._series import as_arrays, named, numbers
+from steepest._figure import GREY, band, color, figure, line, points, translucent
+from steepest._series import Array, as_arrays, named, numbers, series
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.linearize._displays.panels import panels, ticks
 from steepest.linearize._linearization import Linearization
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FeaturesDisplay", "FunctionDisplay", "PrincipalFeaturesDisplay"]
 
-Array = NDArray[np.float64]
-
-_GREY = "#808080"
 _CHUNK = 1 << 23
 """How many features are looked at at a time, so that a wide network does not fill the memory."""
 
@@ -54,11 +50,10 @@ class FeaturesDisplay:
 
     def __post_init__(self) -> None:
         (count,) = numbers("x", self.x, None)
-        kept = {name: numbers("curves", each, None, count)[0] for name, each in named("curves", self.curves).items()}
+        kept = series("curves", self.curves, None, count)
         for name, indices in named("indices", self.indices, kept).items():
-            numbers("indices", indices, kept[name])
-        for band in named("bands", self.bands, kept).values():
-            numbers("bands", band, 4, count)
+            numbers("indices", indices, kept[name][0])
+        series("bands", self.bands, 4, count, names=kept)
         numbers("counts", list(named("counts", self.counts, kept).values()), None)
         numbers("elbows", self.elbows, None)
         as_arrays(self)
@@ -109,28 +104,11 @@ class FeaturesDisplay:
         for name, (place, axes) in zip(names, places, strict=True):
             lowest, low, high, highest = self.bands[name]
             for below, above, opacity in ((lowest, highest, 0.12), (low, high, 0.2)):
-                drawing.add_scatter(
-                    x=np.concatenate([self.x, self.x[::-1]]),
-                    y=np.concatenate([above, below[::-1]]),
-                    fill="toself",
-                    fillcolor=translucent(_GREY, opacity),
-                    line={"width": 0},
-                    mode="lines",
-                    hoverinfo="skip",
-                    showlegend=False,
-                    **place,
-                )
+                band(drawing, self.x, below, above, name, translucent(GREY, opacity), **place)
             for index, curve in zip(self.indices[name], self.curves[name], strict=True):
-                drawing.add_scatter(
-                    x=self.x,
-                    y=curve,
-                    name=f"{name}[{index}]",
-                    mode="lines",
-                    line={"color": translucent(color(0), 0.8), "width": 1.25},
-                    showlegend=False,
-                    hovertemplate=f"{name}[{index}], %{{x:.3g}}: %{{y:.4g}}<extra></extra>",
-                    **place,
-                )
+                each, style = f"{name}[{index}]", {"color": translucent(color(0), 0.8), "width": 1.25}
+                told = f"{each}, %{{x:.3g}}: %{{y:.4g}}"
+                line(drawing, self.x, curve, each, style, told, showlegend=False, **place)
             ticks(drawing, self.elbows, self.x, color(1), axes)
         return drawing
 
@@ -217,17 +195,17 @@ class PrincipalFeaturesDisplay:
         drawing, places = panels(titles, "x", "principal feature")
         for i, (place, axes) in zip(shown, places, strict=True):
             scale = math.sqrt(len(self.points)) / float(self.singular_values[i])
-            drawing.add_scatter(
-                x=self.x,
-                y=scale * self.features[i],
-                name=f"principal feature {i + 1}",
-                mode="lines",
-                line={"color": color(0), "width": 2},
+            line(
+                drawing,
+                self.x,
+                scale * self.features[i],
+                f"principal feature {i + 1}",
+                {"color": color(0), "width": 2},
+                f"{i + 1}, %{{x:.3g}}: %{{y:.4g}}",
                 showlegend=False,
-                hovertemplate=f"{i + 1}, %{{x:.3g}}: %{{y:.4g}}<extra></extra>",
                 **place,
             )
-            ticks(drawing, self.points.tolist(), self.x, _GREY, axes)
+            ticks(drawing, self.points.tolist(), self.x, GREY, axes)
         return drawing
 
 
@@ -252,8 +230,7 @@ class FunctionDisplay:
     def __post_init__(self) -> None:
         (count,) = numbers("x", self.x, None)
         numbers("network", self.network, count)
-        for curve in named("linearized", self.linearized).values():
-            numbers("linearized", curve, count)
+        series("linearized", self.linearized, count)
         numbers("targets", self.targets, *numbers("points", self.points, None))
         as_arrays(self)
 
@@ -305,31 +282,15 @@ class FunctionDisplay:
         low, high = float(shown.min()), float(shown.max())
         margin = 0.2 * (high - low) or 1.0
         drawing.update_yaxes(range=[low - margin, high + margin])
-        drawing.add_scatter(
-            x=self.points,
-            y=self.targets,
-            name="examples",
-            mode="markers",
-            marker={"color": _GREY, "size": 4, "opacity": 0.6},
-            hovertemplate="%{x:.3g}: %{y:.4g}<extra></extra>",
-        )
-        for i, (name, curve) in enumerate(reversed(list(self.linearized.items()))):
-            drawing.add_scatter(
-                x=self.x,
-                y=curve,
-                name=name,
-                mode="lines",
-                line={"color": color(1), "width": 1.5, "dash": ("solid", "dash", "dot")[min(i, 2)]},
-                hovertemplate=f"{name}, %{{x:.3g}}: %{{y:.4g}}<extra></extra>",
-            )
-        drawing.add_scatter(
-            x=self.x,
-            y=self.network,
-            name="network",
-            mode="lines",
-            line={"color": color(0), "width": 2.5},
-            hovertemplate="network, %{x:.3g}: %{y:.4g}<extra></extra>",
-        )
+        style = {"color": GREY, "size": 4, "opacity": 0.6}
+        points(drawing, self.points, self.targets, "examples", style, "%{x:.3g}: %{y:.4g}", legendgroup=None)
+        dashes = ("solid", "dash", "dot")
+        linearized = [
+            (name, curve, {"color": color(1), "width": 1.5, "dash": dashes[min(i, 2)]})
+            for i, (name, curve) in enumerate(reversed(list(self.linearized.items())))
+        ]
+        for name, curve, style in (*linearized, ("network", self.network, {"color": color(0), "width": 2.5})):
+            line(drawing, self.x, curve, name, style, f"{name}, %{{x:.3g}}: %{{y:.4g}}", legendgroup=None)
         return drawing
 
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from steepest._check import at_least, boolean, in_range, instance
-from steepest._figure import color, dash, figure, log_axis
-from steepest._series import as_arrays, named, numbers
+from steepest._figure import GREY, color, dash, figure, line, log_axis, points
+from steepest._series import Array, as_arrays, named, numbers, series
 from steepest.errors import InvalidArgument
 from steepest.linearize._change import compare_linearizations
 from steepest.linearize._linearization import Linearization
@@ -28,10 +27,6 @@ __all__ = [
     "LearningDisplay",
     "SpectrumDisplay",
 ]
-
-Array = NDArray[np.float64]
-
-_GREY = "#808080"
 
 
 @dataclass(frozen=True)
@@ -51,8 +46,7 @@ class SpectrumDisplay:
     complete: Mapping[str, bool] = field(default_factory=dict[str, bool])
 
     def __post_init__(self) -> None:
-        for values in named("singular_values", self.singular_values).values():
-            numbers("singular_values", values, None)
+        series("singular_values", self.singular_values, None)
         for rank in named("ranks", self.ranks, self.singular_values).values():
             at_least("ranks", rank, 0)
         for threshold in named("thresholds", self.thresholds, self.singular_values).values():
@@ -86,19 +80,14 @@ class SpectrumDisplay:
             drawing.update_yaxes(range=[low - 0.04 * (high - low), high + 0.04 * (high - low)])
         for i, (name, values) in enumerate(self.singular_values.items()):
             rank, threshold = self.ranks[name], self.thresholds[name]
-            drawing.add_scatter(
-                x=list(range(1, len(values) + 1)),
-                y=[max(v, floor) or None for v in values],
+            points(
+                drawing,
+                list(range(1, len(values) + 1)),
+                [max(v, floor) or None for v in values],
+                name,
+                {"color": color(i), "size": 5, "opacity": [1.0 if k < rank else 0.25 for k in range(len(values))]},
+                f"{name}, %{{x}}: %{{customdata}}",
                 customdata=[f"{v:.4g}" + ("" if k < rank else ", beyond the rank") for k, v in enumerate(values)],
-                name=name,
-                legendgroup=name,
-                mode="markers",
-                marker={
-                    "color": color(i),
-                    "size": 5,
-                    "opacity": [1.0 if k < rank else 0.25 for k in range(len(values))],
-                },
-                hovertemplate=f"{name}, %{{x}}: %{{customdata}}<extra></extra>",
             )
             if threshold > 0:
                 drawing.add_hline(y=threshold, line={"color": color(i), "width": 1, "dash": "dot"})
@@ -163,26 +152,18 @@ class LearningDisplay:
         for k, column in enumerate(residuals.T):
             name = f"direction {k + 1}"
             style = {"color": color(k), "dash": dash(k), "width": 2}
-            drawing.add_scatter(
-                x=times,
-                y=np.where(column > floor, column, np.nan),
-                name=name,
-                legendgroup=name,
-                mode="lines",
-                line=style,
-                hovertemplate=f"{name}, %{{x:.3g}}: %{{y:.3g}}<extra></extra>",
-            )
+            seen = np.where(column > floor, column, np.nan)
+            line(drawing, times, seen, name, style, f"{name}, %{{x:.3g}}: %{{y:.3g}}")
             learned = float(self.learned_at[k])
             inside = len(times) > 0 and times[0] <= learned <= times[-1]
-            drawing.add_scatter(
-                x=[learned if inside else None],
-                y=[float(np.interp(learned, times, column)) if inside else None],
-                name=name,
-                legendgroup=name,
+            points(
+                drawing,
+                [learned if inside else None],
+                [float(np.interp(learned, times, column)) if inside else None],
+                name,
+                {"color": color(k), "size": 7},
+                f"{name}, s = {self.singular_values[k]:.3g}: learned at %{{x:.3g}}",
                 showlegend=False,
-                mode="markers",
-                marker={"color": color(k), "size": 7},
-                hovertemplate=f"{name}, s = {self.singular_values[k]:.3g}: learned at %{{x:.3g}}<extra></extra>",
             )
         return drawing
 
@@ -204,8 +185,7 @@ class ChangeDisplay:
     def __post_init__(self) -> None:
         (count,) = numbers("steps", self.steps, None)
         for name, measures in (("shares", self.shares), ("counts", self.counts)):
-            for values in named(name, measures).values():
-                numbers(name, values, count)
+            series(name, measures, count)
 
     @classmethod
     def of(
@@ -243,31 +223,31 @@ class ChangeDisplay:
     def plot(self, at: int | None = None) -> go.Figure:
         """Draw the shares above the counts, equally spaced whatever the steps; a line marks the step `at`."""
         at = None if at is None else at_least("at", at, 0)
-        drawing: Any = figure("step", "share")
-        drawing.update_layout(yaxis2=drawing.layout.yaxis, yaxis={"domain": [0.47, 1], "range": [-0.03, 1.03]})
+        drawing = figure("step", "share")
         drawing.update_layout(
+            yaxis={"domain": [0.47, 1], "range": [-0.03, 1.03]},
             yaxis2={"domain": [0, 0.4], "rangemode": "tozero", "title": {"text": "directions"}},
             xaxis={"anchor": "y2", **_ordinal(self.steps)},
         )
         panels = ("y", self.shares), ("y2", self.counts)
         series = [(axis, name, values) for axis, measures in panels for name, values in measures.items()]
         for i, (axis, name, values) in enumerate(series):
-            drawing.add_scatter(
-                x=list(range(len(self.steps))),
-                y=list(values),
+            line(
+                drawing,
+                list(range(len(self.steps))),
+                list(values),
+                name,
+                {"color": color(i), "width": 2},
+                f"{name}, step %{{customdata}}: %{{y:.4g}}",
                 yaxis=axis,
                 customdata=[f"{step:,}" for step in self.steps],
-                name=name,
-                legendgroup=name,
                 mode="lines+markers",
-                line={"color": color(i), "width": 2},
                 marker={"size": 5},
-                hovertemplate=f"{name}, step %{{customdata}}: %{{y:.4g}}<extra></extra>",
             )
         if at is not None and at in self.steps:
             place = list(self.steps).index(at)
             drawing.add_shape(
-                type="line", x0=place, x1=place, y0=0, y1=1, yref="paper", line={"color": _GREY, "width": 1}
+                type="line", x0=place, x1=place, y0=0, y1=1, yref="paper", line={"color": GREY, "width": 1}
             )
         return drawing
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from steepest._figure import figure
-from steepest._importing import require
+from steepest._figure import figure, subplots
+from steepest._series import Array
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 __all__ = ["panels", "ticks"]
-
-Array = NDArray[np.float64]
 
 
 def panels(titles: Sequence[str], x: str, y: str) -> tuple[go.Figure, list[tuple[dict[str, int], tuple[str, str]]]]:
@@ -27,16 +22,8 @@ def panels(titles: Sequence[str], x: str, y: str) -> tuple[go.Figure, list[tuple
     """
     if len(titles) == 1:
         return figure(x, y), [({}, ("x", "y"))]
-    require("A figure", "plotly", extra="plot")
-    from plotly.subplots import make_subplots
-
     rows = math.ceil(len(titles) / 2)
-    drawing = make_subplots(
-        rows, 2, subplot_titles=titles, vertical_spacing=0.3 / rows, horizontal_spacing=0.09, figure=figure("", "")
-    )
-    bare: Any = figure("", "")
-    look = bare.layout.xaxis.to_plotly_json()
-    drawing.update_xaxes(look).update_yaxes(look)
+    drawing = subplots(rows, 2, subplot_titles=titles, vertical_spacing=0.3 / rows, horizontal_spacing=0.09)
     drawing.update_annotations(font={"size": 13}).update_layout(height=80 + 190 * rows, margin={"t": 28})
     numbers = ["", *map(str, range(2, 2 * rows + 1))]
     places = [({"row": i // 2 + 1, "col": i % 2 + 1}, (f"x{numbers[i]}", f"y{numbers[i]}")) for i in range(len(titles))]
