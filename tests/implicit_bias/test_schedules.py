@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from steepest.errors import InvalidArgument
 from steepest.implicit_bias import EpochAdam, SignDescent, inverse_square_root, predict, simulate, two_cycle
-from steepest.implicit_bias._schedules import Schedule, Tail, tail_of
+from steepest.implicit_bias._tails import Schedule, Tail, tail_of
 
 # Steps are whole multiples of 2^-1074: in these units the recursion is exact.
 ONE = 2**1074

@@ -1,5 +1,6 @@
 """Where an optimizer ends: which solution it chooses of many, with a certificate, or that nothing determines it."""
 
+from steepest._schedules import inverse_square_root
 from steepest.implicit_bias._displays import LossDisplay, SensitivityDisplay, TrajectoryDisplay
 from steepest.implicit_bias._effective_preconditioner import effective_preconditioner
 from steepest.implicit_bias._limits.limit import Certificate
@@ -13,7 +14,6 @@ from steepest.implicit_bias._rules.rule import Rule
 from steepest.implicit_bias._rules.sign_descent import SignDescent
 from steepest.implicit_bias._runs.simulate import Simulation, simulate
 from steepest.implicit_bias._runs.spread import Spread
-from steepest.implicit_bias._schedules import inverse_square_root
 from steepest.implicit_bias._sensitivity import sensitivity
 from steepest.implicit_bias._survey import RULES, Surveyed, survey
 from steepest.implicit_bias._two_cycle import two_cycle

@@ -20,7 +20,7 @@ from steepest.implicit_bias._runs.spread import Spread, spread
 from steepest.implicit_bias._sensitivity import sensitivity
 
 if TYPE_CHECKING:
-    from steepest.implicit_bias._schedules import Schedules
+    from steepest.implicit_bias._tails import Schedules
 
 __all__ = ["Prediction", "certify", "predict", "predict_batch"]
 

@@ -7,7 +7,7 @@ import sys
 
 from steepest.errors import InvalidArgument
 from steepest.implicit_bias._problem import ArrayLike, numbers_of, vector
-from steepest.implicit_bias._schedules import Schedule, tail_of
+from steepest.implicit_bias._tails import Schedule, tail_of
 
 __all__ = ["two_cycle"]
 

@@ -1,6 +1,7 @@
 """Steepest descent as torch optimizers: a norm decides the geometry, the mode decides the length."""
 
-from steepest.optim._epoch_adam import EpochAdam, inverse_square_root
+from steepest._schedules import inverse_square_root
+from steepest.optim._epoch_adam import EpochAdam
 from steepest.optim._muon import Muon, muon_norm
 from steepest.optim._route import Route, Routing
 from steepest.optim._scion import Scion, route, scion_rules

@@ -12,28 +12,14 @@ from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from steepest._check import at_least, function, in_range
+from steepest._schedules import inverse_square_root
 from steepest._sharding import local
 from steepest.errors import InvalidArgument
 from steepest.norms import L2
 from steepest.optim._options import group_of, refuse_fixed
 from steepest.optim._steepest_descent import SteepestDescent
 
-__all__ = ["EpochAdam", "inverse_square_root"]
-
-
-def inverse_square_root(t: int) -> float:
-    """Return 1 / sqrt(t + 1): steps that vanish while their sum does not stay finite.
-
-    Args:
-        t: How many steps came before, >= 0.
-
-    Raises:
-        InvalidArgument: If t is no whole number >= 0.
-
-    >>> inverse_square_root(0), inverse_square_root(3)
-    (1.0, 0.5)
-    """
-    return (at_least("t", t, 0, most=2**63) + 1) ** -0.5
+__all__ = ["EpochAdam"]
 
 
 class EpochAdam(SteepestDescent):
@@ -44,7 +30,8 @@ class EpochAdam(SteepestDescent):
     the penalised step in the `Ellipsoid` of 1 / sqrt(v), t = 0, 1, ... counting steps. The epoch that the step
     completes counts, so that with one step an epoch v = g^2 and u = -lr schedule(t) sign(g); in the first epoch v is
     the mean so far. There is no eps: an entry whose v is 0 does not move. Constant steps end in a cycle of two points,
-    and an eps drifts away from where vanishing steps converge: hence the default schedule.
+    and an eps drifts away from where vanishing steps converge: hence the default schedule. This is the optimizer that
+    trains a model; the rule of which theory says where it ends is `steepest.implicit_bias.EpochAdam`.
 
     Args:
         params: Parameters, named parameters or group dicts.

@@ -17,7 +17,8 @@ __all__ = ["SignDescent"]
 class SignDescent(SteepestDescent):
     """`SteepestDescent` in the L-infinity norm: each entry moves by the same length.
 
-    penalized: u = -lr ||g||_1 sign(g); constrained: u = -lr sign(g), which with momentum is Signum.
+    penalized: u = -lr ||g||_1 sign(g); constrained: u = -lr sign(g), which with momentum is Signum. This is the
+    optimizer that trains a model; the rule of which theory says where it ends is `steepest.implicit_bias.SignDescent`.
 
     Args:
         params: Parameters, named parameters or group dicts.
@@ -35,7 +36,7 @@ class SignDescent(SteepestDescent):
     >>> w.data
     tensor([-0.7000,  0.7000])
 
-    Source: Bernstein et al., "signSGD" (2018).
+    Source: Bernstein et al., "signSGD" (2018), arXiv:1802.04434.
     """
 
     def __init__(self, params: ParamsT, lr: float | Tensor, mode: Mode = "penalized", **options: Any) -> None:

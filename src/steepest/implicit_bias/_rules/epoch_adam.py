@@ -15,7 +15,7 @@ from steepest.implicit_bias._limits.rest import resting
 from steepest.implicit_bias._problem import Problem
 from steepest.implicit_bias._rules.rule import Gradient, Rule, Step, check_batch_size
 from steepest.implicit_bias._rules.sign_descent import sign_margin, sign_scale
-from steepest.implicit_bias._schedules import Schedule, tail_of
+from steepest.implicit_bias._tails import Schedule, tail_of
 
 __all__ = ["EpochAdam"]
 
@@ -24,8 +24,9 @@ __all__ = ["EpochAdam"]
 class EpochAdam(Rule):
     """theta <- theta - eta g / (sqrt(v) + eps), v the mean of g^2 over the latest complete epoch.
 
-    As in `steepest.optim.EpochAdam` the epoch that a step completes counts, and in the first one v is the mean so far;
-    here there is an eps, too. On one equation g is a multiple of a, so that the steps have the
+    This is a rule of which theory speaks; the optimizer that trains a model is `steepest.optim.EpochAdam`, which
+    `predict` takes as well, with its own schedule. As there the epoch that a step completes counts, and in the first
+    one v is the mean so far; here there is an eps, too. On one equation g is a multiple of a, so that the steps have the
     signs of a: it ends at theta0 + sign(a) (b - <a, theta0>) / ||a||_1. On several equations nothing is determined.
 
     Args:

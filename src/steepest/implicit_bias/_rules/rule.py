@@ -11,7 +11,7 @@ from torch import Tensor
 from steepest._check import at_least, in_range
 from steepest.implicit_bias._limits.limit import Limit
 from steepest.implicit_bias._problem import Problem
-from steepest.implicit_bias._schedules import Schedule
+from steepest.implicit_bias._tails import Schedule
 
 _FACTORS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02)
 

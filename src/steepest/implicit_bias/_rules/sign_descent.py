@@ -24,6 +24,9 @@ __all__ = ["MeanDirection", "SignDescent", "sign_margin", "sign_scale"]
 class SignDescent(Rule):
     """theta <- theta - eta sign(g), g the gradient of a batch: steepest descent in the largest-entry norm.
 
+    This is a rule of which theory speaks, with any steps; the optimizer that trains a model is
+    `steepest.optim.SignDescent`, which `predict` takes as well (constrained, its constant steps never come to rest).
+
     On one equation it ends at theta0 + sign(a) (b - <a, theta0>) / ||a||_1; on several with single rows, where a
     condition on A holds, at theta0 + S' (A S')^-1 (b - A theta0), S = sign(A); on several with full batches nothing is
     determined. All that with steps that vanish and have an infinite sum: constant ones end in a cycle (`two_cycle`).

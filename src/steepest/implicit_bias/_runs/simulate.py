@@ -19,7 +19,7 @@ from steepest.implicit_bias._losses import gradient_at, loss_at
 from steepest.implicit_bias._problem import ArrayLike, Problem, is_number, numbers_of
 from steepest.implicit_bias._rules.rule import Rule
 from steepest.implicit_bias._rules.torch_optimizer import RuleLike, as_rule
-from steepest.implicit_bias._schedules import Schedule, Schedules, check_steps, steps_at, tail_of
+from steepest.implicit_bias._tails import Schedule, Schedules, check_steps, steps_at, tail_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

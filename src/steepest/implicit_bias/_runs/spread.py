@@ -14,7 +14,7 @@ from steepest.implicit_bias._rules.rule import Rule
 from steepest.implicit_bias._runs.simulate import Simulation, as_schedules, as_seeds, run
 
 if TYPE_CHECKING:
-    from steepest.implicit_bias._schedules import Schedules
+    from steepest.implicit_bias._tails import Schedules
 
 __all__ = ["Spread", "spread"]
 

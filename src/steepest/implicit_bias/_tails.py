@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest._check import at_least
 from steepest.errors import InvalidArgument
 
-__all__ = ["Schedule", "Schedules", "Tail", "check_steps", "inverse_square_root", "steps_at", "tail_of"]
+__all__ = ["Schedule", "Schedules", "Tail", "check_steps", "steps_at", "tail_of"]
 
 Schedule = Callable[[int], float]
 """t = 0, 1, ... -> the size of step t."""
@@ -22,15 +21,6 @@ Schedules = Schedule | float | Sequence[Schedule | float]
 _DENSE = 2**16
 _LAST = 2**60
 _UNDERFLOW = 1e-16
-
-
-def inverse_square_root(t: int) -> float:
-    """Return 1 / sqrt(t + 1): steps that vanish while their sum does not stay finite.
-
-    >>> inverse_square_root(0), inverse_square_root(3)
-    (1.0, 0.5)
-    """
-    return (at_least("t", t, 0, most=2**1000) + 1) ** -0.5
 
 
 @dataclass(frozen=True)
