@@ -138,7 +138,7 @@ class Hypentropy(Potential):
     Args:
         beta: Above 0.
 
-    Source: Ghai, Hazan and Singer, "Exponentiated Gradient Meets Gradient Descent" (2020).
+    Source: Ghai, Hazan and Singer, "Exponentiated Gradient Meets Gradient Descent" (2020), arXiv:1902.01903.
     """
 
     beta: float

@@ -14,8 +14,8 @@ from steepest._check import in_range
 from steepest.errors import InvalidArgument
 from steepest.implicit_bias._limits.limit import Certificate, Limit, Unknown
 from steepest.implicit_bias._problem import ArrayLike, Problem, vector
+from steepest.implicit_bias._rules.accepted import RuleLike, as_rule
 from steepest.implicit_bias._rules.rule import Rule
-from steepest.implicit_bias._rules.torch_optimizer import RuleLike, as_rule
 from steepest.implicit_bias._runs.spread import Spread, spread
 from steepest.implicit_bias._sensitivity import sensitivity
 
@@ -115,7 +115,8 @@ def predict(
     theta>)) ("logistic") and sum exp(-b_i <a_i, theta>) ("exponential").
 
     Args:
-        rule: A rule of this package, or a torch optimizer: a class, a functools.partial of one, or a live instance.
+        rule: A rule of this package, or an optimizer of `steepest.optim` or of torch: a class, a functools.partial of
+            one, or a live instance, which goes on from its state.
         A: m x n, an equation or an example a row; anything that numpy or torch takes. Computed in float64.
         b: m targets, or labels -1 and 1.
         theta0: n starting values; by default zeros, the minimum of a mirror descent's potential, or a live optimizer's
@@ -201,7 +202,8 @@ def certify(
         A: m x n.
         b: m targets or labels.
         theta: Where the run ended, n numbers.
-        theta0: Where it started; by default as for `predict`, but a live optimizer does not know.
+        theta0: Where it started; by default as for `predict`, but a live optimizer does not know. One that stands
+            elsewhere is taken to have started without a state.
         loss: One of the three.
         tolerance: Of the residual and the distances, relative to how far the rule had to go. Runs in float32 need about
             1e-5, directions of margins, which come near as 1 / log t, 1e-2.
@@ -228,6 +230,9 @@ def certify(
         )
     problem = Problem.checked(A, b, theta0, loss, known.start)
     end = vector("theta", theta, problem.columns, "one number for each column of A")
+    standing = known.start(problem.columns) if isinstance(rule, Optimizer) else None
+    if standing is not None and not bool((standing == problem.theta0).all()):
+        known = known.afresh()  # its state is not that of the start
     allowed = in_range("tolerance", tolerance, "(0, 1)", remedy="Try 1e-6.")
     return _limit(known, problem)[0].certify(end, allowed)
 

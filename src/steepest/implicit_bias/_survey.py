@@ -14,12 +14,12 @@ from steepest.errors import InvalidArgument
 from steepest.implicit_bias._potentials import Entropy, Hypentropy, PNorm
 from steepest.implicit_bias._predict import Prediction, predict
 from steepest.implicit_bias._problem import ArrayLike, Problem
+from steepest.implicit_bias._rules.accepted import RuleLike
 from steepest.implicit_bias._rules.epoch_adam import EpochAdam
 from steepest.implicit_bias._rules.gradient_descent import GradientDescent, RescaledFeatures
 from steepest.implicit_bias._rules.mirror_descent import MirrorDescent
 from steepest.implicit_bias._rules.norm_steepest import NormSteepest
 from steepest.implicit_bias._rules.sign_descent import SignDescent
-from steepest.implicit_bias._rules.torch_optimizer import RuleLike
 from steepest.implicit_bias._runs.spread import Spread
 from steepest.implicit_bias._sensitivity import sensitivity
 from steepest.norms import L1

@@ -12,6 +12,7 @@ from steepest.implicit_bias._limits.limit import Limit, Unknown
 from steepest.implicit_bias._limits.preconditioned import preconditioned
 from steepest.implicit_bias._numerics.decomposition import lengths
 from steepest.implicit_bias._problem import Problem
+from steepest.implicit_bias._sources import GENERAL_NORMS
 
 __all__ = ["line_limit", "single_equation", "unique_solution"]
 
@@ -30,7 +31,9 @@ def single_equation(problem: Problem) -> Tensor | None:
     return a if bool(same.all()) else None
 
 
-def line_limit(problem: Problem, direction: Callable[[Tensor], Tensor], reason: str, several: str) -> Limit:
+def line_limit(
+    problem: Problem, direction: Callable[[Tensor], Tensor], reason: str, several: str, shrinking: bool = False
+) -> Limit:
     """Return the limit on one equation, where every step is a multiple of d(a), or why there is none.
 
     Args:
@@ -38,10 +41,11 @@ def line_limit(problem: Problem, direction: Callable[[Tensor], Tensor], reason: 
         direction: a -> the direction of all steps on the equation <a, theta> = b.
         reason: Why that is the limit.
         several: What is to be said of several equations.
+        shrinking: Whether the length of a step is a multiple of ||g||_*, rather than given by a schedule.
     """
     a = single_equation(problem)
     if a is None:
-        return unique_solution(problem) or Unknown(several, (problem.A, problem.b))
+        return unique_solution(problem, shrinking) or Unknown(several, (problem.A, problem.b))
     if problem.rows > 1:
         nearest = preconditioned(problem, problem.b, None)
         if isinstance(nearest, Unknown):
@@ -58,8 +62,13 @@ def line_limit(problem: Problem, direction: Callable[[Tensor], Tensor], reason: 
     return limit.because(reason)
 
 
-def unique_solution(problem: Problem) -> Limit | None:
-    """Return the solution of equations that have exactly one, which full-batch steepest descent has to find."""
+def unique_solution(problem: Problem, shrinking: bool) -> Limit | None:
+    """Return the solution of equations that have exactly one, which full-batch steepest descent has to find.
+
+    Args:
+        problem: With the squared loss.
+        shrinking: Whether the length of a step is a multiple of ||g||_*, rather than given by a schedule.
+    """
     if problem.rows < problem.columns:
         return None
     nearest = preconditioned(problem, problem.b, None)
@@ -67,7 +76,13 @@ def unique_solution(problem: Problem) -> Limit | None:
         return None
     if nearest.span.shape[1] < problem.columns:
         return None
+    falls = "f(theta - eta d) <= f - eta ||g||_* + eta^2 C / 2, C the largest ||A d||^2 over ||d|| <= 1"
+    if shrinking:
+        return nearest.because(
+            f"The equations have exactly one solution. As {falls}, the loss f falls with eta = lr ||g||_*, lr < 2 / C, "
+            f"for as long as there is a gradient ({GENERAL_NORMS}): it ends there, with steps at which it converges."
+        )
     return nearest.because(
-        "The equations have exactly one solution. The loss falls at every step that is small against its gradient, so "
-        "steps that vanish and have an infinite sum end there (docs/implicit_bias.md, 9)."
+        f"The equations have exactly one solution. As {falls}, the loss f falls at every step that is small against "
+        f"its gradient ({GENERAL_NORMS}), so steps that vanish and have an infinite sum end there."
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steepest.implicit_bias import _sources as sources
 from steepest.implicit_bias._limits.affine import Root, moved_by
 from steepest.implicit_bias._limits.limit import Limit, Unknown
 from steepest.implicit_bias._limits.margin import quadratic_margin
@@ -73,10 +74,7 @@ def _squared(problem: Problem, rule: LinearRule) -> Limit:
     when = (
         " with steps that vanish and have an infinite sum" if rule.normalised else " with steps at which it converges"
     )
-    source = (
-        " (Gunasekar et al. 2018, Characterizing Implicit Bias in Terms of Optimization Geometry, theorem 1 with a "
-        "quadratic potential; for minibatches Azizan and Hassibi 2019)."
-    )
+    source = f" ({sources.NORMS}, theorem 1 with a quadratic potential; for minibatches {sources.MIRROR_MINIBATCHES})."
     if limit.exact:
         return limit.because(f"{stays}that solves the equations is the limit{when}{source}")
     if rule.minibatches:
@@ -92,7 +90,7 @@ def _squared(problem: Problem, rule: LinearRule) -> Limit:
 
 
 def _capital(name: str) -> str:
-    return name if name.startswith("torch.") else name[:1].upper() + name[1:]
+    return name if name.startswith(("torch.", "steepest.")) else name[:1].upper() + name[1:]
 
 
 def _whose(rule: LinearRule) -> str:
@@ -127,7 +125,7 @@ def _separable(problem: Problem, rule: LinearRule) -> Limit:
     return limit.because(
         "The data are not separable, so there is no margin to claim: the loss has one minimiser in theta0 + "
         f"range({_whose(rule)}), where {rule.name} stays; if it converges, it ends there "
-        "(Ji and Telgarsky 2019, The Implicit Bias of Gradient Descent on Nonseparable Data)."
+        f"({sources.NONSEPARABLE})."
     )
 
 
@@ -135,12 +133,13 @@ def _margin(problem: Problem, rule: LinearRule) -> Limit:
     if rule.minibatches and problem.loss == "exponential":
         return Unknown(
             "The data are separable, so theta grows for ever; for minibatches the direction is proved for smooth "
-            "losses, which the exponential is not."
+            f"losses ({sources.MINIBATCH_MARGIN}), which the exponential is not."
         )
     if rule.nesterov:
         return Unknown(
             "The data are separable, so theta grows for ever; that its direction is the largest margin is proved "
-            "without momentum and with heavy-ball momentum, not with Nesterov's at a constant factor."
+            f"without momentum ({sources.SEPARABLE}) and with heavy-ball momentum ({sources.HEAVY_BALL}), not with "
+            f"Nesterov's at a constant factor."
         )
     limit = quadratic_margin(problem.signed, rule.root)
     if limit is None:
@@ -148,8 +147,7 @@ def _margin(problem: Problem, rule: LinearRule) -> Limit:
     which = "L2 norm" if rule.root is None else "norm ||W^-1 theta||_2, D = W W'"
     return limit.because(
         f"The data are separable: theta grows for ever, and its direction ends at the largest margin in the {which} "
-        "(Soudry et al. 2018, The Implicit Bias of Gradient Descent on Separable Data; minibatches: Nacson et al. "
-        "2019; heavy ball: Wang et al. 2022), "
+        f"({sources.SEPARABLE}; minibatches: {sources.MINIBATCH_MARGIN}; heavy ball: {sources.HEAVY_BALL}), "
         + ("with steps that vanish and have an infinite sum." if rule.normalised else "with small steps, as 1 / log t.")
     )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steepest._check import function, in_range
+from steepest.implicit_bias import _sources as sources
 from steepest.implicit_bias._limits.limit import Limit, Unknown
 from steepest.implicit_bias._limits.line import line_limit, single_equation
 from steepest.implicit_bias._limits.rest import resting
@@ -26,8 +27,8 @@ class EpochAdam(Rule):
 
     This is a rule of which theory speaks; the optimizer that trains a model is `steepest.optim.EpochAdam`, which
     `predict` takes as well, with its own schedule. As there the epoch that a step completes counts, and in the first
-    one v is the mean so far; here there is an eps, too. On one equation g is a multiple of a, so that the steps have the
-    signs of a: it ends at theta0 + sign(a) (b - <a, theta0>) / ||a||_1. On several equations nothing is determined.
+    one v is the mean so far; here there is an eps, too. On one equation g is a multiple of a, so that the steps have
+    the signs of a: it ends at theta0 + sign(a) (b - <a, theta0>) / ||a||_1. On several equations nothing is determined.
 
     Args:
         schedule: t -> the size of step t, if it is fixed: it is then examined, whether its steps vanish and its tail
@@ -71,7 +72,7 @@ class EpochAdam(Rule):
         if self.eps > 0:
             return Unknown(
                 f"eps = {self.eps:g} above 0 makes the steps of small gradients shorter in some coordinates than in "
-                f"others: theta drifts along the solutions for as long as it is run (docs/implicit_bias.md, 5).",
+                f"others: theta drifts along the solutions for as long as it is run.",
                 where,
             )
         if problem.separable_loss:
@@ -79,11 +80,11 @@ class EpochAdam(Rule):
         limit = line_limit(
             problem,
             torch.sign,
-            "On one equation every gradient is a multiple of a, so every step one of sign(a), and the solution on "
-            "that line is the limit, with steps that vanish and whose tail always suffices (EECS 182, homework 2; "
-            "docs/implicit_bias.md, 5).",
-            "With several equations v mixes their gradients, and where theta ends depends on the steps "
-            "(docs/implicit_bias.md, 8).",
+            "On one equation every gradient is a multiple of a, so every step one of sign(a), and the solution on that "
+            f"line is the limit, with steps that vanish and whose tail always suffices ({sources.HOMEWORK}; "
+            f"{sources.KAKEYA}).",
+            "With several equations v mixes their gradients, and where theta ends depends on the steps (on full "
+            f"batches it is sign descent: {sources.NORMS}, section 3).",
         )
         if limit.determined and not self.sees_all(problem):
             return Unknown(

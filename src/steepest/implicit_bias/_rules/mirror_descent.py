@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steepest._check import instance, one_of
 from steepest.errors import InvalidArgument
+from steepest.implicit_bias import _sources as sources
 from steepest.implicit_bias._limits.bregman import BregmanProjection, project
 from steepest.implicit_bias._limits.limit import Limit, Unknown
 from steepest.implicit_bias._limits.linear import targets_at_minimum
@@ -85,8 +86,7 @@ class MirrorDescent(Rule):
         if self._loses_track:
             return Unknown(
                 "With momentum on the primal iterate grad psi(theta) leaves grad psi(theta0) + range(A'), and where "
-                "theta ends depends on the steps (Gunasekar et al. 2018, section 2; only quadratic potentials are "
-                "safe).",
+                f"theta ends depends on the steps ({sources.NORMS}, section 2; only quadratic potentials are safe).",
                 (problem.A, problem.b),
             )
         return self._projection(problem, problem.b)
@@ -117,7 +117,7 @@ class MirrorDescent(Rule):
         limit = BregmanProjection(
             "Mirror descent moves grad psi(theta) within range(A') only, and the one solution of A theta = b with "
             "grad psi(theta) - grad psi(theta0) there, the Bregman projection of theta0, is the limit, with steps at "
-            "which it converges (Gunasekar et al. 2018, theorem 1; minibatches: Azizan and Hassibi 2019).",
+            f"which it converges ({sources.NORMS}, theorem 1; minibatches: {sources.MIRROR_MINIBATCHES}).",
             self.potential,
             problem.A,
             b if rows.rank == problem.rows else problem.A @ theta,
@@ -158,8 +158,7 @@ class MirrorDescent(Rule):
             return Unknown("The direction of largest Lp margin is the limit, but could not be computed to 1e-9.")
         return limit.because(
             f"The data are separable: theta grows for ever, and its direction ends at the largest margin in the "
-            f"L{self.potential.p:g} norm (Sun et al. 2022, Mirror Descent Maximizes Generalized Margin), with small "
-            f"steps."
+            f"L{self.potential.p:g} norm ({sources.MIRROR_MARGIN}), with small steps."
         )
 
     def _finite(self, problem: Problem) -> Limit:
@@ -179,8 +178,7 @@ class MirrorDescent(Rule):
             limit,
             reason="The data are not separable, so there is no margin to claim. The minimisers share A theta, and "
             "mirror descent moves grad psi(theta) within range(A'): if it converges, it ends at the Bregman "
-            "projection of theta0 onto them (Gunasekar et al. 2018, theorem 1, with A theta at the minimum in place "
-            "of b).",
+            f"projection of theta0 onto them ({sources.NORMS}, theorem 1, with A theta at the minimum in place of b).",
         )
 
     def step(self, problem: Problem, runs: int) -> Step:

@@ -20,6 +20,7 @@ from steepest.implicit_bias._limits.separation import Separation, separation
 from steepest.implicit_bias._problem import Problem
 from steepest.implicit_bias._rules.rule import Gradient, Rule, Step, inverse_square
 from steepest.implicit_bias._rules.sign_descent import sign_scale
+from steepest.implicit_bias._sources import NORMS
 from steepest.norms import Blockwise, Norm
 
 __all__ = ["NormSteepest"]
@@ -94,9 +95,10 @@ class NormSteepest(Rule):
             problem,
             self._map,
             f"On one equation every step is a multiple of d(a), and the solution on that line is the limit, with steps "
-            f"{steps} (docs/implicit_bias.md, 5).",
-            "With several equations the direction of steepest descent turns with the residuals, and where it ends "
-            "depends on the steps (Gunasekar et al. 2018, section 3; docs/implicit_bias.md, 8).",
+            f"{steps} (compare {NORMS}, section 3).",
+            f"With several equations the direction of steepest descent turns with the residuals, and where it ends "
+            f"depends on the steps ({NORMS}, section 3).",
+            shrinking=not self.needs_vanishing_steps,
         )
 
     def _map(self, g: Tensor) -> Tensor:
@@ -142,7 +144,7 @@ class NormSteepest(Rule):
             )
         return limit.because(
             "The data are separable: theta grows for ever, and its direction ends at the largest margin in the norm "
-            "(Gunasekar et al. 2018, theorem 5, for the exponential loss, whose tail the logistic loss has), "
+            f"({NORMS}, theorem 5, for the exponential loss, whose tail the logistic loss has), "
             + (
                 "with steps that vanish and have an infinite sum."
                 if self.needs_vanishing_steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -41,6 +42,14 @@ class Rule(ABC):
     def start(self, n: int) -> Tensor | None:  # noqa: ARG002
         """Return where a run starts if nothing is said: None for zeros."""
         return None
+
+    def afresh(self) -> Self:
+        """Return the rule as it starts a run: of a live optimizer, without the state that it holds."""
+        return self
+
+    def sizes(self, schedule: Schedule) -> Schedule:
+        """Return the sizes of the steps that a run with this schedule takes: itself."""
+        return schedule
 
     @abstractmethod
     def limit(self, problem: Problem) -> Limit:

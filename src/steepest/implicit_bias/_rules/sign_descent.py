@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steepest.implicit_bias import _sources as sources
 from steepest.implicit_bias._limits.affine import along
 from steepest.implicit_bias._limits.limit import Certificate, Limit, Unknown, norm_of
 from steepest.implicit_bias._limits.line import line_limit, single_equation
@@ -63,13 +64,14 @@ class SignDescent(Rule):
             return _single_rows(problem)
         several = (
             "With several equations sign descent on full batches or minibatches moves by a different combination of "
-            "signs for every set of residual signs, and where it ends depends on the steps (docs/implicit_bias.md, 8)."
+            "signs for every set of residual signs, and where it ends depends on the steps (as of steepest descent in "
+            f"general norms: {sources.NORMS}, section 3)."
         )
         limit = line_limit(
             problem,
             torch.sign,
-            "On one equation every step is a multiple of sign(a), and the solution on that line is the limit, with "
-            "steps that vanish and have an infinite sum (docs/implicit_bias.md, 5).",
+            "On one equation every gradient is a multiple of a, so every step one of sign(a), and the solution on that "
+            f"line is the limit, with steps that vanish and have an infinite sum ({sources.HOMEWORK}).",
             several,
         )
         if self.sees_all(problem) or single_equation(problem) is not None:
@@ -88,9 +90,9 @@ class SignDescent(Rule):
         if not bool(mean.any()):
             return Unknown("The mean of label times sign(a_i) is 0: theta wanders without a direction.")
         return MeanDirection(
-            "The gradient of one row has the signs of -b_i a_i wherever theta is, so theta moves by the mean of "
-            "b_i sign(a_i), not to a margin, with steps that never increase, of infinite sum, and rows drawn equally "
-            "often (docs/implicit_bias.md, 7).",
+            "The gradient of one row has the signs of -b_i a_i wherever theta is, and these never change: theta moves "
+            "by the mean of b_i sign(a_i), not to a margin, with steps that never increase, of infinite sum, and rows "
+            "drawn equally often.",
             mean,
         )
 
@@ -146,8 +148,8 @@ def sign_margin(problem: Problem, name: str) -> Limit:
         )
     return limit.because(
         f"The data are separable: theta grows for ever, and the direction of {name} ends at the largest margin in the "
-        "largest-entry norm (Gunasekar et al. 2018, theorem 5; normalised steps: Fan et al. 2025, Implicit Bias of "
-        "Spectral Descent and Muon), with steps that vanish and have an infinite sum."
+        f"largest-entry norm ({sources.NORMS}, theorem 5; normalised steps: {sources.NORMALISED}), with steps that "
+        f"vanish and have an infinite sum."
     )
 
 
@@ -188,7 +190,8 @@ def _single_rows(problem: Problem) -> Limit:
     return limit.because(
         "Each step of a single row is a multiple of sign(a_i), the residuals go to 0 as A sign(A)' is positive "
         "definite (in some weighting of the rows), and the solution in theta0 + range(sign(A)') is the limit, with "
-        "steps that vanish and have an infinite sum and rows drawn equally often (docs/implicit_bias.md, 6)."
+        "steps that vanish and have an infinite sum, which follow the differential inclusion "
+        f"({sources.INCLUSIONS}), and rows drawn equally often."
     )
 
 

@@ -17,8 +17,8 @@ from steepest.implicit_bias._limits.preconditioned import preconditioned
 from steepest.implicit_bias._limits.separation import Separation, separation
 from steepest.implicit_bias._losses import gradient_at, loss_at
 from steepest.implicit_bias._problem import ArrayLike, Problem, is_number, numbers_of
+from steepest.implicit_bias._rules.accepted import RuleLike, as_rule
 from steepest.implicit_bias._rules.rule import Rule
-from steepest.implicit_bias._rules.torch_optimizer import RuleLike, as_rule
 from steepest.implicit_bias._tails import Schedule, Schedules, check_steps, steps_at, tail_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def run(rule: Rule, problem: Problem, schedules: Sequence[Schedule], steps: int,
     if rule.needs_vanishing_steps:
         low = converged.reshape(len(schedules), -1)
         stays = [
-            bool(at_rest.any()) and tail_of(schedule).converges
+            bool(at_rest.any()) and tail_of(rule.sizes(schedule)).converges
             for schedule, at_rest in zip(schedules, low, strict=True)
         ]
         converged &= torch.tensor(stays).repeat_interleave(len(seeds))
