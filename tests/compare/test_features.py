@@ -8,11 +8,11 @@ import json
 import optuna
 import pytest
 import torch
+from steepest.compare._features import FeatureObserver
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from steepest.compare import Budget, Cell, Run, as_json, compare
-from steepest.compare._features import FeatureObserver
 from steepest.compare._identity.identity import Identity
 from steepest.compare._queue.store import Store
 from steepest.diagnose import Diagnosis

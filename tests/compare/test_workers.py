@@ -11,10 +11,10 @@ from concurrent.futures import Future
 import optuna
 import pytest
 import torch
+from steepest.compare._files import _no_formula
 from torch import nn
 
 from steepest.compare import Budget, Candidate, compare
-from steepest.compare._files import _no_formula
 from steepest.compare._queue import gather as _gather
 from steepest.compare._queue.workers import ThisProcess
 from steepest.errors import SteepestError, TaskError

@@ -16,6 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from steepest._files import require_writable
 from steepest.errors import InvalidArgument, SteepestError
 
 if TYPE_CHECKING:
@@ -76,10 +77,12 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
 ) -> None:
     """Tune, run and compare optimizers and inits on one task; started again, it goes on where it was."""
-    from steepest.compare import Budget, Lines, RichProgress, require_writable
-    from steepest.compare import as_json as to_json
+    from steepest.compare import Budget, Lines, RichProgress
     from steepest.compare import compare as run
     from steepest.compare._queue.url import fixed_location
+    from steepest.features import FeatureObserver
+    from steepest.report import as_json as to_json
+    from steepest.report import write
     from steepest.tasks import load
 
     here = Path.cwd()  # a task may change it
@@ -106,6 +109,7 @@ def compare(
                     run_timeout=run_timeout,
                     device=device,
                     accept_edits=accept_edits,
+                    observers={"features": FeatureObserver},
                     listener=progress or Lines(console),
                 )
         except KeyboardInterrupt:
@@ -115,7 +119,7 @@ def compare(
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only if nothing is in it
             raise
-    comparison.write(folder, command)
+    write(comparison, folder, command)
     if as_json:
         typer.echo(json.dumps(to_json(comparison, command), indent=2))
     else:

@@ -2,12 +2,11 @@
 
 from steepest import _importing
 
-_importing.require("steepest.compare", "optuna", "sqlalchemy", "loky", "cloudpickle", "rich", "scipy", extra="compare")
+_importing.require("steepest.compare", "optuna", "sqlalchemy", "loky", "cloudpickle", "msgspec", "rich", "scipy", extra="compare")
 
 from steepest.compare._candidates import CANDIDATES, Candidate
 from steepest.compare._compare import DEFAULT_OPTIMIZERS, compare
-from steepest.compare._design import Budget, Cell, Design, Run
-from steepest.compare._files import as_json, require_writable, write_text
+from steepest.compare._design import FIRST_SEED, Budget, Cell, Design, Run
 from steepest.compare._progress import Lines, Listener, RichProgress
 from steepest.compare._queue.url import without_password
 from steepest.compare._result.comparison import Comparison, Standing
@@ -15,11 +14,13 @@ from steepest.compare._result.diagnoses import CellDiagnosis
 from steepest.compare._result.displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
 from steepest.compare._result.statistics import ALPHA, Interval, Pair, compare_pairs, mean_interval, more_seeds
 from steepest.compare._result.verdict import Verdict
+from steepest.compare._run import RunObserver
 
 __all__ = [
     "ALPHA",
     "CANDIDATES",
     "DEFAULT_OPTIMIZERS",
+    "FIRST_SEED",
     "Budget",
     "Candidate",
     "Cell",
@@ -35,14 +36,12 @@ __all__ = [
     "RankingDisplay",
     "RichProgress",
     "Run",
+    "RunObserver",
     "Standing",
     "Verdict",
-    "as_json",
     "compare",
     "compare_pairs",
     "mean_interval",
     "more_seeds",
-    "require_writable",
     "without_password",
-    "write_text",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from steepest._check import at_least, boolean, instance
+from steepest._check import at_least, boolean, function, instance
 from steepest._check import device as check_device
 from steepest._contained import contained
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
@@ -24,8 +24,8 @@ from steepest.compare._queue.gather import gather, losses_of
 from steepest.compare._queue.store import Store
 from steepest.compare._queue.timeout import RunTimeout, parse_duration
 from steepest.compare._queue.url import fixed_location
-from steepest.compare._queue.workers import RunContext
 from steepest.compare._result.comparison import Comparison
+from steepest.compare._run import RunContext, RunObserver
 from steepest.compare._tuning import next_runs
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.init import Initializer, resolve_scheme
@@ -50,6 +50,7 @@ def compare(
     run_timeout: float | str | None = None,
     device: str = "cpu",
     accept_edits: bool = False,
+    observers: Mapping[str, Callable[[], RunObserver]] | None = None,
     listener: Listener | None = None,
 ) -> Comparison:
     """Run a fair trial and return what it found; started again on the same storage, it goes on where it was.
@@ -79,6 +80,9 @@ def compare(
         device: Where to train.
         accept_edits: Whether the finished runs from before the last edit are used, too: to be said where the edit does
             not change the numbers.
+        observers: By name, functions that make an observer of a run (see `steepest.train.Observer`), which also has
+            `found()`, plain JSON. The first final run of each alternative is observed, and its history keeps under that
+            name what was found; for example {"features": steepest.features.FeatureObserver}.
         listener: Is told of every run that starts or ends, and of everything that a person should know.
 
     Returns:
@@ -103,6 +107,7 @@ def compare(
     boolean("accept_edits", accept_edits)
     budget = Budget() if budget is None else instance("budget", budget, Budget, "a Budget")
     _check_listener(listener)
+    chosen_observers = _observers(observers)
     at_least("seeds", seeds, 3, remedy="Pass 10 or more to decide something.")
     at_least("workers", workers, 1, remedy="Pass 1 to run in this process.")
     storage = None if storage is None else fixed_location(storage)  # a task may change the folder
@@ -124,7 +129,7 @@ def compare(
     # Before the storage is opened, so that one of a task that cannot be trained never comes to be.
     task.check()
     steps = budget.steps or task.steps
-    context = RunContext(task, candidates, schemes, steps, budget.schedule, device)
+    context = RunContext(task, candidates, schemes, steps, budget.schedule, device, chosen_observers)
     with contained("a task, optimizer or init"):
         checked = {name: check_candidate(candidate, task, budget.schedule) for name, candidate in candidates.items()}
         identities, unknown = (unidentified(context, design), []) if storage is None else identify(context, design)
@@ -166,6 +171,14 @@ def _check_listener(listener: Any) -> None:
         raise InvalidArgument("listener must be a Listener", got=listener, remedy="See steepest.compare.Listener.")
 
 
+def _observers(given: Any) -> dict[str, Callable[[], RunObserver]]:
+    found = instance("observers", {} if given is None else given, Mapping, "a mapping {name: function}")
+    for name, make in found.items():
+        instance("the name of an observer", name, str, "a string")
+        function("an observer", make, remedy="Pass a function without arguments that makes one.")
+    return dict(found)
+
+
 def _several(name: str, given: Any) -> list[Any]:
     rule = f"{name} must be several"
     if isinstance(given, (str, bytes)):
@@ -194,5 +207,5 @@ def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _centre(candidate: Candidate) -> int:
-    """Return the grid_index nearest the candidate's own learning rate, in half decades."""
+    """Return the grid index nearest the candidate's own learning rate, in half decades."""
     return 4 * round(2 * math.log10(candidate.lr))

@@ -14,16 +14,16 @@ __all__ = ["FIRST_SEED", "Budget", "Cell", "Design", "Run", "learning_rate"]
 FIRST_SEED = 1000
 """The first seed of the final runs; tuning uses 0, 1, 2, ..., so that the final seeds are fresh."""
 
-_NOTCHES_PER_DECADE = 8
+_RATES_PER_DECADE = 8
 
 
 def learning_rate(grid_index: int) -> float:
-    """Return the learning rate of a grid_index of the logarithmic grid: 10^(grid_index/8).
+    """Return the learning rate of an index of the logarithmic grid: 10^(grid_index / 8).
 
     >>> [round(learning_rate(n), 4) for n in (-16, -12, -8, 0)]
     [0.01, 0.0316, 0.1, 1.0]
     """
-    return 10.0 ** (grid_index / _NOTCHES_PER_DECADE)
+    return 10.0 ** (grid_index / _RATES_PER_DECADE)
 
 
 @dataclass(frozen=True, order=True)
@@ -39,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One training run: a cell, a learning rate (as a grid_index of the grid) and a seed."""
+    """One training run: a cell, a learning rate (as its index in the grid) and a seed."""
 
     cell: Cell
     grid_index: int
@@ -93,7 +93,7 @@ class Design:
     """All that decides which runs a comparison consists of.
 
     Attributes:
-        cells: The alternatives, with the grid_index at which each one's grid is centred.
+        cells: The alternatives, with the grid index at which each one's grid is centred.
         budget: What every cell may spend in tuning.
         seeds: Final runs of every cell.
     """

@@ -16,7 +16,7 @@ Losses = Mapping[Run, float]
 """Final validation loss of each finished run; infinite where it diverged."""
 
 Tuned = dict[Cell, int]
-"""The chosen grid_index of every cell."""
+"""The chosen grid index of every cell."""
 
 
 def next_runs(design: Design, losses: Losses) -> list[Run]:
@@ -77,26 +77,26 @@ def _tuning_runs(design: Design, tried: Mapping[Cell, list[int]]) -> list[Run]:
 
 
 def mean_losses(design: Design, cell: Cell, grid_indices: list[int], losses: Losses) -> dict[int, float]:
-    """Return the mean tuning loss of each grid_index, ascending; infinite where one of its runs diverged."""
+    """Return the mean tuning loss of each grid index, ascending; infinite where one of its runs diverged."""
     seeds = range(design.budget.tuning_seeds)
     return {n: math.fsum(losses[Run(cell, n, seed)] for seed in seeds) / len(seeds) for n in sorted(grid_indices)}
 
 
 def best_grid_index(means: Mapping[int, float]) -> int:
-    """Return the grid_index of the lowest mean; of several equal ones the middle."""
+    """Return the grid index of the lowest mean; of several equal ones the middle."""
     lowest = min(means.values())
     ties = [grid_index for grid_index, mean in means.items() if mean == lowest]
     return ties[len(ties) // 2]
 
 
 def is_edge(means: Mapping[int, float]) -> bool:
-    """Return whether the best grid_index is the smallest or largest tried, so that a better one may lie beyond."""
+    """Return whether the best grid index is the smallest or largest tried, so that a better one may lie beyond."""
     best = best_grid_index(means)
     return (len(set(means.values())) > 1 and best in (min(means), max(means))) or math.isinf(min(means.values()))
 
 
 def _one_more(means: Mapping[int, float]) -> int:
-    """Return an untried grid_index: beyond the edge if the best is there, else beside the best."""
+    """Return an untried grid index: beyond the edge if the best is there, else beside the best."""
     best, lowest, highest = best_grid_index(means), min(means), max(means)
     if math.isinf(means[best]):
         return lowest - _COARSE  # all diverged: smaller rates

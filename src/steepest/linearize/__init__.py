@@ -4,6 +4,7 @@ from steepest.linearize._adjoint import Adjoint
 from steepest.linearize._change import LinearizationChange, compare_linearizations
 from steepest.linearize._displays.functions import FeaturesDisplay, FunctionDisplay, PrincipalFeaturesDisplay
 from steepest.linearize._displays.kernel import ChangeDisplay, LearningDisplay, SpectrumDisplay
+from steepest.linearize._feature_change import RIDGE, FeatureChange, Spectrum
 from steepest.linearize._jacobian.check import LinearizationMismatch
 from steepest.linearize._labels import Label, Labels
 from steepest.linearize._linearization import Linearization
@@ -12,10 +13,12 @@ from steepest.linearize._spectrum.svd import SVD
 from steepest.linearize._trajectory import Alignment, Trajectory
 
 __all__ = [
+    "RIDGE",
     "SVD",
     "Adjoint",
     "Alignment",
     "ChangeDisplay",
+    "FeatureChange",
     "FeaturesDisplay",
     "FunctionDisplay",
     "Label",
@@ -26,6 +29,7 @@ __all__ = [
     "LinearizationMismatch",
     "Plan",
     "PrincipalFeaturesDisplay",
+    "Spectrum",
     "SpectrumDisplay",
     "Trajectory",
     "compare_linearizations",

@@ -1,11 +1,9 @@
-"""Results as HTML pages."""
+"""Results as files and as HTML pages."""
 
 from steepest import _importing
 
 _importing.require("steepest.report", "jinja2", "plotly", extra="compare")
 
-from steepest.report._features import FeaturesReport
-from steepest.report._report import write_report
-from steepest.report._snapshots import Snapshot, Snapshots
+from steepest.report._write import as_json, write, write_page
 
-__all__ = ["FeaturesReport", "Snapshot", "Snapshots", "write_report"]
+__all__ = ["as_json", "write", "write_page"]

@@ -27,7 +27,7 @@ from steepest.compare._identity.source import (
     shown_file,
 )
 from steepest.compare._identity.values import Values
-from steepest.compare._queue.workers import RunContext
+from steepest.compare._run import RunContext
 from steepest.tasks import Task
 
 __all__ = ["identify", "unidentified"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from steepest.compare._design import Cell, Run
-from steepest.compare._queue.workers import RunContext, execute
+from steepest.compare._run import RunContext, execute
 from steepest.errors import TaskError
 from steepest.tasks import Task
 from steepest.train import History
@@ -24,7 +24,7 @@ _SEEDS = 3
 def probe(context: RunContext, cell: Cell, grid_index: int) -> dict[str, float]:
     """Return losses and metrics at the start and after one step, with each of three seeds, by what they are.
 
-    The step is trained as any run is, at the learning rate of the grid_index. It is validated on as many examples as a
+    The step is trained as any run is, at the learning rate of that grid index. It is validated on as many examples as a
     training batch holds, spread over the validation data; on all of them if the metric takes no fewer.
 
     Raises:

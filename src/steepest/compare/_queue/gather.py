@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 import time
@@ -15,7 +16,8 @@ from steepest.compare._queue.interrupts import DeferredInterrupts
 from steepest.compare._queue.owner import LEASE_SECONDS
 from steepest.compare._queue.store import Lease, Store
 from steepest.compare._queue.timeout import RunTimeout, in_words
-from steepest.compare._queue.workers import RunContext, worker_processes
+from steepest.compare._queue.workers import Portable, worker_processes
+from steepest.compare._run import RunContext, execute
 from steepest.compare._tuning import next_runs
 from steepest.errors import SteepestError, StorageError
 from steepest.train import History
@@ -40,7 +42,8 @@ def gather(
     hung: set[Run] = set()
     finished = store.finished()
     renewed = idle_since = time.monotonic()
-    with DeferredInterrupts() as interrupts, worker_processes(context, workers) as pool:
+    run_it = functools.partial(execute, context) if workers == 1 else Portable(context)
+    with DeferredInterrupts() as interrupts, worker_processes(workers) as pool:
 
         def sleep(seconds: float) -> None:
             with interrupts.allowed():
@@ -60,9 +63,9 @@ def gather(
                     if workers == 1:
                         longest = timeout.of(lease.run.cell)
                         with _kept(store, lease), interrupts.allowed(), _announced(lease.run, longest, listener):
-                            running[lease] = pool.submit(lease.run)
+                            running[lease] = pool.submit(run_it, lease.run)
                     else:
-                        running[lease] = pool.submit(lease.run)
+                        running[lease] = pool.submit(run_it, lease.run)
                 if running:
                     if time.monotonic() > idle_since + _UNTOLD:
                         listener.waiting("")
@@ -84,7 +87,7 @@ def gather(
                     _require_first(hanging, hung, timeout, listener)
                     pool.restart()
                     for lease in running:
-                        running[lease] = pool.submit(lease.run)
+                        running[lease] = pool.submit(run_it, lease.run)
                 if time.monotonic() > renewed + LEASE_SECONDS / 6:
                     renewed = time.monotonic()
                     for lease in running:
@@ -111,7 +114,7 @@ def _require_first(hanging: Iterable[Run], hung: set[Run], timeout: RunTimeout, 
             raise SteepestError(
                 f"a run must end within {longest}",
                 got=f"{run} hung twice",
-                remedy="Mend the task, or pass a longer --run-timeout. Finished runs are kept; start again to go on.",
+                remedy="Fix the task, or pass a longer --run-timeout. Finished runs are kept; start again to go on.",
             )
         hung.add(run)
         listener.noticed(f"{run} did not end within {longest}: it is tried once more.")

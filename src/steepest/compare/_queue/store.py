@@ -16,7 +16,7 @@ from steepest.compare._identity.identity import Identity
 from steepest.compare._identity.selection import Past, Selection
 from steepest.compare._queue.database import open_study, quiet, storage_errors
 from steepest.compare._queue.owner import Owner
-from steepest.compare._queue.rows import history_of, run_of, to_text
+from steepest.compare._queue.rows import history_of, run_of
 from steepest.compare._queue.url import Location
 from steepest.train import History
 
@@ -162,7 +162,7 @@ class Store:
     def finish(self, lease: Lease, history: History) -> None:
         """Keep a run's result; if another process took the run over meanwhile, that one's stands."""
         with quiet(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            lease.trial.set_user_attr("history", to_text(history))
+            lease.trial.set_user_attr("history", history.to_json())
             self._study.tell(lease.trial, history.valid_loss[-1], skip_if_finished=True)
 
     def give_up(self, lease: Lease) -> None:

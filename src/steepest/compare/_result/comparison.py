@@ -7,7 +7,6 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from steepest._check import instance
 from steepest.compare._design import Cell, Design, Run, learning_rate
@@ -18,8 +17,7 @@ from steepest.compare._result.verdict import Verdict, all_diverged, judge
 from steepest.compare._tuning import best_grid_index, is_edge, mean_losses, tried_grid_indices
 from steepest.diagnose import GradientNormDisplay, LayerGradientDisplay
 from steepest.errors import InvalidArgument, UnknownName
-from steepest.linearize import SpectrumDisplay
-from steepest.train import FeatureChange, History
+from steepest.train import History
 
 __all__ = ["Comparison", "Standing"]
 
@@ -101,7 +99,7 @@ class Comparison:
 
     @functools.cached_property
     def tuning(self) -> dict[Cell, dict[int, float]]:
-        """By cell: the mean tuning loss of every grid_index tried, ascending."""
+        """By cell: the mean tuning loss of every grid index tried, ascending."""
         losses = {run: history.valid_loss[-1] for run, history in self.histories.items()}
         tried = tried_grid_indices(self.design, losses)
         return {cell: mean_losses(self.design, cell, grid_indices, losses) for cell, grid_indices in tried.items()}
@@ -280,55 +278,11 @@ class Comparison:
         history = self.final_histories(cell)[0]
         return LayerGradientDisplay(history.gradient_steps, history.gradient_norm)
 
-    def features(self, cell: Cell) -> FeatureChange | str | None:
-        """Return how the first final run of a cell changed the features, or why that cannot be said, or None."""
-        return self.final_histories(cell)[0].features
-
-    def spectra(self, cell: Cell) -> SpectrumDisplay:
-        """Return the singular values of the features before and after the first final run of a cell as a display.
-
-        Raises:
-            InvalidArgument: If there are none, with the reason.
-        """
-        found = self.features(cell)
-        if not isinstance(found, FeatureChange):
-            raise InvalidArgument(
-                "the features of this alternative were seen", got=found, remedy="See Comparison.features(cell)."
-            )
-        spectra = {"initialisation": found.start, "end": found.end}
-        return SpectrumDisplay(
-            {name: spectrum.singular_values for name, spectrum in spectra.items()},
-            {name: spectrum.rank for name, spectrum in spectra.items()},
-            {name: spectrum.threshold for name, spectrum in spectra.items()},
-        )
-
     def diagnoses(self, init: str) -> list[CellDiagnosis]:
         """Return, for each optimizer under an init, its gradients and why its final runs do not train.
 
         Raises:
             UnknownName: If the comparison has no such init.
         """
-        return [diagnose_cell(cell, self.final_histories(cell)) for cell in self._of_init(init)]
-
-    def write(self, folder: str | Path, command: str = "") -> Path:
-        """Write results.csv, timing.csv, results.json and report.html into a folder; return the report's path.
-
-        Raises:
-            OutputError: If the folder cannot be written.
-        """
-        from steepest.compare._files import write_files
-
-        folder = Path(instance("folder", folder, (str, Path), "a path"))
-        write_files(self, folder, instance("command", command, str, "a string"))
-        return self.write_report(folder / "report.html", command)
-
-    def write_report(self, path: str | Path, command: str = "") -> Path:
-        """Write the report, one self-contained HTML file; return its path.
-
-        Raises:
-            OutputError: If the file cannot be written.
-        """
-        # A result must not need its page: the one import that goes up.
-        from steepest.report import write_report
-
-        return write_report(self, Path(instance("path", path, (str, Path), "a path")), command)
+        found = [diagnose_cell(cell, self.final_histories(cell)) for cell in self._of_init(init)]
+        return [each for each in found if each is not None]

@@ -35,13 +35,16 @@ class CellDiagnosis:
     last_gradient: float
 
 
-def diagnose_cell(cell: Cell, histories: Sequence[History]) -> CellDiagnosis:
-    """Return what most of a cell's final runs say."""
-    ((cause, count),) = Counter(history.diagnosis.cause for history in histories).most_common(1)
+def diagnose_cell(cell: Cell, histories: Sequence[History]) -> CellDiagnosis | None:
+    """Return what most of a cell's final runs say; None where no run was watched."""
+    diagnoses = [history.diagnosis for history in histories if history.diagnosis is not None]
+    if not diagnoses:
+        return None
+    ((cause, count),) = Counter(diagnosis.cause for diagnosis in diagnoses).most_common(1)
     norms = [history.mean_gradient_norm for history in histories if history.mean_gradient_norm]
     return CellDiagnosis(
         cell,
-        next(history.diagnosis for history in histories if history.diagnosis.cause == cause),
+        next(diagnosis for diagnosis in diagnoses if diagnosis.cause == cause),
         count,
         len(histories),
         statistics.median(each[0] for each in norms) if norms else float("nan"),

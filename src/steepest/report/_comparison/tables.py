@@ -1,49 +1,37 @@
-"""A comparison as files: tables for people and programs."""
+"""A comparison as tables for people and programs."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
 import json
 import math
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from steepest._check import instance
-from steepest.compare._design import FIRST_SEED, Cell, Run
-from steepest.compare._result.statistics import ALPHA
-from steepest.errors import OutputError
-from steepest.train import FeatureChange
+from steepest._files import write_text
+from steepest.compare import ALPHA, FIRST_SEED, Cell, Comparison, Run
+from steepest.features import change_of
+from steepest.linearize import FeatureChange
 
-if TYPE_CHECKING:
-    from steepest.compare._result.comparison import Comparison
-
-__all__ = ["as_json", "require_writable", "write_files", "write_text"]
+__all__ = ["comparison_as_json", "write_tables"]
 
 
-def write_files(comparison: Comparison, folder: Path, command: str) -> None:
+def write_tables(comparison: Comparison, folder: Path, command: str) -> None:
     """Write results.csv (what was learned), timing.csv (what it cost) and results.json (the verdict).
 
     Names in the tables that a spreadsheet would take for formulas have an apostrophe in front.
     """
     write_text(folder / "results.csv", _csv(_RESULTS, [_results_row(comparison, run) for run in comparison.runs]))
     write_text(folder / "timing.csv", _csv(_TIMING, [_timing_row(comparison, run) for run in comparison.runs]))
-    write_text(folder / "results.json", json.dumps(as_json(comparison, command), indent=2, allow_nan=False) + "\n")
+    write_text(
+        folder / "results.json", json.dumps(comparison_as_json(comparison, command), indent=2, allow_nan=False) + "\n"
+    )
 
 
-def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
-    """Return the verdict and all it rests on as plain JSON; what is infinite or not a number is null.
-
-    Raises:
-        InvalidArgument: If comparison is no `Comparison`, or command no string.
-    """
-    from steepest.compare._result.comparison import Comparison
-
-    instance("comparison", comparison, Comparison, "a Comparison")
-    instance("command", command, str, "a string")
+def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
+    """Return the verdict and all it rests on as plain JSON; what is infinite or not a number is null."""
     design, verdict = comparison.design, comparison.verdict
     data: dict[str, Any] = {
         "verdict": str(verdict),
@@ -72,7 +60,7 @@ def as_json(comparison: Comparison, command: str = "") -> dict[str, Any]:
 
 def _features_of(comparison: Comparison, cell: Cell) -> dict[str, Any]:
     """Return how the first final run changed the features; the singular values of the first in the ranking only."""
-    found = comparison.features(cell)
+    found = change_of(comparison.final_histories(cell)[0])
     if not isinstance(found, FeatureChange):
         return {"cell": dataclasses.asdict(cell), "refused": found}
     numbers = dataclasses.asdict(found)
@@ -80,45 +68,6 @@ def _features_of(comparison: Comparison, cell: Cell) -> dict[str, Any]:
         for end in ("start", "end"):
             del numbers[end]["singular_values"]
     return {"cell": dataclasses.asdict(cell), **numbers}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OutputError: If it cannot be written.
-        InvalidArgument: If path is no `pathlib.Path`, or text no string.
-    """
-    instance("path", path, Path, "a pathlib.Path")
-    instance("text", text, str, "a string")
-    partial = path
-    try:
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A path or a name may hold a byte that is no UTF-8; what was found out in hours is written all the same.
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        partial.replace(path)
-    except (OSError, ValueError) as error:  # ValueError: a path without a name, or with a zero byte
-        if partial != path:
-            with contextlib.suppress(OSError, ValueError):
-                partial.unlink()
-        raise OutputError(
-            "the output must be writable",
-            got=f"{path}: {getattr(error, 'strerror', None) or error}",
-            remedy="Choose a folder that you can write to.",
-        ) from error
-
-
-def require_writable(folder: Path) -> None:
-    """Make a folder and try to write in it, before hours are spent on what goes there.
-
-    Raises:
-        OutputError: If it cannot be made or written.
-        InvalidArgument: If folder is no `pathlib.Path`.
-    """
-    probe = instance("folder", folder, Path, "a pathlib.Path") / f".probe.{os.getpid()}"
-    write_text(probe, "")
-    probe.unlink()
 
 
 _FORMULAS = tuple("=+-@\t\r\n'\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first four

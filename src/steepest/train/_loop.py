@@ -8,7 +8,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,97 +19,16 @@ from steepest._check import device as check_device
 from steepest._contained import contained, last_line
 from steepest._frozen import frozen_names
 from steepest._random import seeded
-from steepest._schedule import Schedule
-from steepest.diagnose import Diagnosis, Monitor
 from steepest.errors import InvalidArgument, NonFiniteGradient, TaskError, UnknownName
 from steepest.init import Initializer, initialize
 from steepest.tasks import Task
 from steepest.tasks._own_loss import with_own_loss
+from steepest.train._events import End, Event, Observer, Start, Step, Validated
+from steepest.train._history import History, Recorder
+from steepest.train._rates import SCHEDULES, Rates
+from steepest.train._watch import Watch
 
-__all__ = ["SCHEDULES", "FeatureChange", "History", "Spectrum", "train"]
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda _progress: 1.0,
-    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
-}
-"""By name: the factor of the learning rate at each progress from 0 (the first step) to 1 (after the last)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spectrum:
-    """The singular values of a network's feature matrix, d outputs / d parameters.
-
-    Attributes:
-        singular_values: Descending.
-        rank: How many exceed the threshold.
-        threshold: What is below is rounding errors.
-        effective_rank: The sum of s^2 / (s^2 + s_1^2 / 1000).
-    """
-
-    singular_values: list[float] = field(repr=False)
-    rank: int
-    threshold: float
-    effective_rank: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureChange:
-    """A network's features at initialisation and at the end of a run.
-
-    Attributes:
-        examples: Training examples at which they were looked at.
-        rows: Their outputs together.
-        columns: Trainable parameters.
-        start: The spectrum at initialisation.
-        end: That at the end.
-        kernel_alignment: The cosine between the two kernels.
-        kernel_change: The norm of the kernels' difference over that of the first.
-        regime: "lazy", "between" or "feature learning".
-    """
-
-    examples: int
-    rows: int
-    columns: int
-    start: Spectrum
-    end: Spectrum
-    kernel_alignment: float
-    kernel_change: float
-    regime: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class History:
-    """What one run left: curves as lists of numbers, and what it cost.
-
-    Attributes:
-        steps: The steps after which the model was validated, 0 first.
-        train_loss: Loss of the batch at the recorded steps `gradient_steps`.
-        valid_loss: Mean validation loss at `steps`; infinite once the run diverged.
-        valid_metric: Mean metric at `steps`; nan without a metric.
-        gradient_steps: The steps at which gradients were recorded.
-        mean_gradient_norm: Mean over the parameters of the L2 norm of each one's gradient.
-        gradient_norm: The L2 norm of the gradient of each parameter, by name.
-        diagnosis: Why it did not train, or that it is healthy.
-        diverged: Whether the loss or a gradient stopped being finite.
-        seconds_per_step: Time of a training step without validation, the median over the stretches between validations.
-        state_bytes: Bytes of the optimizer's tensors at the end.
-        features: How the network's features changed, or why that cannot be said; None where nobody looked.
-        remarks: What a person should know about the run, as sentences: that somebody else set the learning rate.
-    """
-
-    steps: list[int]
-    train_loss: list[float]
-    valid_loss: list[float]
-    valid_metric: list[float]
-    gradient_steps: list[int]
-    mean_gradient_norm: list[float]
-    gradient_norm: dict[str, list[float]] = field(repr=False)
-    diagnosis: Diagnosis
-    diverged: bool
-    seconds_per_step: float
-    state_bytes: int
-    features: FeatureChange | str | None = None
-    remarks: list[str] = field(default_factory=list[str])
+__all__ = ["train"]
 
 
 def train(
@@ -124,7 +42,7 @@ def train(
     schedule: str = "cosine",
     validations: int | Sequence[int] = 30,
     device: str = "cpu",
-    observe: Callable[[int, nn.Module], object] | None = None,
+    observe: Observer | Sequence[Observer] = (),
 ) -> History:
     """Train a task once and return what happened; the same seed gives the same bits on the same machine.
 
@@ -144,8 +62,8 @@ def train(
         validations: How many times to validate after the start, at most; evenly spread, and after the last step. Or
             after which steps; after the last one in any case.
         device: Where to train.
-        observe: observe(step, model), called at step 0 after the init and at each validation with a finite loss, with
-            the model in evaluation mode, outside of what is timed. The random numbers that it draws leave no trace.
+        observe: One or several functions that are called with every event of the run: `Start`, `Validated`, `Step`,
+            `End`. What they do at a validation is outside of what is timed.
 
     Returns:
         The curves and costs of the run.
@@ -163,23 +81,26 @@ def train(
     seed = at_least("seed", seed, 0, most=2**63 - 1)
     lr = in_range("lr", lr, "[0, inf)")
     device = check_device("device", device)
-    if observe is not None:
-        function("observe", observe)
     looks = _validation_steps(validations, steps)
+    recorder, watch = Recorder(), Watch()
+    observers: list[Observer] = [recorder, watch, *_observers(observe)]
     batches = task.batches(torch.Generator().manual_seed(seed))
-    every = math.ceil(steps / len(looks))
-    validated, losses, metrics, times = [0], [], [], []
+    times: list[float] = []
 
-    def validate() -> bool:
-        loss, metric = task.evaluate(model, device)
-        losses.append(loss if math.isfinite(loss) else math.inf)
-        metrics.append(metric)
-        if observe is not None and math.isfinite(loss):
-            model.eval()
-            with seeded(seed, device):
-                observe(validated[-1], model)
-            model.train()
-        return math.isfinite(loss)
+    def tell(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    def validated(step: int, loss: float, metric: float) -> bool:
+        finite = math.isfinite(loss)
+        model.eval()
+        with seeded(seed, device):
+            tell(Validated(step=step, model=model, loss=loss if finite else math.inf, metric=metric))
+        model.train()
+        return finite
+
+    def ended() -> None:
+        tell(End(diverged=not finite, seconds_per_step=statistics.median(times) if times else math.nan))
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contained("a task, optimizer or init"))
@@ -192,10 +113,12 @@ def train(
         initialize(model, init, torch.Generator().manual_seed(seed), tuple(first[:-1]))
         model.to(device).train()
         stepper = _made(optimizer, model, lr)
-        rates = Schedule(stepper, None if schedule == "constant" else SCHEDULES[schedule])
+        rates = Rates(stepper, None if schedule == "constant" else SCHEDULES[schedule])
         rates.set(0.0)
-        monitor = stack.enter_context(Monitor(model, stepper, every, frozen=task.frozen))
-        finite = validate()
+        finite = True
+        stack.callback(ended)
+        tell(Start(task=task, model=model, optimizer=stepper, steps=steps, validations=len(looks), device=device))
+        finite = validated(0, *task.evaluate(model, device))
         start, since = _clock(device), 0
         for step, drawn in zip(range(steps if finite else 0), itertools.chain([first], batches), strict=False):
             batch = [tensor.to(device) for tensor in drawn]
@@ -206,12 +129,11 @@ def train(
                 stepper.step()
             except (NonFiniteGradient, torch.linalg.LinAlgError):
                 finite = False
-            monitor.record(step, loss, target=batch[-1])
+            tell(Step(step=step, loss=loss, target=batch[-1]))
             rates.set((step + 1) / steps)
             if not finite or step + 1 in looks:
-                validated.append(step + 1)
                 times.append((_clock(device) - start) / (step + 1 - since))
-                finite = finite and validate()
+                finite = validated(step + 1, *(task.evaluate(model, device) if finite else (math.inf, math.nan)))
                 start, since = _clock(device), step + 1
             if not finite:
                 break
@@ -223,29 +145,14 @@ def train(
                 got=name,
                 remedy="Look for what writes into it: the model's forward, a hook, the init or the optimizer.",
             )
-    if len(losses) < len(validated):  # a gradient that was not finite ended the run before it could be validated
-        losses.append(math.inf)
-        metrics.append(math.nan)
-    history = monitor.history
-    return History(
-        steps=validated,
-        train_loss=history["loss"],
-        valid_loss=losses,
-        valid_metric=metrics,
-        gradient_steps=history["step"],
-        mean_gradient_norm=history["mean_gradient_norm"],
-        gradient_norm=history["gradient_norm"],
-        diagnosis=monitor.diagnosis(),
-        diverged=not finite,
-        seconds_per_step=statistics.median(times) if times else math.nan,
-        state_bytes=sum(
-            value.numel() * value.element_size()
-            for state in stepper.state.values()
-            for value in state.values()
-            if isinstance(value, Tensor)
-        ),
-        remarks=[] if rates.foreign is None else [_about_rates(*rates.foreign, schedule)],
-    )
+    remarks = [] if rates.foreign is None else [_about_rates(*rates.foreign, schedule)]
+    return recorder.history(**watch.found(), remarks=remarks)
+
+
+def _observers(given: Any) -> list[Observer]:
+    """Return what listens to a run, given one or several."""
+    several: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
+    return [function("observe", each) for each in several]
 
 
 def _made(optimizer: Callable[[nn.Module, float], Any], model: nn.Module, lr: float) -> Optimizer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from steepest.compare import write_text
+from steepest._files import write_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-__all__ = ["Schedule"]
+__all__ = ["SCHEDULES", "Rates"]
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda _progress: 1.0,
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+}
+"""By name: the factor of the learning rate at each progress from 0 (the first step) to 1 (after the last)."""
 
 
-class Schedule:
+class Rates:
     """Sets the learning rates of an optimizer: those that its groups came with, times a factor.
 
     torch's `LambdaLR` does so too, but overwrites a rate that somebody else has set (a warm-up of the optimizer's own,

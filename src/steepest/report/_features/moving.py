@@ -13,7 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from steepest._figure import log_axis
-from steepest.report._page import in_script
+from steepest.report._page.page import in_script
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

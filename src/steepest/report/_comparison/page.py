@@ -5,24 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from steepest._check import instance
 from steepest._figure import color
 from steepest.compare import ALPHA, Cell, Comparison, Pair, Standing
-from steepest.report._page import figure_json, write_page
+from steepest.features import change_of, spectra
+from steepest.report._page.page import figure_json, write_page
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison_page"]
 
 
-def write_report(comparison: Comparison, path: Path, command: str = "") -> Path:
+def write_comparison_page(comparison: Comparison, path: Path, command: str) -> Path:
     """Write the page of a comparison; return its path.
 
     Raises:
         OutputError: If the file cannot be written.
     """
-    instance("comparison", comparison, Comparison, "a Comparison")
-    instance("path", path, Path, "a pathlib.Path")
-    instance("command", command, str, "a string")
-    return write_page(path, "report.html.jinja", _content(comparison, command))
+    return write_page(path, "_comparison/report.html.jinja", _content(comparison, command))
 
 
 def _content(comparison: Comparison, command: str) -> dict[str, Any]:
@@ -64,7 +61,7 @@ def _init_figures(comparison: Comparison, init: str) -> dict[str, Any]:
 
 def _features(comparison: Comparison, cell: Cell) -> dict[str, Any] | None:
     """Return the spectrum of the first in the ranking, or why there is none; nothing for a trial that never looked."""
-    found = comparison.features(cell)
+    found = change_of(comparison.final_histories(cell)[0])
     if found is None:
         return None
     name = comparison.label(cell)
@@ -78,7 +75,7 @@ def _features(comparison: Comparison, cell: Cell) -> dict[str, Any] | None:
             f"{start.effective_rank:.3g} to {end.effective_rank:.3g}, and the kernel changes by "
             f"{found.kernel_change:.2g} times its norm ({found.regime}; alignment {found.kernel_alignment:.2f})."
         ),
-        "figure": figure_json(comparison.spectra(cell).plot()),
+        "figure": figure_json(spectra(found).plot()),
         "key": [("initialisation", color(0), "dot"), ("end", color(1), "dot")],
         "examples": found.examples,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from steepest._check import at_least, finite, in_range, instance
 from steepest.errors import InvalidArgument, SteepestError
 from steepest.linearize import (
+    RIDGE,
     SVD,
     FeaturesDisplay,
     FunctionDisplay,
@@ -20,11 +22,9 @@ from steepest.linearize import (
     PrincipalFeaturesDisplay,
     compare_linearizations,
 )
+from steepest.train import Event, Validated
 
-__all__ = ["Curves", "Snapshot", "Snapshots"]
-
-RIDGE = 1e-3
-"""That of the effective rank, as a share of the largest squared singular value."""
+__all__ = ["DIRECTIONS", "Curves", "Snapshot", "Snapshots"]
 
 DIRECTIONS = (3, 10)
 """In how many principal directions alone the linearised model is shown, beside all."""
@@ -74,7 +74,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """Linearises a network whenever it is shown one, in float64 where the model allows it.
+    """Linearises a network whenever it is shown one, in float64 where the model allows it; an observer of a run.
 
     Args:
         inputs: The examples.
@@ -119,6 +119,11 @@ class Snapshots:
     def precision(self) -> str:
         """In which the network was linearised."""
         return str(self.linearization.dtype).removeprefix("torch.")
+
+    def __call__(self, event: Event) -> None:
+        """Linearise the model whenever it was validated, and its loss is finite."""
+        if isinstance(event, Validated) and math.isfinite(event.loss):
+            self.observe(event.step, event.model)
 
     def observe(self, step: int, model: nn.Module) -> None:
         """Linearise the model as it is now.

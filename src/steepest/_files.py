@@ -1,0 +1,51 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from steepest._check import instance
+from steepest.errors import OutputError
+
+__all__ = ["require_writable", "write_text"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+        InvalidArgument: If path is no `pathlib.Path`, or text no string.
+    """
+    instance("path", path, Path, "a pathlib.Path")
+    instance("text", text, str, "a string")
+    partial = path
+    try:
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A path or a name may hold a byte that is no UTF-8; what was found out in hours is written all the same.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        partial.replace(path)
+    except (OSError, ValueError) as error:  # ValueError: a path without a name, or with a zero byte
+        if partial != path:
+            with contextlib.suppress(OSError, ValueError):
+                partial.unlink()
+        raise OutputError(
+            "the output must be writable",
+            got=f"{path}: {getattr(error, 'strerror', None) or error}",
+            remedy="Choose a folder that you can write to.",
+        ) from error
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder and try to write in it, before hours are spent on what goes there.
+
+    Raises:
+        OutputError: If it cannot be made or written.
+        InvalidArgument: If folder is no `pathlib.Path`.
+    """
+    probe = instance("folder", folder, Path, "a pathlib.Path") / f".probe.{os.getpid()}"
+    write_text(probe, "")
+    probe.unlink()

@@ -1,0 +1,146 @@
+"""What the linearizations of a network over its training show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from steepest._check import boolean, in_range, instance
+from steepest.errors import InvalidArgument
+from steepest.features._snapshots import Snapshot, Snapshots
+from steepest.linearize import RIDGE
+
+__all__ = ["Features", "rank_in_words"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The tangent features of a network over its training: plain data, and what follows from it.
+
+    Attributes:
+        snapshots: The linearizations.
+        task_name: What was trained.
+        losses: By step: the validation loss.
+        settings: How it was trained, in the order in which to show it.
+        diverged: Whether the run ended before its time.
+    """
+
+    snapshots: Snapshots
+    task_name: str
+    losses: Mapping[int, float]
+    settings: Mapping[str, str]
+    diverged: bool = False
+
+    def __post_init__(self) -> None:
+        instance("snapshots", self.snapshots, Snapshots, "Snapshots")
+        boolean("diverged", self.diverged)
+        instance("task_name", self.task_name, str, "a string")
+        for name in ("losses", "settings"):
+            instance(name, getattr(self, name), Mapping, "a mapping")
+        for loss in self.losses.values():
+            in_range("losses", loss, "(-inf, inf]")
+        if missing := [snapshot.step for snapshot in self.snapshots.found if snapshot.step not in self.losses]:
+            raise InvalidArgument("losses must hold one of each step that was looked at", got=f"none of {missing[0]}")
+
+    @property
+    def first(self) -> Snapshot:
+        """The snapshot at initialisation."""
+        return self.snapshots.found[0]
+
+    @property
+    def last(self) -> Snapshot:
+        """The last one."""
+        return self.snapshots.found[-1]
+
+    @cached_property
+    def headline(self) -> str:
+        """What happened, in one sentence."""
+        if self.last is self.first:
+            return f"The run {'diverged' if self.diverged else 'ended'} before its features could be seen a second time"
+        change = self.last.change
+        words = {"lazy": "Lazy training", "between": "Between lazy and feature learning"}
+        how = words.get(change.regime, "Feature learning")
+        return f"{how}: the kernel of the features changes by {_times(change.kernel_change)} its norm"
+
+    @cached_property
+    def details(self) -> list[str]:
+        """What else is to be said, in sentences."""
+        first, last = self.first, self.last
+        rows, columns = self.snapshots.linearization.shape
+        rank = rank_in_words(first)
+        said = [
+            f"The numerical rank of the {rows:,} x {columns:,} feature matrix is {rank} at initialisation"
+            + ("." if last is first else f" and {rank_in_words(last)} after {last.step:,} steps.")
+        ]
+        if last is not first:
+            before, after = first.target_alignment, last.target_alignment
+            target = (
+                "" if before is None or after is None else f", and with the target {after:.2g}, {before:.2g} before"
+            )
+            said.append(
+                f"At the end the kernel's alignment with its start is {last.change.kernel_alignment:.2f}{target}."
+            )
+        if self.diverged:
+            said.append("The run diverged; what is shown are the steps before.")
+        said.extend(
+            f"At step {step:,} the network could not be linearised: {why}"
+            for step, why in self.snapshots.refused.items()
+        )
+        return said
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain JSON; what is infinite is None."""
+        rows, columns = self.snapshots.linearization.shape
+        return {
+            "headline": self.headline,
+            "details": self.details,
+            "task": self.task_name,
+            "settings": dict(self.settings),
+            "diverged": self.diverged,
+            "examples": self.snapshots.linearization.examples,
+            "outputs": self.snapshots.linearization.outputs,
+            "rows": rows,
+            "features": columns,
+            "precision": self.snapshots.precision,
+            "paths": dict(self.snapshots.linearization.paths),
+            "ridge": RIDGE,
+            "snapshots": [
+                {name: None if value == math.inf else value for name, value in self.record(each).items()}
+                for each in self.snapshots.found
+            ],
+            "refused": {str(step): why for step, why in self.snapshots.refused.items()},
+        }
+
+    def record(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Return the numbers of one snapshot."""
+        change, svd = snapshot.change, snapshot.svd
+        return {
+            "step": snapshot.step,
+            "loss": self.losses[snapshot.step],
+            "rank": svd.rank,
+            "rank_complete": svd.complete,
+            "threshold": svd.threshold,
+            "effective_rank": snapshot.effective_rank,
+            "kernel_alignment": change.kernel_alignment,
+            "kernel_change": change.kernel_change,
+            "subspace_overlap": change.subspace_overlap,
+            "subspace_directions": change.k,
+            "parameter_change": change.parameter_change,
+            "regime": change.regime,
+            "target_alignment": snapshot.target_alignment,
+            "singular_values": svd.singular_values.tolist(),
+        }
+
+
+def rank_in_words(snapshot: Snapshot) -> str:
+    """Return a rank, or at least which it is."""
+    return f"{'' if snapshot.svd.complete else 'at least '}{snapshot.svd.rank:,}"
+
+
+def _times(change: float) -> str:
+    if not math.isfinite(change):
+        return "infinitely many times"
+    return f"{change:.2g} times" if change >= 2 else f"{100 * change:.2g}% of"

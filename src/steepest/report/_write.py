@@ -1,0 +1,69 @@
+"""Every file that a result becomes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from steepest._check import instance
+from steepest._files import write_text
+from steepest.compare import Comparison
+from steepest.features import Features
+from steepest.report._comparison.page import write_comparison_page
+from steepest.report._comparison.tables import comparison_as_json, write_tables
+from steepest.report._features.page import write_features_page
+
+__all__ = ["as_json", "write", "write_page"]
+
+
+def write(result: Comparison | Features, folder: str | Path, command: str = "") -> Path:
+    """Write all files of a result into a folder; return the path of its page.
+
+    Of a comparison: report.html, results.csv (what was learned), timing.csv (what it cost) and results.json. Of tangent
+    features: features.html and results.json.
+
+    Args:
+        result: What `steepest.compare.compare` or `steepest.features.features` has returned.
+        folder: It is made if it is not there.
+        command: What a person typed, to be shown.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+        InvalidArgument: If result is something else.
+    """
+    place = Path(instance("folder", folder, (str, Path), "a path"))
+    data = as_json(result, command)
+    if isinstance(result, Comparison):
+        write_tables(result, place, command)
+        return write_page(result, place / "report.html", command)
+    write_text(place / "results.json", json.dumps(data, indent=2, allow_nan=False) + "\n")
+    return write_page(result, place / "features.html", command)
+
+
+def write_page(result: Comparison | Features, path: str | Path, command: str = "") -> Path:
+    """Write the page of a result, one HTML file that needs nothing else; return its path.
+
+    Raises:
+        OutputError: If the file cannot be written.
+        InvalidArgument: If result is something else.
+    """
+    instance("result", result, (Comparison, Features), "a Comparison or Features")
+    place = Path(instance("path", path, (str, Path), "a path"))
+    instance("command", command, str, "a string")
+    if isinstance(result, Comparison):
+        return write_comparison_page(result, place, command)
+    return write_features_page(result, place, command)
+
+
+def as_json(result: Comparison | Features, command: str = "") -> dict[str, Any]:
+    """Return a result and all it rests on as plain JSON; what is infinite or not a number is None.
+
+    Raises:
+        InvalidArgument: If result is no `Comparison` or `Features`, or command no string.
+    """
+    instance("result", result, (Comparison, Features), "a Comparison or Features")
+    instance("command", command, str, "a string")
+    if isinstance(result, Comparison):
+        return comparison_as_json(result, command)
+    return {**result.as_dict(), "command": command}

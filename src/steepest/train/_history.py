@@ -1,0 +1,137 @@
+"""What one run leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from steepest._check import instance
+from steepest.diagnose import CAUSES, Diagnosis
+from steepest.errors import InvalidArgument
+from steepest.train._events import End, Event, Start, Validated
+
+__all__ = ["History", "Recorder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What one run left: curves as lists of numbers, and what it cost.
+
+    What nobody watched is missing: without a monitor there are no gradients and no diagnosis.
+
+    Attributes:
+        steps: The steps after which the model was validated, 0 first.
+        valid_loss: Mean validation loss at `steps`; infinite once the run diverged.
+        valid_metric: Mean metric at `steps`; nan without a metric.
+        diverged: Whether the loss or a gradient stopped being finite.
+        seconds_per_step: Time of a training step without validation, the median over the stretches between validations.
+        state_bytes: Bytes of the optimizer's tensors at the end.
+        gradient_steps: The steps at which gradients were recorded.
+        train_loss: Loss of the batch at `gradient_steps`.
+        mean_gradient_norm: At `gradient_steps`: the mean over the parameters of the L2 norm of each one's gradient.
+        gradient_norm: The L2 norm of the gradient of each parameter at `gradient_steps`, by name.
+        diagnosis: Why it did not train, or that it is healthy; None where nobody looked.
+        observations: By the name of an observer: what it found, as plain JSON.
+        remarks: What a person should know about the run, as sentences: that somebody else set the learning rate.
+    """
+
+    steps: list[int]
+    valid_loss: list[float]
+    valid_metric: list[float]
+    diverged: bool
+    seconds_per_step: float
+    state_bytes: int
+    gradient_steps: list[int] = field(default_factory=list[int])
+    train_loss: list[float] = field(default_factory=list[float])
+    mean_gradient_norm: list[float] = field(default_factory=list[float])
+    gradient_norm: dict[str, list[float]] = field(default_factory=dict[str, list[float]], repr=False)
+    diagnosis: Diagnosis | None = None
+    observations: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    remarks: list[str] = field(default_factory=list[str])
+
+    def to_json(self) -> str:
+        """Return the history as text; infinities and NaN stand as Python writes them."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> History:
+        """Return the history that `to_json` has written.
+
+        Raises:
+            InvalidArgument: If the text is something else, or its curves do not fit together.
+        """
+        import msgspec
+
+        rule = "text must be a History as to_json writes it"
+        try:
+            found = msgspec.convert(json.loads(instance("text", text, str, "a string")), cls)
+        except InvalidArgument:
+            raise
+        except (msgspec.ValidationError, RecursionError, ValueError) as error:
+            raise InvalidArgument(rule, got=str(error), remedy="It may have been changed.") from error
+        if wrong := found._inconsistency():
+            raise InvalidArgument(rule, got=wrong, remedy="It may have been changed.")
+        return found
+
+    def _inconsistency(self) -> str | None:
+        lengths = {len(self.steps), len(self.valid_loss), len(self.valid_metric)}
+        if len(lengths) != 1 or lengths == {0}:
+            return "steps, valid_loss and valid_metric differ in length"
+        if len({len(self.gradient_steps), len(self.train_loss), len(self.mean_gradient_norm)}) != 1:
+            return "gradient_steps, train_loss and mean_gradient_norm differ in length"
+        for steps in (self.steps, self.gradient_steps):
+            if not all(a < b for a, b in itertools.pairwise([-1, *steps])):
+                return "steps do not ascend"
+        if not all(loss > -math.inf for loss in self.valid_loss):
+            return "valid_loss is not a number"
+        if self.diagnosis is not None and self.diagnosis.cause not in CAUSES:
+            return f"the cause is {self.diagnosis.cause[:60]!r}"
+        return None
+
+
+class Recorder:
+    """The observer that writes down what every run leaves."""
+
+    def __init__(self) -> None:
+        self._optimizer: Optimizer | None = None
+        self._steps: list[int] = []
+        self._losses: list[float] = []
+        self._metrics: list[float] = []
+        self._end: End | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, Start):
+            self._optimizer = event.optimizer
+        elif isinstance(event, Validated):
+            self._steps.append(event.step)
+            self._losses.append(event.loss)
+            self._metrics.append(event.metric)
+        elif isinstance(event, End):
+            self._end = event
+
+    def history(self, **watched: Any) -> History:
+        """Return the history of a run that has ended, with what others have watched."""
+        assert self._end is not None
+        assert self._optimizer is not None
+        return History(
+            steps=self._steps,
+            valid_loss=self._losses,
+            valid_metric=self._metrics,
+            diverged=self._end.diverged,
+            seconds_per_step=self._end.seconds_per_step,
+            state_bytes=sum(
+                value.numel() * value.element_size()
+                for state in self._optimizer.state.values()
+                for value in state.values()
+                if isinstance(value, Tensor)
+            ),
+            **watched,
+        )
