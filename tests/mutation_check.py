@@ -28,17 +28,17 @@ FAST_SECONDS = 600  # a loop without end is noticed as well
 
 # Files directly in steepest/ have no folder of tests.
 TESTS = {
-    "train.py": ["tests/test_train.py", "tests/compare"],
+    "train": ["tests/test_train.py", "tests/compare"],
     "errors.py": ["tests/test_errors.py"],
     "_check.py": ["tests/test_check.py"],
     "_figure.py": ["tests/test_figure.py"],
     "_contained.py": ["tests/test_contained.py"],
     "_frozen.py": ["tests/init", "tests/diagnose"],
     "_series.py": ["tests/linearize"],
-    "_schedule.py": ["tests/test_train.py"],
+    "_files.py": ["tests/report", "tests/test_cli.py"],
     "_random.py": ["tests/test_train.py", "tests/init"],
     "_sharding.py": ["tests/optim", "tests/init"],
-    "cli": ["tests/test_cli.py", "tests/implicit_bias/test_command.py", "tests/linearize/test_command.py"],
+    "cli": ["tests/test_cli.py", "tests/implicit_bias/test_command.py", "tests/features/test_command.py"],
 }
 
 SWAPS: dict[type, type] = {

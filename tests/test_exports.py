@@ -110,6 +110,7 @@ def test_the_packages_and_their_public_doors_are_known():
         "linearize",
         "tasks",
         "train",
+        "features",
         "compare",
         "report",
     ]

@@ -1,4 +1,4 @@
-"""What holds for all files of the library: where they are in the graph of imports, how long they are, what they load."""
+"""What holds for all files of the library: their place in the graph of imports, their length, what they load."""
 
 import ast
 import subprocess

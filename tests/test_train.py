@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 
 import pytest
@@ -17,7 +18,7 @@ from steepest.init import Initializer, Normal
 from steepest.norms import L2
 from steepest.optim import Muon, Scion, SignDescent, SteepestDescent
 from steepest.tasks import Task, curve
-from steepest.train import SCHEDULES, History, train
+from steepest.train import SCHEDULES, Event, History, Start, Step, Validated, train
 
 EXAMPLES = 60
 
@@ -625,8 +626,9 @@ def test_a_number_outside_its_range_is_refused(option, value):
 def test_an_observer_sees_the_start_and_each_validation_in_evaluation_mode():
     seen: list[tuple[int, bool, Tensor]] = []
 
-    def observe(step: int, model: nn.Module) -> None:
-        seen.append((step, model.training, model[0].weight.detach().clone()))
+    def observe(event: Event) -> None:
+        if isinstance(event, Validated):
+            seen.append((event.step, event.model.training, event.model[0].weight.detach().clone()))
 
     history = run(steps=9, validations=3, observe=observe)
     assert [step for step, _, _ in seen] == history.steps == [0, 3, 6, 9]
@@ -637,23 +639,58 @@ def test_an_observer_sees_the_start_and_each_validation_in_evaluation_mode():
 
 
 def test_an_observer_changes_nothing_whatever_random_numbers_it_draws():
-    def observe(step: int, model: nn.Module) -> None:
-        torch.rand(7)
-        copy.deepcopy(model).train()(torch.ones(2, 4)).sum().backward()
+    def observe(event: Event) -> None:
+        if isinstance(event, Validated):
+            torch.rand(7)
+            copy.deepcopy(event.model).train()(torch.ones(2, 4)).sum().backward()
 
     assert without_times(run(observe=observe)) == without_times(run())
 
 
-def test_a_loss_that_is_not_finite_is_not_observed():
-    seen: list[int] = []
-    history = run(lr=1e10, steps=30, validations=30, observe=lambda step, _: seen.append(step))
+def test_events_come_in_order_to_each_observer_and_the_last_says_whether_the_run_diverged():
+    seen: tuple[list[Event], list[Event]] = [], []
+    history = run(lr=1e10, steps=30, validations=30, observe=[seen[0].append, seen[1].append])
     assert history.diverged
-    assert seen == history.steps[:-1]
+    assert seen[0] == seen[1]
+    kinds = [type(event).__name__ for event in seen[0]]
+    steps = len(history.steps) - 1
+    assert kinds == ["Start", "Validated", *["Step", "Validated"] * steps, "End"]
+    assert [e.step for e in seen[0] if isinstance(e, Validated)] == history.steps
+    assert [e.loss for e in seen[0] if isinstance(e, Validated)] == history.valid_loss
+    assert history.valid_loss[-1] == math.inf
+    assert seen[0][-1].diverged
+    (start,) = (event for event in seen[0] if isinstance(event, Start))
+    assert (start.steps, start.validations, start.device) == (30, 30, "cpu")
+
+
+def test_the_end_is_told_when_a_task_fails_too():
+    seen: list[Event] = []
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        if sum(isinstance(event, Step) for event in seen) == 2:
+            raise ZeroDivisionError
+        return nn.functional.mse_loss(output, target)
+
+    task = dataclasses.replace(small(), loss=loss)
+    with pytest.raises(ZeroDivisionError):
+        train(task, sgd, "he", lr=0.1, seed=0, steps=9, observe=seen.append)
+    assert type(seen[-1]).__name__ == "End"
+    assert sum(type(event).__name__ == "End" for event in seen) == 1
+
+
+def test_a_history_comes_back_from_its_text_and_one_that_was_changed_is_refused():
+    history = run(lr=1e10, steps=30, validations=30)
+    assert repr(History.from_json(history.to_json())) == repr(history)
+    plain = json.loads(history.to_json())
+    for field, value in (("steps", [0, 0]), ("valid_loss", "x"), ("diverged", 1), ("seconds_per_step", True)):
+        with pytest.raises(InvalidArgument, match="text must be a History"):
+            History.from_json(json.dumps({**plain, field: value}))
 
 
 def test_what_an_observer_raises_at_the_start_ends_the_run_before_its_first_step():
-    def observe(step: int, model: nn.Module) -> None:
-        raise ZeroDivisionError
+    def observe(event: Event) -> None:
+        if isinstance(event, Validated):
+            raise ZeroDivisionError
 
     steppers: list[Recorder] = []
 

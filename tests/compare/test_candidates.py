@@ -10,6 +10,7 @@ from torch import nn
 from steepest.compare import CANDIDATES, Budget, Candidate, compare
 from steepest.compare._candidates import check_candidate
 from steepest.errors import InvalidArgument
+from steepest.report import write
 
 SMALL = {"rates": 5, "tuning_seeds": 1}
 
@@ -134,7 +135,7 @@ def test_a_schedule_that_begins_later_is_told_once_for_each_optimizer(workers, t
     (line,) = listener.lines
     assert line.startswith("Late: The learning rate is not the one that was set")
     assert comparison.notices == (line,)
-    assert "The learning rate is not the one that was set" in comparison.write(tmp_path).read_text()
+    assert "The learning rate is not the one that was set" in write(comparison, tmp_path).read_text()
 
 
 def test_what_an_init_leaves_is_told(tiny_task):

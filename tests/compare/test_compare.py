@@ -14,6 +14,7 @@ from steepest.compare import Budget, Candidate, Cell, compare, compare_pairs
 from steepest.errors import ImportFailed, InvalidArgument, SteepestError, TaskError, UnknownName
 from steepest.init import Normal
 from steepest.optim import SteepestDescent
+from steepest.report import write
 from steepest.train import train
 
 SMALL = Budget(rates=5, tuning_seeds=1)
@@ -45,7 +46,7 @@ def comparison(tiny_task):
 
 
 def files(comparison, folder):
-    comparison.write(folder)
+    write(comparison, folder)
     return (folder / "results.csv").read_bytes()
 
 
@@ -146,7 +147,7 @@ def test_after_an_edit_the_old_runs_are_neither_used_nor_mixed_with_new_ones_unl
     assert len(counting.lines) == 1
     assert "function loss is 1.01 instead of 1: new runs are made." in counting.lines[0]
     assert counting.lines[0].endswith("are left alone; --accept-edits (accept_edits=True) uses them.")
-    edited.write(tmp_path / "c")
+    write(edited, tmp_path / "c")
     assert json.loads((tmp_path / "c" / "results.json").read_text())["notices"] == counting.lines
     assert counting.lines[0] in html.unescape((tmp_path / "c" / "report.html").read_text())
     back, counting = result(1.0)
@@ -163,7 +164,7 @@ def test_a_candidate_that_always_diverges_is_a_bad_result_and_not_a_crash(tiny_t
     standing = result.table()[-1]
     assert (standing.cell.optimizer, standing.diverged, standing.lr_on_edge) == ("explosive", 3, True)
     assert math.isfinite(standing.loss.estimate)
-    result.write(tmp_path)
+    write(result, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text())["ranking"][-1]["diverged"] == 3
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from steepest.compare import Budget, Cell, compare, compare_pairs
 from steepest.init import Constant, Normal
+from steepest.report import write
 from steepest.tasks import Task
 
 SMALL = Budget(rates=5, tuning_seeds=1)
@@ -51,7 +52,7 @@ def test_a_task_that_fixes_its_own_seed_gets_no_verdict(tmp_path):
     assert "set no seed in the task" in str(verdict)
     assert {pair.better for pair in verdict.pairs} == {None}
     assert all(pair.seedless for pair in verdict.pairs)
-    page = comparison.write(tmp_path).read_text()
+    page = write(comparison, tmp_path).read_text()
     assert "do not depend on the seed" in page
     assert page.count("the losses of neither differ from seed to seed") == 2
     assert json.loads((tmp_path / "results.json").read_text())["winner"] is None
@@ -120,7 +121,7 @@ def test_if_every_run_diverged_from_its_start_on_that_is_the_verdict(init, tmp_p
     assert comparison.verdict.pairs == ()
     assert {standing.diverged for standing in comparison.table()} == {4}
     assert {standing.steps_to_target for standing in comparison.table()} == {math.inf}
-    assert "every run of every alternative diverged" in comparison.write(tmp_path).read_text()
+    assert "every run of every alternative diverged" in write(comparison, tmp_path).read_text()
     data = json.loads((tmp_path / "results.json").read_text())
     assert (data["winner"], data["target"], data["ranking"][0]["loss"]["estimate"]) == (None, None, None)
     for display in (comparison.ranking(), comparison.loss_curves(), comparison.learning_rates()):
@@ -132,7 +133,7 @@ def test_if_every_run_diverged_later_that_is_the_verdict_too(tmp_path):
     comparison = trial(task)
     assert comparison.verdict.headline == "No verdict: every run of every alternative diverged."
     assert all(math.isfinite(standing.loss.estimate) for standing in comparison.table())
-    comparison.write(tmp_path)
+    write(comparison, tmp_path)
 
 
 class Exploding(torch.autograd.Function):

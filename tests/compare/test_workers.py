@@ -11,13 +11,14 @@ from concurrent.futures import Future
 import optuna
 import pytest
 import torch
-from steepest.compare._files import _no_formula
 from torch import nn
 
 from steepest.compare import Budget, Candidate, compare
 from steepest.compare._queue import gather as _gather
 from steepest.compare._queue.workers import ThisProcess
 from steepest.errors import SteepestError, TaskError
+from steepest.report import write
+from steepest.report._comparison.tables import _no_formula
 
 SMALL = Budget(rates=5, tuning_seeds=1)
 
@@ -59,13 +60,13 @@ def hanging(times, folder):
 class Hanging(ThisProcess):
     """Stands for worker processes, in which the first runs hang until they are killed."""
 
-    def __init__(self, context, times):
-        super().__init__(context)
+    def __init__(self, times):
+        super().__init__()
         self.times, self.restarts = times, 0
 
-    def submit(self, run):
+    def submit(self, fn, /, *args):
         if self.restarts >= self.times:
-            return super().submit(run)
+            return super().submit(fn, *args)
         return Future()
 
     def seconds(self, future):
@@ -79,8 +80,8 @@ def hang(monkeypatch, times):
     pools = []
 
     @contextlib.contextmanager
-    def opened(context, _workers):
-        pools.append(Hanging(context, times))
+    def opened(_workers):
+        pools.append(Hanging(times))
         yield pools[0]
 
     monkeypatch.setattr(_gather, "worker_processes", opened)
@@ -240,7 +241,7 @@ def test_a_name_that_a_spreadsheet_would_run_has_an_apostrophe_in_front(start):
 def test_such_names_are_written_so_into_both_tables_and_as_they_are_into_json(tiny_task, tmp_path):
     name = '=HYPERLINK("http://x","y")'
     odd = Candidate(name, lambda model, lr: torch.optim.SGD(model.parameters(), lr), 0.1)
-    compare(tiny_task(), [odd], seeds=3, budget=SMALL, workers=1).write(tmp_path)
+    write(compare(tiny_task(), [odd], seeds=3, budget=SMALL, workers=1), tmp_path)
     for table in ("results.csv", "timing.csv"):
         rows = (tmp_path / table).read_text().splitlines()[1:]
         assert all(',"\'=HYPERLINK(""http' in row for row in rows)

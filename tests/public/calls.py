@@ -43,6 +43,7 @@ PACKAGES = (
     "linearize",
     "tasks",
     "train",
+    "features",
     "compare",
     "report",
     "errors",

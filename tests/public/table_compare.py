@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pathlib
 
 from rich.console import Console
 from tests.public.kinds import (
@@ -12,7 +11,6 @@ from tests.public.kinds import (
     MAPPING,
     NUMBERS,
     OBJECT,
-    PATH,
     SERIES,
     TEXT,
     choice,
@@ -82,7 +80,6 @@ TABLE: dict[str, Row | Result] = {
     "compare.CellDiagnosis": Result(lambda: comparison().diagnoses(HE)[0]),
     "compare.Comparison": Result(comparison),
     "compare.Comparison.diagnoses": row(init=INIT),
-    "compare.Comparison.features": row(cell=CELL),
     "compare.Comparison.final_histories": row(cell=CELL),
     "compare.Comparison.final_runs": row(cell=CELL),
     "compare.Comparison.gradient_norms": row(init=INIT),
@@ -91,13 +88,10 @@ TABLE: dict[str, Row | Result] = {
     "compare.Comparison.learning_rates": row(),
     "compare.Comparison.loss_curves": row(),
     "compare.Comparison.ranking": row(),
-    "compare.Comparison.spectra": row(cell=CELL),
     "compare.Comparison.steps_to_target": row(
         run=(Fresh(run), OBJECT.also("''")), nan="infinite where it is not reached"
     ),
     "compare.Comparison.table": row(),
-    "compare.Comparison.write": row(folder=("results", PATH), command=COMMAND),
-    "compare.Comparison.write_report": row(path=("report.html", PATH), command=COMMAND),
     "compare.Interval": Result(lambda: Interval(1.0, 0.0, 2.0)),
     "compare.LearningRateDisplay": row(
         then=plotted, rates=({"a": [0.1, 1.0]}, SERIES), losses=LOSSES, chosen=({"a": 0.1}, SERIES.also("{'x': [1.0]}"))
@@ -138,7 +132,6 @@ TABLE: dict[str, Row | Result] = {
     "compare.Run": Result(run),
     "compare.Standing": Result(lambda: comparison().table()[0]),
     "compare.Verdict": Result(lambda: comparison().verdict),
-    "compare.as_json": row(comparison=OWN, command=COMMAND),
     "compare.compare": row(
         costly=HUGE,
         task=(Fresh(task), OBJECT.also("''")),
@@ -152,12 +145,11 @@ TABLE: dict[str, Row | Result] = {
         device=("cpu", OBJECT.also("''")),
         run_timeout=(600.0, number("(0, inf)").but("None")),
         accept_edits=(False, FLAG),
+        observers=(None, MAPPING.but("None").also("{'x': None}", "{1: 2}")),
         listener=(None, OBJECT.but("None")),
     ),
     "compare.compare_pairs": row(losses=OF_CELLS, steps=OF_CELLS),
     "compare.mean_interval": row(values=VALUES),
     "compare.more_seeds": row(differences=VALUES, alpha=(0.05, number("(0, 1)"))),
-    "compare.require_writable": row(folder=(pathlib.Path("results"), PATH)),
     "compare.without_password": row(storage=("sqlite:///trial.db", TEXT)),
-    "compare.write_text": row(path=(pathlib.Path("x.txt"), PATH), text=("x", TEXT)),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch import nn
 
 from steepest.linearize import (
     ChangeDisplay,
+    FeatureChange,
     FeaturesDisplay,
     FunctionDisplay,
     Label,
@@ -32,6 +34,7 @@ from steepest.linearize import (
     LearningDisplay,
     Linearization,
     PrincipalFeaturesDisplay,
+    Spectrum,
     compare_linearizations,
 )
 
@@ -138,6 +141,13 @@ TABLE: dict[str, Row | Result] = {
     "linearize.Adjoint": row(linearization=OWN),
     "linearize.Adjoint.adjoint": row(),
     "linearize.Adjoint.__matmul__": row(u=(Fresh(lambda: torch.ones(5)), FLOATING.also("vector", "empty vector"))),
+    "linearize.FeatureChange": Result(lambda: FeatureChange.of(linearization(), linearization())),
+    "linearize.FeatureChange.from_dict": row(
+        numbers=(dataclasses.asdict(FeatureChange.of(linearization(), linearization())), MAPPING)
+    ),
+    "linearize.FeatureChange.of": row(start=OWN, end=OWN),
+    "linearize.Spectrum": Result(lambda: Spectrum.of(linearization())),
+    "linearize.Spectrum.of": row(linearization=OWN),
     "linearize.Alignment": Result(lambda: linearization().alignment(inputs())),
     "linearize.Label": Result(lambda: Label("0.weight", 0, "0")),
     "linearize.Labels": Result(lambda: Labels({"0.weight": torch.ones(4, 1)})),

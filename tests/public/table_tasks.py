@@ -12,7 +12,7 @@ from torch import nn
 
 from steepest.diagnose import Diagnosis
 from steepest.tasks import Task, accuracy
-from steepest.train import FeatureChange, History, Spectrum
+from steepest.train import End, History, Start, Step, Validated
 
 
 def model():
@@ -30,11 +30,22 @@ def task():
     return Task(model=model, loss=nn.functional.cross_entropy, train=data(), valid=data(), **options)
 
 
+def history():
+    return History(
+        steps=[0],
+        valid_loss=[1.0],
+        valid_metric=[1.0],
+        diagnosis=Diagnosis("healthy", 0.5, (), ""),
+        diverged=False,
+        seconds_per_step=1.0,
+        state_bytes=0,
+    )
+
+
 def sgd(model, lr):
     return torch.optim.SGD(model.parameters(), lr)
 
 
-SPECTRUM = Spectrum(singular_values=[1.0], rank=1, threshold=0.1, effective_rank=1.0)
 HUGE = ("10**30", "1e300", "10**400")
 DATA = (Fresh(data), OBJECT.also("()", "('x', 'x')", "[None]"))
 MODULE = (Fresh(model), OBJECT)
@@ -80,34 +91,15 @@ TABLE: dict[str, Row | Result] = {
     ),
     "tasks.load": row(name=("curve", TEXT.also("'x'", "''", "a zero byte", "a lone surrogate"))),
     "tasks.load_attribute": row(path=("math:pi", TEXT.also("'x'", "''", "a zero byte", "a lone surrogate"))),
-    "train.Spectrum": Result(lambda: SPECTRUM),
-    "train.FeatureChange": Result(
-        lambda: FeatureChange(
-            examples=1,
-            rows=1,
-            columns=1,
-            start=SPECTRUM,
-            end=SPECTRUM,
-            kernel_alignment=1.0,
-            kernel_change=0.0,
-            regime="lazy",
-        )
+    "train.End": Result(lambda: End(diverged=False, seconds_per_step=1.0)),
+    "train.History": Result(history),
+    "train.History.from_json": row(text=(history().to_json(), TEXT.also("'x'", "''"))),
+    "train.History.to_json": row(),
+    "train.Start": Result(
+        lambda: Start(task=task(), model=model(), optimizer=sgd(model(), 0.1), steps=1, validations=1, device="cpu")
     ),
-    "train.History": Result(
-        lambda: History(
-            steps=[0],
-            train_loss=[],
-            valid_loss=[1.0],
-            valid_metric=[1.0],
-            gradient_steps=[],
-            mean_gradient_norm=[],
-            gradient_norm={},
-            diagnosis=Diagnosis("healthy", 0.5, (), ""),
-            diverged=False,
-            seconds_per_step=1.0,
-            state_bytes=0,
-        )
-    ),
+    "train.Step": Result(lambda: Step(step=0, loss=torch.ones(()), target=torch.ones(1))),
+    "train.Validated": Result(lambda: Validated(step=0, model=model(), loss=1.0, metric=1.0)),
     "train.train": row(
         costly=HUGE,
         task=(Fresh(task), OBJECT),
@@ -119,6 +111,6 @@ TABLE: dict[str, Row | Result] = {
         schedule=("cosine", choice()),
         validations=(2, whole(1).but("[1.0, 2.0]", "[]").also("[nan]", "['x']", "[None]", "[-1]")),
         device=DEVICE,
-        observe=(None, FUNCTION.but("None")),
+        observe=((), FUNCTION.but("[]")),
     ),
 }

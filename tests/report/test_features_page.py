@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from steepest.features import Features, Snapshots
 from steepest.linearize import Linearization
-from steepest.report import FeaturesReport, Snapshots
+from steepest.report import as_json, write
 from steepest.tasks import curve
 
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
 STEPS = (0, 10, 2000)
+COMMAND = "steepest features --task </script><b>curve"
 
 
 def network(seed):
@@ -34,18 +36,17 @@ def snapshots(*models, task=None):
 @pytest.fixture(scope="module")
 def report():
     # Three unrelated networks of the same shape: more changes than in any training.
-    return FeaturesReport(
+    return Features(
         snapshots=snapshots(*map(network, range(3))),
         task_name="curve",
         losses={0: 0.5, 10: 0.25, 2000: 0.0625},
         settings={"steps": "2,000"},
-        command="steepest features --task </script><b>curve",
     )
 
 
 @pytest.fixture(scope="module")
 def path(report, tmp_path_factory):
-    return report.write(tmp_path_factory.mktemp("features"))
+    return write(report, tmp_path_factory.mktemp("features"), COMMAND)
 
 
 @pytest.fixture
@@ -219,7 +220,7 @@ def test_what_a_user_typed_is_shown_and_not_run(path):
 
 def test_the_numbers_are_all_in_the_results(report, path):
     found = json.loads((path.parent / "results.json").read_text())
-    assert found == report.as_json()
+    assert found == as_json(report, COMMAND)
     assert [each["loss"] for each in found["snapshots"]] == [0.5, 0.25, 0.0625]
     assert {each["regime"] for each in found["snapshots"]} <= {"lazy", "between", "feature learning"}
 
@@ -228,15 +229,15 @@ def test_a_step_at_which_it_cannot_be_linearised_is_left_out_with_the_reason(tmp
     model = nn.Sequential(nn.Linear(1, 4), nn.Dropout(0.5), nn.Linear(4, 1))
     found = snapshots(model.eval(), copy.deepcopy(model).train(), model)
     assert [each.step for each in found.found] == [0, 2000]
-    report = FeaturesReport(snapshots=found, task_name="t", losses={0: 1.0, 10: 1.0, 2000: 1.0}, settings={})
+    report = Features(snapshots=found, task_name="t", losses={0: 1.0, 10: 1.0, 2000: 1.0}, settings={})
     assert "dropout is on" in report.details[-1]
-    assert "At step 10 the network could not be linearised" in report.write(tmp_path).read_text()
+    assert "At step 10 the network could not be linearised" in write(report, tmp_path).read_text()
 
 
 def test_a_run_of_which_only_the_start_is_seen_has_a_page_too(tmp_path):
-    report = FeaturesReport(snapshots=snapshots(network(0)), task_name="t", losses={0: 1.0}, settings={}, diverged=True)
+    report = Features(snapshots=snapshots(network(0)), task_name="t", losses={0: 1.0}, settings={}, diverged=True)
     assert report.headline == "The run diverged before its features could be seen a second time"
-    assert " disabled>" in report.write(tmp_path).read_text()
+    assert " disabled>" in write(report, tmp_path).read_text()
 
 
 class SinglePrecision(nn.Module):

@@ -5,7 +5,9 @@ import pytest
 
 from steepest.compare import Budget, compare
 from steepest.errors import OutputError
-from steepest.report._page import _digits
+from steepest.features import FeatureObserver, change_of
+from steepest.report import write, write_page
+from steepest.report._page.page import _digits
 from steepest.tasks import digits
 
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
@@ -20,12 +22,13 @@ def comparison():
         seeds=3,
         budget=Budget(rates=5, tuning_seeds=1, steps=20),
         workers=1,
+        observers={"features": FeatureObserver},
     )
 
 
 @pytest.fixture(scope="module")
 def report(comparison, tmp_path_factory):
-    return comparison.write(tmp_path_factory.mktemp("report"), command="steepest compare --task </script><b>digits")
+    return write(comparison, tmp_path_factory.mktemp("report"), command="steepest compare --task </script><b>digits")
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_every_figure_is_drawn_and_fits(open_page):
 @pytest.mark.browser
 def test_the_features_of_the_first_in_the_ranking_are_shown_at_both_ends(open_page, comparison):
     page = open_page()
-    found = comparison.features(comparison.table()[0].cell)
+    found = change_of(comparison.final_histories(comparison.table()[0].cell)[0])
     said = page.locator("#h-features ~ p").first.inner_text()
     assert f"{found.rows:,} x {found.columns:,} feature matrix" in said
     assert f"is {found.start.rank:,} at initialisation and {found.end.rank:,} at the end" in said
@@ -153,5 +156,5 @@ def test_numbers_keep_their_digits_and_their_sign(value, shown):
 def test_a_report_that_cannot_be_written_is_an_error_and_leaves_nothing(comparison, tmp_path):
     (tmp_path / "file").write_text("somebody's")
     with pytest.raises(OutputError, match="writable"):
-        comparison.write_report(tmp_path / "file" / "report.html")
+        write_page(comparison, tmp_path / "file" / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

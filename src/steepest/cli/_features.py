@@ -54,18 +54,16 @@ def features(
     here = Path.cwd()  # a task may change it
     console = Console(stderr=True, markup=False)
     command = shlex.join(["steepest", *sys.argv[1:]])
-    folder = here / out if out is not None else None
-    if folder is not None:
-        require_writable(folder)
+    folder = here / (out or "runs")
+    require_writable(folder)
     try:
         with _progress(console if console.is_terminal and not as_json else None) as observers:
             result = run(
                 task, width=width, depth=depth, steps=steps, lr=lr, seed=seed, examples=examples, observe=observers
             )
     except (KeyboardInterrupt, SteepestError) as end:
-        if folder is not None:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # only if nothing is in it
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only if nothing is in it
         if isinstance(end, SteepestError):
             raise
         console.print("Stopped; nothing was written.")

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import optuna
 import pytest
 import torch
-from steepest.compare._features import FeatureObserver
+from tests.compare import tiny
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from steepest.compare import Budget, Cell, Run, as_json, compare
+from steepest.compare import Budget, Cell, Run, compare
 from steepest.compare._identity.identity import Identity
 from steepest.compare._queue.store import Store
 from steepest.diagnose import Diagnosis
 from steepest.errors import InvalidArgument
-from steepest.linearize import Linearization, compare_linearizations
+from steepest.features import FeatureObserver, change_of, spectra
+from steepest.linearize import FeatureChange, Linearization, Spectrum, compare_linearizations
+from steepest.report import as_json, write_page
 from steepest.tasks import Task
-from steepest.train import FeatureChange, History, Spectrum, train
+from steepest.train import History, Start, Validated, train
 
 IDENTITIES = {Cell("sgd", "he"): Identity(request={"optimizer": "sgd", "init": "he"}, content={}, versions={})}
-QUICK = {"seeds": 3, "budget": Budget(rates=5, tuning_seeds=1), "workers": 1}
+QUICK = {
+    "seeds": 3,
+    "budget": Budget(rates=5, tuning_seeds=1),
+    "workers": 1,
+    "observers": {"features": FeatureObserver},
+}
+
+
+@pytest.fixture
+def tiny_task():
+    return tiny.tiny_task
 
 
 def nets(task):
@@ -31,23 +44,27 @@ def nets(task):
 
 def observed(task, **options):
     """Train once and return what was seen, with the networks at both ends."""
-    observer = FeatureObserver(task, task.steps)
+    observer = FeatureObserver()
     ends = []
 
-    def observe(step, model):
-        observer(step, model)
-        if step in (0, task.steps):
-            ends.append(nn.Sequential(*(type(m)(**shape(m)) for m in model)).double())
-            ends[-1].load_state_dict({name: t.double() for name, t in model.state_dict().items()})
+    def look(event):
+        if isinstance(event, Validated) and event.step in (0, task.steps):
+            ends.append(nn.Sequential(*(type(m)(**shape(m)) for m in event.model)).double())
+            ends[-1].load_state_dict({name: t.double() for name, t in event.model.state_dict().items()})
 
-    train(task, lambda m, lr: torch.optim.SGD(m.parameters(), lr), "he", lr=0.1, seed=0, observe=observe, **options)
-    return observer.found, ends
+    both = (observer, look)
+    train(task, lambda m, lr: torch.optim.SGD(m.parameters(), lr), "he", lr=0.1, seed=0, observe=both, **options)
+    return observer.change, ends
 
 
 def shape(module):
     if isinstance(module, nn.Linear):
         return {"in_features": module.in_features, "out_features": module.out_features}
     return {}
+
+
+def change_in(comparison, cell):
+    return change_of(comparison.final_histories(cell)[0])
 
 
 def test_both_ends_are_linearised_in_float64_at_the_first_examples(tiny_task):
@@ -80,21 +97,21 @@ def test_a_dataset_is_looked_at_as_tensors_are(tiny_task):
 
 def test_only_the_first_final_run_of_each_alternative_is_looked_at(tiny_task):
     comparison = compare(nets(tiny_task()), ["sgd", "adamw"], ["he"], **QUICK)
-    seen = {run for run, history in comparison.histories.items() if history.features is not None}
+    seen = {run for run, history in comparison.histories.items() if "features" in history.observations}
     assert seen == {comparison.final_runs(cell)[0] for cell in comparison.design.cells}
     best, other = (standing.cell for standing in comparison.table())
-    found = comparison.features(best)
-    display = comparison.spectra(best)
+    found = change_in(comparison, best)
+    display = spectra(found)
     assert display.singular_values == {
         "initialisation": found.start.singular_values,
         "end": found.end.singular_values,
     }
     assert display.ranks == {"initialisation": found.start.rank, "end": found.end.rank}
-    assert found.start == comparison.features(other).start, "alternatives of one init start alike"
+    assert found.start == change_in(comparison, other).start, "alternatives of one init start alike"
     records = {each["cell"]["optimizer"]: each for each in json.loads(json.dumps(as_json(comparison)))["features"]}
     assert records[best.optimizer]["start"]["singular_values"] == found.start.singular_values
     assert "singular_values" not in records[other.optimizer]["start"]
-    assert records[other.optimizer]["end"]["rank"] == comparison.features(other).end.rank
+    assert records[other.optimizer]["end"]["rank"] == change_in(comparison, other).end.rank
 
 
 class Noisy(nn.Linear):
@@ -105,12 +122,12 @@ class Noisy(nn.Linear):
 def test_where_a_network_cannot_be_linearised_the_reason_is_kept_and_the_trial_goes_on(tiny_task, tmp_path):
     comparison = compare(tiny_task(model=lambda: Noisy(4, 3)), ["sgd", "adamw"], ["he"], **QUICK)
     best = comparison.table()[0].cell
-    assert "the same outputs whenever it is called" in comparison.features(best)
-    page = comparison.write_report(tmp_path / "r.html").read_text()
+    assert "the same outputs whenever it is called" in change_in(comparison, best)
+    page = write_page(comparison, tmp_path / "r.html").read_text()
     assert "cannot be shown: the model must give the same outputs" in page
-    assert {each["refused"] for each in as_json(comparison)["features"]} == {comparison.features(best)}
-    with pytest.raises(InvalidArgument, match="the features of this alternative were seen"):
-        comparison.spectra(best)
+    assert {each["refused"] for each in as_json(comparison)["features"]} == {change_in(comparison, best)}
+    with pytest.raises(InvalidArgument, match="must be a FeatureChange"):
+        spectra(change_in(comparison, best))
 
 
 def test_what_is_too_large_is_said_and_not_looked_at(monkeypatch):
@@ -118,13 +135,20 @@ def test_what_is_too_large_is_said_and_not_looked_at(monkeypatch):
         x = torch.zeros(4, 2)
         return Task(model=model, loss=nn.functional.mse_loss, train=(x, y), valid=(x, y), batch_size=2, steps=1)
 
-    wide = FeatureObserver(task(lambda: nn.Linear(2, 501), torch.zeros(4, 501)), 1)
-    wide(0, nn.Linear(2, 501))
-    assert wide.found == "an example has 501 outputs, and at most 500 are looked at"
-    monkeypatch.setattr("steepest.compare._features._PARAMETERS", 2)
-    large = FeatureObserver(task(lambda: nn.Linear(2, 1), torch.zeros(4, 1)), 1)
-    large(0, nn.Linear(2, 1))
-    assert large.found == "the network has 3 parameters, and at most 2 are looked at"
+    def seen(of, model):
+        observer = FeatureObserver()
+        sgd = torch.optim.SGD(model.parameters(), 0.1)
+        observer(Start(task=of, model=model, optimizer=sgd, steps=1, validations=1, device="cpu"))
+        observer(Validated(step=0, model=model, loss=1.0, metric=math.nan))
+        return observer.found()
+
+    wide = task(lambda: nn.Linear(2, 501), torch.zeros(4, 501))
+    assert seen(wide, nn.Linear(2, 501)) == "an example has 501 outputs, and at most 500 are looked at"
+    monkeypatch.setattr("steepest.features._observer._PARAMETERS", 2)
+    assert (
+        seen(task(lambda: nn.Linear(2, 1), torch.zeros(4, 1)), nn.Linear(2, 1))
+        == "the network has 3 parameters, and at most 2 are looked at"
+    )
 
 
 def history(features):
@@ -140,7 +164,7 @@ def history(features):
         diverged=False,
         seconds_per_step=0.001,
         state_bytes=8,
-        features=features,
+        observations={} if features is None else {"features": features},
     )
 
 
@@ -157,23 +181,29 @@ CHANGE = FeatureChange(
 )
 
 
-@pytest.mark.parametrize("features", [CHANGE, "a reason", None], ids=["seen", "refused", "not looked at"])
+@pytest.mark.parametrize(
+    "features", [dataclasses.asdict(CHANGE), "a reason", None], ids=["seen", "refused", "not looked at"]
+)
 def test_a_storage_gives_back_what_was_seen(tmp_path, features):
     cell = Cell("sgd", "he")
     store = Store(f"sqlite:///{tmp_path / 's.db'}", IDENTITIES)
     store.enqueue([Run(cell, -8, 1000)])
     store.finish(store.claim(), history(features))
     again = Store(f"sqlite:///{tmp_path / 's.db'}", IDENTITIES)
-    assert list(again.finished().values()) == [history(features)]
+    (found,) = again.finished().values()
+    assert found == history(features)
+    assert change_of(found) == (CHANGE if isinstance(features, dict) else features)
 
 
-def test_a_storage_from_before_there_were_features_still_loads(tmp_path):
+def test_a_stored_history_without_what_nobody_watched_is_one(tmp_path):
     cell, url = Cell("sgd", "he"), f"sqlite:///{tmp_path / 's.db'}"
     store = Store(url, IDENTITIES)
     store.enqueue([Run(cell, -8, 1000)])
     lease = store.claim()
     old = dataclasses.asdict(history(None))
-    del old["features"]
+    del old["observations"], old["diagnosis"], old["gradient_norm"]
     lease.trial.set_user_attr("history", json.dumps(old))
     optuna.load_study(study_name="steepest", storage=url).tell(lease.trial.number, 1.0)
-    assert list(Store(url, IDENTITIES).finished().values()) == [history(None)]
+    (found,) = Store(url, IDENTITIES).finished().values()
+    assert found == dataclasses.replace(history(None), diagnosis=None)
+    assert change_of(found) is None

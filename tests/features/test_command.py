@@ -12,7 +12,6 @@ import torch
 
 from steepest.cli import main
 from steepest.linearize import Linearization
-from steepest.report import FeaturesReport
 from steepest.tasks import curve
 
 SMALL = ["--width", "5", "--depth", "1", "--steps", "3"]
@@ -67,8 +66,7 @@ def own(tmp_path, monkeypatch):
 def run(monkeypatch, *arguments, page=False):
     """Run the command in this process; return its exit status. Drawing the page takes most of the time."""
     if not page:
-        monkeypatch.setattr(FeaturesReport, "_content", lambda _: {})
-        monkeypatch.setattr("steepest.report._features.write_page", lambda path, *_: path)
+        monkeypatch.setattr("steepest.report._write.write_features_page", lambda _, path, *__: path)
     monkeypatch.setattr(sys, "argv", ["steepest", "features", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()
