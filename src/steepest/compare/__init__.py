@@ -2,7 +2,9 @@
 
 from steepest import _importing
 
-_importing.require("steepest.compare", "optuna", "sqlalchemy", "loky", "cloudpickle", "msgspec", "rich", "scipy", extra="compare")
+_importing.require(
+    "steepest.compare", "optuna", "sqlalchemy", "loky", "cloudpickle", "msgspec", "rich", "scipy", extra="compare"
+)
 
 from steepest.compare._candidates import CANDIDATES, Candidate
 from steepest.compare._compare import DEFAULT_OPTIMIZERS, compare
