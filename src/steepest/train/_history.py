@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from steepest import _importing
 from steepest._check import instance
 from steepest.diagnose import CAUSES, Diagnosis
 from steepest.errors import InvalidArgument
@@ -67,6 +68,7 @@ class History:
         Raises:
             InvalidArgument: If the text is something else, or its curves do not fit together.
         """
+        _importing.require("History.from_json", "msgspec", extra="compare")
         import msgspec
 
         rule = "text must be a History as to_json writes it"
