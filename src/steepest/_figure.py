@@ -89,6 +89,7 @@ def template() -> go.layout.Template:
 def figure(x: str, y: str, **layout: Any) -> go.Figure:
     """Return an empty figure with titled axes."""
     look = template()
+    require("A figure", "plotly", extra="plot")
     import plotly.graph_objects as go
 
     titles = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
