@@ -99,6 +99,7 @@ def figure(x: str, y: str, **layout: Any) -> go.Figure:
 def subplots(rows: int, columns: int, **options: Any) -> go.Figure:
     """Return an empty figure with a grid of panels; the options are those of plotly's make_subplots."""
     look = template()
+    require("A figure", "plotly", extra="plot")
     from plotly.subplots import make_subplots
 
     return make_subplots(rows, columns, **options).update_layout(template=look)
