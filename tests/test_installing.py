@@ -147,8 +147,22 @@ def test_the_library_loads_torch_and_numpy_alone_where_everything_is_installed()
     assert in_python(LIBRARY).stdout == "steepest\n"
 
 
+def test_the_citation_has_the_version():
+    assert f"\nversion: {importlib.metadata.version('steepest')}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_a_plain_installation_brings_three_packages():
     assert {re.match(r"[\w-]+", requirement)[0] for requirement in PROJECT["dependencies"]} == BASE
+
+
+def test_the_lowest_versions_that_are_tested_are_those_declared():
+    declared = {
+        *PROJECT["dependencies"],
+        *(each for extra in EXTRAS if packages_of(extra) <= OPTIONAL for each in EXTRAS[extra]),
+    }
+    lowest = {each.replace(">=", "==") for each in declared if not each.startswith("steepest")}
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    assert {line for line in lines if not line.startswith("#")} == lowest
 
 
 def top_names(node: ast.AST) -> set[str]:
