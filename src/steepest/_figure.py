@@ -88,6 +88,7 @@ def template() -> go.layout.Template:
 
 def figure(x: str, y: str, **layout: Any) -> go.Figure:
     """Return an empty figure with titled axes."""
+    require("A figure", "plotly", extra="plot")
     look = template()
     require("A figure", "plotly", extra="plot")
     import plotly.graph_objects as go
@@ -98,6 +99,7 @@ def figure(x: str, y: str, **layout: Any) -> go.Figure:
 
 def subplots(rows: int, columns: int, **options: Any) -> go.Figure:
     """Return an empty figure with a grid of panels; the options are those of plotly's make_subplots."""
+    require("A figure", "plotly", extra="plot")
     look = template()
     require("A figure", "plotly", extra="plot")
     from plotly.subplots import make_subplots
