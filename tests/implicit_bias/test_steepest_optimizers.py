@@ -339,9 +339,60 @@ def test_hooks_schedulers_and_classes_of_ones_own_keep_from_a_claim():
     reason = predict(scheduled, *ONE).reason
     assert "scheduler" in reason
     assert "2-cycle" not in reason
+    epochs = live(functools.partial(EpochAdam, lr=0.1))
+    assert predict(epochs, *ONE).determined
+    torch.optim.lr_scheduler.ExponentialLR(epochs, 0.5)
+    assert "scheduler" in predict(epochs, *ONE).reason
+    assert not predict(epochs, *ONE).determined
     penalized = live(steepest(L2()))
     torch.optim.lr_scheduler.ExponentialLR(penalized, 0.999)
     assert predict(penalized, *TWO).determined
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "why"),
+    [
+        ("lr", -0.1, "below 0"),
+        ("lr", math.inf, "not finite"),
+        ("lr", math.nan, "not finite"),
+        ("momentum", 1.0, "[0, 1)"),
+    ],
+)
+@pytest.mark.parametrize("norm", [L2(), LInf()], ids=repr)
+def test_options_that_were_changed_to_what_no_optimizer_takes_are_not_claimed(norm, option, given, why):
+    optimizer = live(steepest(norm))
+    optimizer.param_groups[0][option] = given
+    prediction = predict(optimizer, *ONE)
+    assert not prediction.determined
+    assert why in prediction.reason
+
+
+def test_a_group_whose_factor_is_zero_stays_in_a_quadratic_norm_and_is_not_claimed_in_another():
+    x, y = nn.Parameter(torch.tensor([0.3], dtype=F64)), nn.Parameter(torch.zeros(2, dtype=F64))
+    optimizer = SteepestDescent([{"params": [x], "factor": 0.0}, {"params": [y]}], L2(), lr=0.5)
+    prediction = predict(optimizer, *ONE)
+    assert torch.allclose(run(optimizer, *ONE, 500), prediction.point, rtol=1e-9)
+    assert prediction.point[0] == 0.3
+    other = SteepestDescent([{"params": [x], "factor": 0.0}, {"params": [y]}], LInf(), lr=0.5)
+    assert "0 in a group" in predict(other, *ONE).reason
+    assert predict(other, *ONE).spread(steps=20).simulation.point.isfinite().all()
+
+
+def test_groups_with_a_momentum_of_their_own_are_not_claimed():
+    x, y = nn.Parameter(torch.zeros(1, dtype=F64)), nn.Parameter(torch.zeros(2, dtype=F64))
+    optimizer = SteepestDescent([{"params": [x], "momentum": 0.9}, {"params": [y]}], L2(), lr=0.02)
+    assert "different momentum" in predict(optimizer, *ONE).reason
+    # It ends at another point than with one momentum for all.
+    plain = predict(GradientDescent(), *ONE).point
+    assert (run(optimizer, *ONE, 1500) - plain).abs().max() > 0.01
+
+
+def test_epoch_adam_by_default_reaches_the_only_solution_of_several_equations():
+    make = functools.partial(EpochAdam, lr=0.2)
+    prediction = predict(make, *SQUARE)
+    assert prediction.determined
+    assert torch.allclose(run(live(make, 2), *SQUARE, 1500), prediction.point, atol=0.05)
+    assert not predict(functools.partial(EpochAdam, lr=0.2, schedule=decay), *SQUARE).determined
 
 
 def test_an_optimizer_that_cannot_be_made_from_a_vector_or_a_row_is_refused():

@@ -92,13 +92,15 @@ class SteepestOptimizer(OptimizerRule):
             return Unknown(f"{self.kind.__name__}: nothing is known here of where it ends.", where)
         known = cast("SteepestDescent", optimizer)
         parts = parts_of(known)
-        if not max(part.rate for part in parts) > 0:
-            return Unknown(f"{self.name} with a learning rate of 0 ends nowhere.", where)
+        if not all(0 <= part.rate < math.inf for part in parts) or not any(part.rate for part in parts):
+            return Unknown(f"{self.name} with a learning rate of 0, below 0 or not finite ends nowhere.", where)
         if self.kind is EpochAdam:
             return self._epoch_adam(problem, cast("EpochAdam", known), parts)
         momenta = {(float(g["momentum"]), bool(g["nesterov"])) for g in known.param_groups}
         if _is_constrained(known):
             return self._constrained(problem, known, parts, any(momentum for momentum, _ in momenta))
+        if not all(0 <= momentum < 1 for momentum, _ in momenta):
+            return Unknown(f"{self.name} with a momentum outside of [0, 1) does not settle.", where)
         if len(momenta) > 1:
             return Unknown(f"{self.name} with a different momentum in each group: no theorem speaks of it.", where)
         ((momentum, nesterov),) = momenta
@@ -175,7 +177,7 @@ class SteepestOptimizer(OptimizerRule):
         where, called = equations(problem), f"{self.name} in {_in_words(optimizer)}, constrained,"
         rates = {float(group["lr"]) for group in optimizer.param_groups}
         at = f"at its constant rate of {max(rates):g}" if len(rates) == 1 else "at its constant rates"
-        if any("initial_lr" in group for group in optimizer.param_groups):
+        if _scheduled(optimizer):
             at = "at a rate that a scheduler sets, of which nothing is known here,"
         takes = f"{called} takes steps {at} that do not shrink with the gradient"
         instead = self._instead(optimizer, has_momentum)
@@ -216,6 +218,12 @@ class SteepestOptimizer(OptimizerRule):
             return Unknown(
                 f"{self.name} with {optimizer.steps_per_epoch} steps per epoch: v remembers residuals that may have "
                 f"been close to 0, and the next step can be of any length, so no limit is known.",
+                where,
+            )
+        if _scheduled(optimizer):
+            return Unknown(
+                f"{self.name} whose rate a scheduler sets, of which nothing is known here, beside its own schedule: "
+                f"whether its steps suffice to reach a solution cannot be seen.",
                 where,
             )
         if len(rates) > 1:
@@ -265,6 +273,11 @@ class SteepestOptimizer(OptimizerRule):
 
 def _is_constrained(optimizer: SteepestDescent) -> bool:
     return any(group["mode"] == "constrained" for group in optimizer.param_groups)
+
+
+def _scheduled(optimizer: Optimizer) -> bool:
+    """Return whether one of torch's schedulers of learning rates is attached, which leaves that trace."""
+    return any("initial_lr" in group for group in optimizer.param_groups)
 
 
 def _no_parameters_alone(error: Exception) -> InvalidArgument:
