@@ -9,7 +9,27 @@ from torch import nn
 
 from steepest.errors import InvalidArgument, UnknownName
 
-__all__ = ["frozen_names"]
+__all__ = ["frozen_names", "patterns_of"]
+
+
+def patterns_of(frozen: Iterable[str]) -> list[str]:
+    """Return the names and patterns in `frozen`, of which one may come alone.
+
+    Raises:
+        InvalidArgument: If frozen is not a sequence of strings.
+
+    >>> patterns_of("encoder.*")
+    ['encoder.*']
+    """
+    rule = "frozen must be names of parameters or modules, or patterns"
+    try:
+        given: list[object] = [frozen] if isinstance(frozen, str) else [*iter(frozen)]
+    except Exception as error:  # what is passed may raise anything
+        raise InvalidArgument(rule, got=frozen, remedy='Try frozen=["encoder"].') from error
+    patterns = [pattern for pattern in given if isinstance(pattern, str)]
+    if len(patterns) < len(given):
+        raise InvalidArgument(rule, got=given, remedy='Try frozen=["encoder"].')
+    return patterns
 
 
 def frozen_names(model: nn.Module, frozen: Iterable[str]) -> set[str]:
@@ -27,14 +47,7 @@ def frozen_names(model: nn.Module, frozen: Iterable[str]) -> set[str]:
     >>> sorted(frozen_names(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), ["0", "*.bias"]))
     ['0.bias', '0.weight', '1.bias']
     """
-    rule = "names of parameters or modules, or patterns"
-    try:
-        given: list[object] = [frozen] if isinstance(frozen, str) else [*iter(frozen)]
-    except Exception as error:
-        raise InvalidArgument(f"frozen must be {rule}", got=frozen, remedy='Try frozen=["encoder"].') from error
-    patterns = [pattern for pattern in given if isinstance(pattern, str)]
-    if len(patterns) < len(given):
-        raise InvalidArgument(f"frozen must be {rule}", got=given, remedy='Try frozen=["encoder"].')
+    patterns = patterns_of(frozen)
     named = dict(model.named_parameters())
     first = {id(parameter): name for name, parameter in named.items()}
     every = [(name, first[id(p)]) for name, p in model.named_parameters(remove_duplicate=False)]

@@ -61,18 +61,18 @@ def linear_case(seed: int) -> Equations:
     kind = seed % 7
     D, rule = np.eye(n), None
     if kind <= 1:
-        rule = GradientDescent(momentum, nesterov, batch)
+        rule = GradientDescent(momentum=momentum, nesterov=nesterov, batch_size=batch)
     elif kind == 2:
-        rule = RescaledFeatures(momentum, nesterov, batch)
+        rule = RescaledFeatures(momentum=momentum, nesterov=nesterov, batch_size=batch)
         D = np.diag(1 / (A**2).mean(axis=0))
     elif kind == 3:
         diagonal = np.exp(rng.standard_normal(n))
         diagonal[rng.permutation(n)[: max(0, (n - m - 1) // 2)]] = 0
-        rule, D = Preconditioned(diagonal, momentum, nesterov, batch), np.diag(diagonal)
+        rule, D = Preconditioned(diagonal, momentum=momentum, nesterov=nesterov, batch_size=batch), np.diag(diagonal)
     elif kind == 4:
         root = rng.standard_normal((n, n)) / math.sqrt(n) + 2 * np.eye(n)
         D = root @ root.T
-        rule = Preconditioned(D, momentum, nesterov, batch)
+        rule = Preconditioned(D, momentum=momentum, nesterov=nesterov, batch_size=batch)
     elif kind == 5:
         rule = functools.partial(torch.optim.SGD, lr=0.1, momentum=momentum, nesterov=nesterov and momentum > 0)
     else:
@@ -228,10 +228,17 @@ def rules_agree_with_their_own_runs(seeds: range) -> None:
         momentum, nesterov = float(rng.choice([0.0, 0.5])), bool(rng.integers(2))
         batch = [None, 1, 2][seed % 3]
         rule = [
-            GradientDescent(momentum, nesterov, batch),
-            RescaledFeatures(momentum, nesterov, batch),
-            Preconditioned(np.exp(0.5 * rng.standard_normal(n)), momentum, nesterov, batch),
-            Preconditioned(np.diag(np.exp(0.3 * rng.standard_normal(n))) + 0.01, momentum, nesterov, batch),
+            GradientDescent(momentum=momentum, nesterov=nesterov, batch_size=batch),
+            RescaledFeatures(momentum=momentum, nesterov=nesterov, batch_size=batch),
+            Preconditioned(
+                np.exp(0.5 * rng.standard_normal(n)), momentum=momentum, nesterov=nesterov, batch_size=batch
+            ),
+            Preconditioned(
+                np.diag(np.exp(0.3 * rng.standard_normal(n))) + 0.01,
+                momentum=momentum,
+                nesterov=nesterov,
+                batch_size=batch,
+            ),
         ][seed % 4]
         prediction = predict(rule, A, b, start)
         assert prediction.determined, f"{seed}: {prediction.reason}"

@@ -75,7 +75,12 @@ def declared_undetermined(count: int) -> dict[str, float]:
             m = int(rng.integers(2, n))
             A, b = family(rng, m, n)
             diagonal = np.exp(rng.standard_normal(A.shape[1]))
-            rule = [GradientDescent(0.9), GradientDescent(batch_size=1), RescaledFeatures(), Preconditioned(diagonal)]
+            rule = [
+                GradientDescent(momentum=0.9),
+                GradientDescent(batch_size=1),
+                RescaledFeatures(),
+                Preconditioned(diagonal),
+            ]
             missed += not predict(rule[seed % 4], A, b).determined
         shares[family.__name__] = missed / count
     return shares

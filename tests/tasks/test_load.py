@@ -101,7 +101,7 @@ def test_what_is_not_a_task_is_refused(module, attribute, kind):
 def test_what_cannot_be_imported_is_refused_with_the_words_of_the_import(module, path, words):
     path, words = path.format(module=module), words.format(module=module)
     for function in (load, load_attribute):
-        with pytest.raises(ImportFailed, match=rf"must be importable .* The import said: {words}") as raised:
+        with pytest.raises(ImportFailed, match=rf"must be importable .* It said: {words}") as raised:
             function(path)
         assert raised.value.got == path
         assert raised.value.__cause__ is not None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,10 +19,8 @@ __all__ = ["MaxColumn", "MaxRow"]
 class _LargestLine(Norm):
     """The largest L2 norm of a line of entries along one dimension; the dual is the sum over the lines."""
 
-    @property
-    @abstractmethod
-    def _along(self) -> int:
-        """The dimension along which a line runs."""
+    _along: ClassVar[int]
+    """The dimension along which a line runs."""
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
         """Return the largest L2 norm of a line."""
@@ -57,9 +55,7 @@ class MaxRow(_LargestLine):
     (tensor(5.), tensor(7.))
     """
 
-    @property
-    def _along(self) -> int:
-        return -1
+    _along: ClassVar[int] = -1
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,4 @@ class MaxColumn(_LargestLine):
     (tensor(5.), tensor(7.))
     """
 
-    @property
-    def _along(self) -> int:
-        return -2
+    _along: ClassVar[int] = -2

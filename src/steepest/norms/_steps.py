@@ -76,10 +76,7 @@ def objective(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor, "
     >>> objective(L2(), torch.tensor([3.0, 4.0]), torch.tensor([-0.3, -0.4]), alpha=0.2)
     tensor(-1.2500, dtype=torch.float64)
     """
-    alpha = in_range("alpha", alpha, "(0, inf)")
-    _check_distance(norm)
-    check_shapes(g, step)
-    g, step = double(g), double(step)
+    g, step, alpha = _checked(norm, g, step, alpha)
     return inner(g, step) + norm.exactly().distance(step) / alpha
 
 
@@ -93,13 +90,13 @@ def duality_gap(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor,
     0 at the minimiser and only there, 1 for the zero step. At g = 0 it is 0 for the zero step and infinite otherwise.
 
     Args:
-        norm: The norm of the penalty, or another distance.
-        g: The gradient.
+        norm: As for `objective`.
+        g: As for `objective`.
         step: u, of g's shape.
-        alpha: The weight of the penalty's inverse, > 0.
+        alpha: As for `objective`.
 
     Raises:
-        InvalidArgument: If alpha is not finite and above 0, or the shapes differ.
+        InvalidArgument: As `objective`.
 
     >>> import torch
     >>> from steepest.norms import LInf
@@ -107,10 +104,16 @@ def duality_gap(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor,
     >>> duality_gap(LInf(), g, penalized_step(LInf(), g, alpha=0.2), alpha=0.2) < 1e-12
     tensor(True)
     """
+    g, step, alpha = _checked(norm, g, step, alpha)
+    return norm.exactly().duality_gap(g, step, alpha)
+
+
+def _checked(norm: Distance[T], g: T, step: T, alpha: float) -> tuple[T, T, float]:
+    """Return gradient and step in float64, and alpha, once all fit."""
     alpha = in_range("alpha", alpha, "(0, inf)")
     _check_distance(norm)
     check_shapes(g, step)
-    return norm.exactly().duality_gap(double(g), double(step), alpha)
+    return double(g), double(step), alpha
 
 
 def _check_distance(norm: object) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from steepest._check import in_range, instance
+from steepest._layers import EMBEDDINGS
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.norms import Blockwise, Flattened, MaxColumn, MaxRow, Norm, Nuclear, Scaled, Schatten, Spectral, Split
 from steepest.optim._options import check_rate, check_seen, listed
 
 __all__ = [
-    "EMBEDDINGS",
     "Predicate",
     "Route",
     "Routing",
@@ -29,9 +29,6 @@ __all__ = [
     "owners_of",
     "route_by",
 ]
-
-EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-"""The layers that look rows up."""
 
 _OF_MATRICES = (Spectral, Nuclear, Schatten, MaxRow, MaxColumn, Flattened)
 

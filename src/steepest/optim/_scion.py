@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from steepest._check import instance
+from steepest._layers import EMBEDDINGS
 from steepest.norms import L2, Flattened, LInf, MaxRow, Scaled, Spectral
 from steepest.optim._options import group_of, groups_of, refuse_fixed
-from steepest.optim._route import EMBEDDINGS, Route, Routing, RoutingRules, Selector, Target, route_by
+from steepest.optim._route import Route, Routing, RoutingRules, Selector, Target, route_by
 from steepest.optim._steepest_descent import SteepestDescent
 
 __all__ = ["Scion", "is_embedding", "looks_like_embedding", "route", "scion_rules"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,8 @@ def load(name: str) -> Task:
     if ":" not in name:
         raise UnknownName.among("task", name, TASKS, also=", or your own as module:attribute")
     found = load_attribute(name)
-    try:
-        # Where the code has moved to it stays: what it loads later may lie there.
-        with contained(f"the function {name}", ImportFailed, keep_folder=False):
-            task = found() if callable(found) else found
-    except ImportFailed:
-        raise
-    except Exception as error:  # a user's own function may raise anything
-        raise ImportFailed(
-            "a function at module:attribute must make its task without arguments",
-            got=name,
-            remedy=f"It said: {type(error).__name__}: {error}",
-        ) from error
+    with _loading(name, f"the function {name}", "a function at module:attribute must make its task without arguments"):
+        task = found() if callable(found) else found
     if not isinstance(task, Task):
         raise InvalidArgument(
             f"{name} must be a steepest.tasks.Task or a function that returns one",
@@ -69,17 +60,26 @@ def load_attribute(path: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    with _loading(path, f"the module of {path}", "module:attribute must be importable from this folder"):
+        found = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    return found
+
+
+@contextlib.contextmanager
+def _loading(path: str, what: str, rule: str) -> Generator[None]:
+    """Turn whatever a user's own code raises while it is loaded into an error that says so.
+
+    Where the code has moved to it stays: what it loads later may lie there.
+
+    Raises:
+        ImportFailed: Always where the code inside raises anything.
+    """
     try:
-        with contained(f"the module of {path}", ImportFailed, keep_folder=False):
-            found = importlib.import_module(module)
-            for part in attribute.split("."):
-                found = getattr(found, part)
+        with contained(what, ImportFailed, keep_folder=False):
+            yield
     except ImportFailed:
         raise
-    except Exception as error:  # a module's own code may raise anything
-        raise ImportFailed(
-            "module:attribute must be importable from this folder",
-            got=path,
-            remedy=f"The import said: {type(error).__name__}: {error}",
-        ) from error
-    return found
+    except Exception as error:
+        raise ImportFailed(rule, got=path, remedy=f"It said: {type(error).__name__}: {error}") from error

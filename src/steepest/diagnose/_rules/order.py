@@ -20,8 +20,7 @@ __all__ = ["diagnose"]
 
 CauseRule = Callable[[Records], Diagnosis | None]
 
-_RULES: tuple[CauseRule, ...] = (
-    # What is so before any step, from the weights to the gradients.
+_BEFORE_ANY_STEP: tuple[CauseRule, ...] = (
     disconnected_parameters,
     partial(non_finite, at_start=True),
     zero_gradients,
@@ -31,18 +30,17 @@ _RULES: tuple[CauseRule, ...] = (
     partial(saturated_units, at_start=True),
     exploding_gradients,
     vanishing_gradients,
-    # What a step far too large does, whatever else it leaves behind.
-    learning_rate_too_high,
-    # What has come about in the run.
+)
+"""From the weights to the gradients."""
+_IN_THE_RUN: tuple[CauseRule, ...] = (
+    learning_rate_too_high,  # first: a step far too large leaves all kinds of things behind
     non_finite,
     partial(dead_units, at_start=False),
     partial(saturated_units, at_start=False),
     constant_output,
     flat_loss,
-    # Nothing is wrong with the network.
-    learning_rate_too_low,
-    data_unrelated_to_target,
 )
+_OF_A_SOUND_NETWORK: tuple[CauseRule, ...] = (learning_rate_too_low, data_unrelated_to_target)
 
 
 def diagnose(records: Records, failure: str = "") -> Diagnosis:
@@ -63,7 +61,7 @@ def diagnose(records: Records, failure: str = "") -> Diagnosis:
         return Diagnosis("undetermined", 0.0, (evidence,), remedy, tuple(p.name for p in records.parameters))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # an all-nan slice is a sentence here, not a mistake
-        for rule in _RULES:
+        for rule in (*_BEFORE_ANY_STEP, *_IN_THE_RUN, *_OF_A_SOUND_NETWORK):
             found = rule(records)
             if found is not None:
                 return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,19 +45,7 @@ def heads(outputs: Sequence[Tensor], layers: Mapping[Any, str]) -> set[str]:
         outputs: What the model returned.
         layers: The names of the layers by the node of the graph that made their output.
     """
-    found: set[str] = set()
-    seen: set[Any] = set()
-    left: list[Any] = [tensor.grad_fn for tensor in outputs]
-    while left:
-        node = left.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node in layers:
-            found.add(layers[node])
-        else:
-            left.extend(each for each, _ in node.next_functions)
-    return found
+    return {layers[node] for node in _behind(outputs, layers) if node in layers}
 
 
 def unregistered(outputs: Sequence[Tensor], inputs: Any, known: set[nn.Parameter]) -> list[tuple[int, ...]]:
@@ -71,18 +59,25 @@ def unregistered(outputs: Sequence[Tensor], inputs: Any, known: set[nn.Parameter
     ends = {tensor.grad_fn for tensor in given if tensor.grad_fn is not None}
     leaves = {id(tensor) for tensor in given}
     found: dict[int, tuple[int, ...]] = {}
-    seen: set[Any] = set(ends)
-    left: list[Any] = [output.grad_fn for output in outputs]
+    for node in _behind(outputs, ends):
+        variable = None if node in ends else getattr(node, "variable", None)
+        if isinstance(variable, nn.Parameter) and variable not in known and id(variable) not in leaves:
+            found[id(variable)] = tuple(variable.shape)
+    return list(found.values())
+
+
+def _behind(outputs: Sequence[Tensor], ends: Container[Any]) -> Iterator[Any]:
+    """Yield the nodes of the graph on its way back from the outputs, each once, and not what is behind an end."""
+    seen: set[Any] = set()
+    left: list[Any] = [tensor.grad_fn for tensor in outputs]
     while left:
         node = left.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, nn.Parameter) and variable not in known and id(variable) not in leaves:
-            found[id(variable)] = tuple(variable.shape)
-        left.extend(each for each, _ in node.next_functions)
-    return list(found.values())
+        yield node
+        if node not in ends:
+            left.extend(each for each, _ in node.next_functions)
 
 
 def _tensors(value: Any, depth: int = 0) -> Iterator[Tensor]:

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim.optimizer import Optimizer
 
-from steepest._check import instance
-from steepest._frozen import frozen_names
+from steepest._frozen import frozen_names, patterns_of
+from steepest._layers import EMBEDDINGS
 from steepest._sharding import is_sharded
-from steepest.diagnose._arguments import items
 from steepest.errors import InvalidArgument, UnknownName
 
 __all__ = ["Parameter", "Structure"]
@@ -61,9 +60,7 @@ class Structure:
 
     def __init__(self, model: nn.Module, optimizers: tuple[Optimizer, ...], frozen: Iterable[str]) -> None:
         self.model, self._optimizers = model, optimizers
-        rule = "names of parameters or modules, or patterns"
-        given = [frozen] if isinstance(frozen, str) else items("frozen", frozen, rule)
-        self._patterns = [instance("frozen", pattern, str, rule, remedy='Try frozen=["encoder"].') for pattern in given]
+        self._patterns = patterns_of(frozen)
         self._declared = frozen_names(model, self._patterns)
         self.named: dict[str, nn.Parameter] = {}
         self._present: dict[str, nn.Parameter] = {}
@@ -145,7 +142,7 @@ class Structure:
                 module=name.rpartition(".")[0],
                 size=p.numel(),
                 is_weight=sum(n > 1 for n in p.shape) > 1
-                and not isinstance(self._owner[name], (nn.Embedding, nn.EmbeddingBag))
+                and not isinstance(self._owner[name], EMBEDDINGS)
                 and not _NO_WEIGHT.search(name.rpartition(".")[2]),
                 trainable=name in self._trainable,
                 optimised=name in self._held if self._optimizers else None,
@@ -169,7 +166,7 @@ class Structure:
         self._flags = []
         self._groups = ()
         # An embedding's weight is one also where a layer that shares it comes first.
-        owners = sorted(self._modules, key=lambda module: isinstance(module, (nn.Embedding, nn.EmbeddingBag)))
+        owners = sorted(self._modules, key=lambda module: isinstance(module, EMBEDDINGS))
         owner = {id(p): module for module in owners for p in module.parameters(recurse=False)}
         self._owner.update({name: owner[id(p)] for name, p in self._present.items()})
         for pattern in self._patterns:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from steepest._layers import EMBEDDINGS
 from steepest._sharding import local
 
 __all__ = ["UnitWatch", "share_of_copies"]
@@ -92,7 +93,7 @@ def _views(model: nn.Module) -> list[tuple[str, Units]]:
     found: list[tuple[str, Units]] = []
     known = {name for name, _ in model.named_parameters()}
     for prefix, module in model.named_modules():
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or getattr(module, "groups", 1) != 1:
+        if isinstance(module, EMBEDDINGS) or getattr(module, "groups", 1) != 1:
             continue
         columns = isinstance(module, nn.modules.conv._ConvTransposeNd) or type(module).__name__ == "Conv1D"
         for name, parameter in module.named_parameters(recurse=False):

@@ -20,11 +20,13 @@ from steepest.implicit_bias._rules.rule import Gradient, Rule, Step, check_batch
 __all__ = ["GradientDescent", "Preconditioned", "RescaledFeatures"]
 
 
+@dataclass(frozen=True, kw_only=True)
 class _LinearDescent(Rule):
     """theta <- theta - eta D v, v the (accumulated) gradient: abstract in D alone."""
 
-    momentum: float
-    nesterov: bool
+    momentum: float = 0.0
+    nesterov: bool = False
+    batch_size: int | None = None
 
     @abstractmethod
     def root(self, problem: Problem) -> Root:
@@ -93,10 +95,6 @@ class GradientDescent(_LinearDescent):
     tensor([1.0000, 0.1000, 0.0100], dtype=torch.float64)
     """
 
-    momentum: float = 0.0
-    nesterov: bool = False
-    batch_size: int | None = None
-
     @property
     def name(self) -> str:
         """Gradient descent, or with which momentum."""
@@ -120,12 +118,12 @@ class Preconditioned(_LinearDescent):
     Args:
         diagonal: D's n diagonal entries, >= 0 (a coordinate with 0 never moves), or D itself, n x n, symmetric and
             positive definite.
-        momentum: In [0, 1).
-        nesterov: Nesterov's form of it.
-        batch_size: Rows a step; None for all.
+        momentum: As for `GradientDescent`.
+        nesterov: As for `GradientDescent`.
+        batch_size: As for `GradientDescent`.
 
     Raises:
-        InvalidArgument: For values out of range.
+        InvalidArgument: For values out of range, or a matrix that is not symmetric and positive definite.
 
     >>> from steepest.implicit_bias import predict
     >>> predict(Preconditioned([1, 10, 100]), [[1, 0.1, 0.01]], [1]).point.mul(1.11).round(decimals=9)
@@ -133,9 +131,6 @@ class Preconditioned(_LinearDescent):
     """
 
     diagonal: ArrayLike
-    momentum: float = 0.0
-    nesterov: bool = False
-    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,9 +181,9 @@ class RescaledFeatures(_LinearDescent):
     column of zeros stays as it is.
 
     Args:
-        momentum: In [0, 1).
-        nesterov: Nesterov's form of it.
-        batch_size: Rows a step; None for all.
+        momentum: As for `GradientDescent`.
+        nesterov: As for `GradientDescent`.
+        batch_size: As for `GradientDescent`.
 
     Raises:
         InvalidArgument: For values out of range.
@@ -197,10 +192,6 @@ class RescaledFeatures(_LinearDescent):
     >>> predict(RescaledFeatures(), [[1, 0.1, 0.01]], [1]).point.mul(3).round(decimals=9)
     tensor([  1.,  10., 100.], dtype=torch.float64)
     """
-
-    momentum: float = 0.0
-    nesterov: bool = False
-    batch_size: int | None = None
 
     @property
     def name(self) -> str:

@@ -13,10 +13,11 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from steepest._layers import EMBEDDINGS
 from steepest._sharding import local, part_like, whole
 from steepest.init._activations import NONE, Activation
 from steepest.init._fill.fill import Fill
-from steepest.init._layers.kinds import EMBEDDINGS, RECURRENT, is_norm, is_transformers_conv1d, is_weight_layer
+from steepest.init._layers.kinds import RECURRENT, is_norm, is_transformers_conv1d, is_weight_layer
 from steepest.init._layers.layer import Layer, as_stored, canonical_shape, fans_of
 from steepest.init._layers.parametrized import Hooked, assign, assign_hooked, hooked_weights, value_of
 from steepest.init._table import InitRow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum
 
 from torch import nn
 
@@ -14,32 +14,24 @@ __all__ = ["Graph", "Node", "Op"]
 
 
 class Op(Enum):
-    """What a step of the computation means for the layer in front of it."""
+    """What a step of the computation means for the layer in front of it.
 
-    SOURCE = auto()
-    """An input, or a tensor that comes from nowhere that is followed."""
-    LAYER = auto()
-    """A weight layer."""
-    ACTIVATION = auto()
-    """A known nonlinearity."""
-    THROUGH = auto()
-    """Shape only, linear without weights, normalisation, pooling or dropout."""
-    PIECE = auto()
-    """As THROUGH, and only a part of the tensor."""
-    ADD = auto()
-    """A sum of two."""
-    MULTIPLY = auto()
-    """An elementwise product or quotient."""
-    MIX = auto()
-    """A matrix product, a softmax, a loss: what meets it has no activation of its own."""
-    UNKNOWN = auto()
-    """Something that may be an activation."""
-    EXIT = auto()
-    """Where the trace ends before the model does."""
-    ASIDE = auto()
-    """A question about shape, type or statistics, which is no activation."""
-    OUTPUT = auto()
-    """The model's output."""
+    Attributes:
+        SOURCE: An input, or a tensor that comes from nowhere that is followed.
+        LAYER: A weight layer.
+        ACTIVATION: A known nonlinearity.
+        THROUGH: Shape only, linear without weights, normalisation, pooling or dropout.
+        PIECE: As THROUGH, and only a part of the tensor.
+        ADD: A sum of two.
+        MULTIPLY: An elementwise product or quotient.
+        MIX: A matrix product, a softmax, a loss: what meets it has no activation of its own.
+        UNKNOWN: Something that may be an activation.
+        EXIT: Where the trace ends before the model does.
+        ASIDE: A question about shape, type or statistics, which is no activation.
+        OUTPUT: The model's output.
+    """
+
+    SOURCE, LAYER, ACTIVATION, THROUGH, PIECE, ADD, MULTIPLY, MIX, UNKNOWN, EXIT, ASIDE, OUTPUT = range(12)
 
 
 @dataclass(frozen=True)

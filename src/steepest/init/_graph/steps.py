@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from steepest._layers import EMBEDDINGS
 from steepest.init._activations import Activation
 from steepest.init._graph.graph import Graph, Op
-from steepest.init._layers.kinds import EMBEDDINGS, closing_layers, is_composite, is_norm, is_weight_layer
+from steepest.init._layers.kinds import closing_layers, is_composite, is_norm, is_weight_layer
 
 __all__ = ["add_step"]
 

@@ -7,8 +7,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import ParametrizationList
 
+from steepest._layers import EMBEDDINGS
+
 __all__ = [
-    "EMBEDDINGS",
     "RECURRENT",
     "closing_layers",
     "is_composite",
@@ -19,8 +20,6 @@ __all__ = [
     "unwrapped",
 ]
 
-EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-"""The layers that look rows up."""
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 """The layers whose weights hold gates."""
 _WEIGHTED = (nn.Linear, nn.Bilinear, _ConvNd, nn.MultiheadAttention)

@@ -25,8 +25,18 @@ def _check_range(name: str, value: float, weight: Tensor) -> None:
         raise InvalidArgument(f"{name} must be in the range of {weight.dtype}", got=value, remedy="Pass a smaller one.")
 
 
+class _Unconditional(Initializer):
+    """A scheme that fills every weight alike, embeddings too, whatever follows the layer."""
+
+    reads_activation: ClassVar[bool] = False
+
+    def embedding(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:
+        """Fill as any weight."""
+        return self.weight(weight, layer, generator)
+
+
 @dataclass(frozen=True)
-class Constant(Initializer):
+class Constant(_Unconditional):
     """All weights and embeddings one value: every unit of a layer then is and stays the same.
 
     Args:
@@ -37,7 +47,6 @@ class Constant(Initializer):
     """
 
     value: float = 0.01
-    reads_activation: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", finite("value", self.value))
@@ -48,29 +57,19 @@ class Constant(Initializer):
         nn.init.constant_(weight, self.value)
         return Fill(f"constant {self.value:g}", 0.0)
 
-    def embedding(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:
-        """Fill with the value."""
-        return self.weight(weight, layer, generator)
-
 
 @dataclass(frozen=True)
-class Zero(Initializer):
+class Zero(_Unconditional):
     """All weights, biases and embeddings zero; norm layers 1 and 0."""
-
-    reads_activation: ClassVar[bool] = False
 
     def weight(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:  # noqa: ARG002
         """Fill with zeros."""
         nn.init.zeros_(weight)
         return Fill("constant 0", 0.0)
 
-    def embedding(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:
-        """Fill with zeros."""
-        return self.weight(weight, layer, generator)
-
 
 @dataclass(frozen=True)
-class Normal(Initializer):
+class Normal(_Unconditional):
     """Weights and embeddings N(0, std^2).
 
     Args:
@@ -81,7 +80,6 @@ class Normal(Initializer):
     """
 
     std: float = 0.01
-    reads_activation: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "std", in_range("std", self.std, "(0, inf)", remedy="Pass std > 0, or use Zero."))
@@ -91,10 +89,6 @@ class Normal(Initializer):
         _check_range("std", self.std, weight)
         nn.init.normal_(weight, std=self.std, generator=generator)
         return Fill(f"N(0, {self.std:g}^2)", self.std)
-
-    def embedding(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:
-        """Fill with N(0, std^2)."""
-        return self.weight(weight, layer, generator)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -138,14 +138,7 @@ class PrincipalFeaturesDisplay:
         as_arrays(self)
 
     @classmethod
-    def of(
-        cls,
-        linearization: Linearization,
-        x: Tensor,
-        k: int = 6,
-        output: int = 0,
-        like: PrincipalFeaturesDisplay | None = None,
-    ) -> PrincipalFeaturesDisplay:
+    def of(cls, linearization: Linearization, x: Tensor, k: int = 6, output: int = 0, like: Self | None = None) -> Self:
         """Return the display of a model of one input.
 
         A singular vector's sign is arbitrary; here the entry of largest magnitude at the examples is positive.

@@ -72,13 +72,7 @@ def _rms_norm(
 
 
 def _group_norm(
-    recorder: CallRecorder,
-    input: Tensor,
-    num_groups: int,
-    weight: Any = None,
-    bias: Any = None,
-    *rest: Any,
-    **more: Any,
+    recorder: CallRecorder, input: Any, num_groups: int, weight: Any = None, bias: Any = None, *rest: Any, **more: Any
 ) -> Any:
     def apply(w: Any, b: Any) -> Tensor:
         return torch.group_norm(input, num_groups, w, b, *rest, **more)
