@@ -11,7 +11,7 @@ import pytest
 import torch
 from mpmath import matrix as exact
 from mpmath import mp
-from numpy.typing import NDArray
+from tests.implicit_bias.measures import Array, gap
 
 from steepest.implicit_bias import (
     EpochAdam,
@@ -25,8 +25,6 @@ from steepest.implicit_bias import (
     simulate,
 )
 from steepest.norms import L1, L2, Ellipsoid, LInf, Lp, Norm
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +98,6 @@ def heavy_ball(case: Equations) -> Array:
         if t % 16 == 0 and np.linalg.norm(residual) <= goal:
             return theta
     raise AssertionError(f"no convergence: {np.linalg.norm(residual) / goal}")
-
-
-def gap(x: object, y: object) -> float:
-    """The distance in units of the larger point."""
-    x, y = np.asarray(x), np.asarray(y)
-    return float(np.linalg.norm(x - y) / max(1.0, np.linalg.norm(y)))
 
 
 def single_rows_case(seed: int) -> Equations:

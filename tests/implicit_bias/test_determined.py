@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from tests.implicit_bias.measures import Array
 
 from steepest.implicit_bias import (
     GradientDescent,
@@ -12,8 +12,6 @@ from steepest.implicit_bias import (
     RescaledFeatures,
     predict,
 )
-
-Array = NDArray[np.float64]
 
 
 def rank_deficient(rng: np.random.Generator, m: int, n: int) -> tuple[Array, Array]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from mpmath import lu_solve, matrix, mp, mpf
-from numpy.typing import NDArray
 from scipy.optimize import minimize
+from tests.implicit_bias.measures import Array, digits, largest_gap
 
 from steepest.implicit_bias import (
     EpochAdam,
@@ -24,15 +24,11 @@ from steepest.implicit_bias import (
 )
 from steepest.norms import L1, Ellipsoid, LInf
 
-Array = NDArray[np.float64]
 LOSSES = pytest.mark.parametrize("loss", ["logistic", "exponential"])
 SEEDS = pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 
 
-@pytest.fixture(autouse=True)
-def forty_digits():
-    with mp.workdps(40):
-        yield
+forty_digits = digits(40)
 
 
 def inseparable(seed: int, m: int = 9, n: int = 6, rank: int = 3) -> tuple[Array, Array, Array]:
@@ -81,10 +77,6 @@ def newton(Z: Array, start: Array, D: Array, loss: str, rank: int) -> Array:
     raise AssertionError("Newton's method has not converged")
 
 
-def gap(x: object, y: object) -> float:
-    return float(np.abs(np.asarray(x) - np.asarray(y)).max())
-
-
 def preconditioners(A: Array, seed: int) -> list[tuple[object, Array]]:
     """Rules with their D."""
     rng, n = np.random.default_rng(100 + seed), A.shape[1]
@@ -113,7 +105,7 @@ def test_linear_rules_end_at_the_minimiser_within_their_reach(seed, loss):
         assert prediction.direction is None
         assert prediction.certificate
         assert "no margin to claim" in prediction.reason
-        assert gap(prediction.point, newton(A * b[:, None], start, D, loss, 3)) <= 1e-10, rule
+        assert largest_gap(prediction.point, newton(A * b[:, None], start, D, loss, 3)) <= 1e-10, rule
 
 
 @LOSSES
@@ -126,12 +118,12 @@ def test_a_minimiser_of_full_rank_does_not_depend_on_the_rule_nor_the_start(seed
     def value(theta: Array) -> float:
         return float((np.logaddexp(0, -Z @ theta) if loss == "logistic" else np.exp(-Z @ theta)).sum())
 
-    assert gap(minimize(value, np.zeros(3), method="BFGS", options={"gtol": 1e-9}).x, expected) <= 1e-4
+    assert largest_gap(minimize(value, np.zeros(3), method="BFGS", options={"gtol": 1e-9}).x, expected) <= 1e-4
     for rule, _ in preconditioners(A, seed):
         for theta0 in (None, start):
             prediction = predict(rule, A, b, theta0, loss)
             assert prediction.determined
-            assert gap(prediction.point, expected) <= 1e-10
+            assert largest_gap(prediction.point, expected) <= 1e-10
 
 
 @LOSSES
@@ -142,7 +134,7 @@ def test_coordinates_that_a_preconditioner_freezes_stay(seed, loss):
     prediction = predict(Preconditioned(d), A, b, start, loss)
     assert prediction.determined
     assert float(prediction.point[1]) == start[1]
-    assert gap(prediction.point, newton(A * b[:, None], start, np.diag(d), loss, 3)) <= 1e-10
+    assert largest_gap(prediction.point, newton(A * b[:, None], start, np.diag(d), loss, 3)) <= 1e-10
 
 
 @LOSSES
@@ -158,8 +150,8 @@ def test_mirror_descent_ends_where_the_mirrored_move_lies_in_the_row_space_and_t
     left = moved - np.linalg.pinv(A, rcond=1e-10) @ (A @ moved)
     assert np.linalg.norm(left) <= 1e-10 * np.linalg.norm(moved)
     other = predict(GradientDescent(), A, b, start, loss).point
-    assert gap(A @ other.numpy(), A @ point) <= 1e-9
-    assert gap(other, point) > 1e-3
+    assert largest_gap(A @ other.numpy(), A @ point) <= 1e-9
+    assert largest_gap(other, point) > 1e-3
 
 
 RUN = [
@@ -186,7 +178,7 @@ def test_runs_end_at_the_prediction_and_are_certified(rule, loss):
     factor = 0.3 if loss == "exponential" else 1.0
     run = simulate(rule, A, b, factor * rule.scale(prediction.problem), 8000, theta0=start, loss=loss)
     assert bool(run.converged.all())
-    assert gap(run.point[0], prediction.point) <= 1e-8
+    assert largest_gap(run.point[0], prediction.point) <= 1e-8
     assert certify(rule, A, b, run.point[0], start, loss)
     aside = np.linalg.svd(A)[2][-1]
     assert not certify(rule, A, b, run.point[0].numpy() + 0.01 * aside, start, loss)
@@ -220,7 +212,7 @@ def test_the_mean_of_label_times_sign_is_claimed_of_single_rows_without_a_margin
     prediction = predict(SignDescent(batch_size=1), A, b, loss=loss)
     run = simulate(SignDescent(batch_size=1), A, b, 0.01, 900, loss=loss)
     assert prediction.determined
-    assert gap(run.direction[0], prediction.direction) <= 1e-10
+    assert largest_gap(run.direction[0], prediction.direction) <= 1e-10
 
 
 @LOSSES
@@ -230,7 +222,7 @@ def test_the_minimiser_scales_with_the_examples(scale, loss):
     once = predict(GradientDescent(), A, b, start, loss)
     scaled = predict(GradientDescent(), scale * A, b, start / scale, loss)
     assert scaled.determined
-    assert gap(scale * scaled.point, once.point) <= 1e-9
+    assert largest_gap(scale * scaled.point, once.point) <= 1e-9
 
 
 @LOSSES
@@ -240,4 +232,4 @@ def test_many_examples_with_noisy_labels_are_minimised(loss):
     b = np.sign(A[:, 0] + rng.standard_normal(60))
     prediction = predict(GradientDescent(), A, b, loss=loss)
     assert prediction.determined
-    assert gap(prediction.point, newton(A * b[:, None], np.zeros(4), np.eye(4), loss, 4)) <= 1e-10
+    assert largest_gap(prediction.point, newton(A * b[:, None], np.zeros(4), np.eye(4), loss, 4)) <= 1e-10

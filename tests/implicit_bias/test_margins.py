@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import lu_solve, matrix, mp, mpf
-from numpy.typing import NDArray
+from tests.implicit_bias.measures import Array, digits, largest_gap
 
 from steepest.implicit_bias import (
     EpochAdam,
@@ -30,14 +30,10 @@ from steepest.implicit_bias import (
 )
 from steepest.norms import L1, L2, Ellipsoid, LInf, Lp, Norm, Scaled, Spectral
 
-Array = NDArray[np.float64]
 LOSSES = pytest.mark.parametrize("loss", ["logistic", "exponential"])
 
 
-@pytest.fixture(autouse=True)
-def fifty_digits():
-    with mp.workdps(50):
-        yield
+fifty_digits = digits(50)
 
 
 def separable(seed: int, m: int = 6, n: int = 4) -> tuple[Array, Array]:
@@ -137,10 +133,6 @@ def unit(w: Array) -> Array:
     return w / np.linalg.norm(w)
 
 
-def gap(x: object, y: object) -> float:
-    return float(np.abs(np.asarray(x) - np.asarray(y)).max())
-
-
 def margin(norm: Norm, Z: Array, w: object) -> float:
     return float((Z @ np.asarray(w)).min() / float(norm(torch.as_tensor(w))))
 
@@ -161,7 +153,7 @@ def test_directions_of_largest_margin_in_lp_are_those_of_the_polished_program(p)
             prediction = predict(rule, A, b, loss=loss)
             assert prediction.determined, f"{seed}, {rule}: {prediction.reason}"
             assert prediction.point is None
-            assert gap(prediction.direction, unit(w)) <= 1e-10
+            assert largest_gap(prediction.direction, unit(w)) <= 1e-10
             assert margin(Lp(p), Z, prediction.direction) == pytest.approx(margin(Lp(p), Z, w), rel=1e-10)
 
 
@@ -183,7 +175,7 @@ def test_gradient_descent_goes_to_the_largest_euclidean_margin(size, loss):
                 assert not prediction.determined, "proved for smooth losses"
                 continue
             assert prediction.determined, prediction.reason
-            assert gap(prediction.direction, unit(w)) <= 1e-10
+            assert largest_gap(prediction.direction, unit(w)) <= 1e-10
             assert prediction.certificate.distance <= 1e-10
 
 
@@ -204,7 +196,7 @@ def test_preconditioned_descent_goes_to_the_largest_margin_in_the_preconditioner
         ):
             prediction = predict(rule, A, b, loss=loss)
             assert prediction.determined, prediction.reason
-            assert gap(prediction.direction, unit(root @ smooth(Z @ root, 2))) <= 1e-10, rule
+            assert largest_gap(prediction.direction, unit(root @ smooth(Z @ root, 2))) <= 1e-10, rule
 
 
 def test_a_coordinate_that_a_preconditioner_freezes_has_no_part_in_the_direction():
@@ -217,7 +209,7 @@ def test_a_coordinate_that_a_preconditioner_freezes_has_no_part_in_the_direction
     expected = np.zeros(5)
     expected[moving] = unit(root * smooth((A * b[:, None])[:, moving] * root, 2))
     assert prediction.determined
-    assert gap(prediction.direction, expected) <= 1e-10
+    assert largest_gap(prediction.direction, expected) <= 1e-10
 
 
 NORMS = pytest.mark.parametrize(("norm", "p"), [(L1(), 1), (LInf(), np.inf)], ids=["L1", "LInf"])
@@ -232,7 +224,7 @@ def test_directions_of_largest_margin_in_l1_and_linf_are_the_best_vertex_of_all(
         for rule in (NormSteepest(norm), NormSteepest(Scaled(norm, by=0.3), "constrained")):
             prediction = predict(rule, A, b, loss=loss)
             assert prediction.determined, prediction.reason
-            assert gap(prediction.direction, unit(found[0])) <= 1e-10
+            assert largest_gap(prediction.direction, unit(found[0])) <= 1e-10
             assert margin(norm, A * b[:, None], prediction.direction) == pytest.approx(best, rel=1e-10)
 
 
@@ -257,7 +249,7 @@ def test_the_largest_margin_of_sign_descent_solves_its_active_constraints(size, 
         for rule in (SignDescent(), EpochAdam(), NormSteepest(LInf())):
             prediction = predict(rule, A, b, loss=loss)
             assert prediction.determined, prediction.reason
-            assert gap(prediction.direction, unit(x[:n])) <= 1e-10
+            assert largest_gap(prediction.direction, unit(x[:n])) <= 1e-10
             assert margin(LInf(), Z, prediction.direction) == pytest.approx(x[n], rel=1e-10)
 
 
@@ -274,7 +266,7 @@ def whole_numbers(norm: Norm, p: float, seed: int) -> None:
         return
     assert prediction.determined == (len(found) == 1)
     if prediction.determined:
-        assert gap(prediction.direction, unit(found[0])) <= 1e-10
+        assert largest_gap(prediction.direction, unit(found[0])) <= 1e-10
     else:
         assert "several directions attain it" in prediction.reason
 
@@ -370,7 +362,7 @@ def test_an_example_of_zeros_changes_nothing(rule, loss):
     A, b = [[1, 2, 3, 5], [0, 2, -1, 4]], [1, -1]
     once, more = predict(rule, A, b, loss=loss), predict(rule, [A[0], [0] * 4, A[1]], [1, -1, -1], loss=loss)
     assert more.determined == once.determined
-    assert not once.determined or gap(once.direction, more.direction) <= 1e-12
+    assert not once.determined or largest_gap(once.direction, more.direction) <= 1e-12
     assert predict(rule, [[0] * 4], [1], loss=loss).point.tolist() == [0] * 4
 
 
@@ -404,15 +396,15 @@ def test_sign_descent_with_single_rows_goes_to_the_mean_of_label_times_sign(loss
         mean = (np.sign(A) * b[:, None]).mean(axis=0)
         prediction = predict(SignDescent(batch_size=1), A, b, loss=loss)
         assert prediction.determined
-        assert gap(prediction.direction, unit(mean)) <= 1e-12
+        assert largest_gap(prediction.direction, unit(mean)) <= 1e-12
         # Whole epochs from 0 with a constant step are a multiple of the mean.
         run = simulate(SignDescent(batch_size=1), A, b, 0.01, 600, loss=loss, seeds=2)
         for direction in run.direction:
-            assert gap(direction, prediction.direction) <= 1e-10
+            assert largest_gap(direction, prediction.direction) <= 1e-10
         # With steps that vanish slowly and from elsewhere it is so in the limit.
         start = np.array([1.0, -1.0, 0.5, 0.0])
         run = simulate(SignDescent(batch_size=1), A, b, lambda t: (t + 1) ** -0.5, 10_000, loss=loss, theta0=start)
-        assert gap(run.point[0] / run.point[0].norm(), prediction.direction) <= 2e-2
+        assert largest_gap(run.point[0] / run.point[0].norm(), prediction.direction) <= 2e-2
         assert certify(SignDescent(batch_size=1), A, b, run.point[0], start, loss, tolerance=2e-2)
 
 
@@ -429,12 +421,12 @@ def test_runs_of_normalised_descent_approach_the_direction_of_their_norm_and_of_
     prediction = predict(rule, A, b, loss=loss)
     assert prediction.determined
     run = simulate(rule, A, b, lambda t: 0.5 * (t + 1) ** -0.25, 3000, loss=loss)
-    assert gap(run.direction[0], prediction.direction) <= 1e-2
+    assert largest_gap(run.direction[0], prediction.direction) <= 1e-2
     assert certify(rule, A, b, run.point[0], loss=loss, tolerance=1e-2)
     for other in (L1(), L2(), LInf(), Lp(3)):
         if other != norm:
             elsewhere = predict(NormSteepest(other), A, b, loss=loss)
-            assert gap(run.direction[0], elsewhere.direction) > 2e-2
+            assert largest_gap(run.direction[0], elsewhere.direction) > 2e-2
             assert not certify(NormSteepest(other), A, b, run.point[0], loss=loss, tolerance=1e-2)
 
 
@@ -444,4 +436,4 @@ def test_runs_of_sign_descent_and_of_epoch_adam_approach_the_largest_margin_in_l
     for rule in (SignDescent(), EpochAdam()):
         prediction = predict(rule, A, b, loss="exponential")
         run = simulate(rule, A, b, lambda t: 0.5 * (t + 1) ** -0.25, 3000, loss="exponential")
-        assert gap(run.direction[0], prediction.direction) <= 1e-2
+        assert largest_gap(run.direction[0], prediction.direction) <= 1e-2

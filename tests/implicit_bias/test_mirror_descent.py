@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import matrix, mp, mpf
-from numpy.typing import NDArray
+from tests.implicit_bias.measures import Array, digits, largest_gap
 
 from steepest.errors import InvalidArgument
 from steepest.implicit_bias import (
@@ -26,13 +26,7 @@ from steepest.implicit_bias import (
     simulate,
 )
 
-Array = NDArray[np.float64]
-
-
-@pytest.fixture(autouse=True)
-def sixty_digits():
-    with mp.workdps(60):
-        yield
+sixty_digits = digits(60)
 
 
 def drawn(seed: int, potential: Potential, size: tuple[int, int] | None = None) -> tuple[Array, Array, Array]:
@@ -164,10 +158,6 @@ EACH = pytest.mark.parametrize("potential", POTENTIALS, ids=repr)
 SOME = pytest.mark.parametrize("potential", [Entropy(), PNorm(1.5), PNorm(3), Hypentropy(0.1)], ids=repr)
 
 
-def gap(x: object, y: object) -> float:
-    return float(np.abs(np.asarray(x) - np.asarray(y)).max())
-
-
 def mirrored(potential: Potential, x: torch.Tensor) -> Array:
     return np.array([float(slope(potential, mpf(float(entry)))) for entry in x])
 
@@ -179,7 +169,7 @@ def test_predictions_from_random_starts_are_the_polished_minimisers(potential):
         A, b, start = drawn(seed, potential)
         prediction = predict(MirrorDescent(potential), A, b, start)
         assert prediction.determined, prediction.reason
-        assert gap(prediction.point, polished(potential, A, b, start)) <= 1e-10, seed
+        assert largest_gap(prediction.point, polished(potential, A, b, start)) <= 1e-10, seed
 
 
 @EACH
@@ -188,7 +178,7 @@ def test_predictions_from_the_default_start_are_the_polished_minimisers(potentia
     start = np.ones(8) if isinstance(potential, Entropy) else np.zeros(8)
     prediction = predict(MirrorDescent(potential), A, b)
     assert prediction.determined, prediction.reason
-    assert gap(prediction.point, polished(potential, A, b, start)) <= 1e-10
+    assert largest_gap(prediction.point, polished(potential, A, b, start)) <= 1e-10
 
 
 @pytest.mark.parametrize("potential", [PNorm(1.1), PNorm(10), Hypentropy(1e-3)], ids=repr)
@@ -204,7 +194,7 @@ def test_predictions_of_very_small_and_large_targets_are_the_polished_minimisers
     else:
         expected = polished(potential, A, scale * b, np.zeros(8))
     assert prediction.determined, prediction.reason
-    assert gap(prediction.point, expected) <= 1e-10 * max(1, scale)
+    assert largest_gap(prediction.point, expected) <= 1e-10 * max(1, scale)
 
 
 @pytest.mark.slow
@@ -213,7 +203,7 @@ def test_predictions_of_six_equations_in_twenty_unknowns_are_the_polished_minimi
     A, b, start = drawn(3, potential, (6, 20))
     prediction = predict(MirrorDescent(potential), A, b, start)
     assert prediction.determined, prediction.reason
-    assert gap(prediction.point, polished(potential, A, b, start)) <= 1e-10
+    assert largest_gap(prediction.point, polished(potential, A, b, start)) <= 1e-10
 
 
 @EACH
@@ -223,7 +213,7 @@ def test_the_mirrored_move_to_a_prediction_lies_in_the_row_space(potential, seed
     A, b, start = drawn(seed, potential, (3, 8))
     prediction = predict(MirrorDescent(potential), A, b, start)
     assert prediction.determined, prediction.reason
-    assert gap(A @ prediction.point.numpy(), b) <= 1e-10
+    assert largest_gap(A @ prediction.point.numpy(), b) <= 1e-10
     moved = mirrored(potential, prediction.point) - mirrored(potential, torch.from_numpy(start))
     left = moved - A.T @ np.linalg.lstsq(A.T, moved, rcond=None)[0]
     size = np.linalg.norm(mirrored(potential, torch.from_numpy(start))) + np.linalg.norm(moved)
@@ -251,7 +241,7 @@ def test_the_square_as_potential_is_gradient_descent_with_primal_momentum_too(se
     for rule in (MirrorDescent(PNorm(2)), MirrorDescent(PNorm(2), momentum=0.9)):
         prediction = predict(rule, A, b, start)
         assert prediction.determined
-        assert gap(prediction.point, expected) <= 1e-10
+        assert largest_gap(prediction.point, expected) <= 1e-10
 
 
 @pytest.mark.slow
@@ -267,7 +257,7 @@ def test_runs_without_momentum_or_with_it_on_the_dual_iterate_end_at_the_predict
     run = simulate(rule, A, b, [f * rule.scale(prediction.problem) for f in (0.2, 0.5)], 6000, theta0=start)
     assert bool(run.converged.all())
     for end in run.point:
-        assert gap(end, prediction.point) <= 1e-8
+        assert largest_gap(end, prediction.point) <= 1e-8
         assert certify(rule, A, b, end, start)
 
 
@@ -326,7 +316,7 @@ def test_without_a_solution_inside_of_the_entropys_domain_nothing_is_claimed(A, 
 def test_solutions_near_the_border_are_found_or_nothing_is_claimed(least):
     # theta_3 = least exactly, and theta_1 / theta_2 = their ratio at the start.
     prediction = predict(MirrorDescent(Entropy()), [[1, 1, 0], [0, 0, 1]], [3, least], [1, 2, 1])
-    assert not prediction.determined or gap(prediction.point, [1, 2, least]) <= 1e-10
+    assert not prediction.determined or largest_gap(prediction.point, [1, 2, least]) <= 1e-10
 
 
 @EACH
@@ -342,7 +332,7 @@ def test_redundant_equations_change_nothing(potential):
     once = predict(MirrorDescent(potential), A, b, start)
     more = predict(MirrorDescent(potential), np.vstack([A, A[0] - 2 * A[1]]), np.r_[b, b[0] - 2 * b[1]], start)
     assert more.determined
-    assert gap(more.point, once.point) <= 1e-10
+    assert largest_gap(more.point, once.point) <= 1e-10
 
 
 @EACH
@@ -353,5 +343,5 @@ def test_columns_of_zeros_stay_where_they_start(potential):
     assert prediction.determined
     assert float(prediction.point[4]) == pytest.approx(0.7, rel=1e-12)
     once = predict(MirrorDescent(potential), A, b, start).point
-    assert gap(np.delete(prediction.point.numpy(), 4), once) <= 1e-10
+    assert largest_gap(np.delete(prediction.point.numpy(), 4), once) <= 1e-10
     assert "Columns of zeros, 4" in prediction.reason

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from mpmath import lu_solve, matrix, mp, norm
+from tests.implicit_bias.measures import digits
 from torch import Tensor
 
 from steepest.implicit_bias import (
@@ -22,10 +23,7 @@ from steepest.implicit_bias import (
 ONE = [[1.0, 0.5, 0.2]]
 
 
-@pytest.fixture(autouse=True)
-def eighty_digits():
-    with mp.workdps(80):
-        yield
+eighty_digits = digits(80)
 
 
 @dataclass(frozen=True)

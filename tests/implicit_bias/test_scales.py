@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mpmath import diag, exp, lu_solve, matrix, mp, norm
+from mpmath import diag, exp, lu_solve, matrix, norm
+from tests.implicit_bias.measures import digits, gap
 from torch import Tensor
 
 from steepest.implicit_bias import (
@@ -27,22 +28,13 @@ INSEPARABLE = [[1.0, 0.5], [-1.0, 0.3], [0.2, -1.0], [-0.1, 0.8]]
 F64 = torch.float64
 
 
-@pytest.fixture(autouse=True)
-def eighty_digits():
-    with mp.workdps(80):
-        yield
+eighty_digits = digits(80)
 
 
 def away(point: Tensor, exact: matrix, theta0: Tensor | None = None) -> float:
     """The distance of a point from the exact one, relative to the way there."""
     way = exact if theta0 is None else exact - matrix(theta0.tolist())
     return float(norm(matrix(point.tolist()) - exact) / norm(way))
-
-
-def gap(x: object, y: object) -> float:
-    """The distance in units of the larger point."""
-    x, y = np.asarray(x), np.asarray(y)
-    return float(np.linalg.norm(x - y) / max(1.0, np.linalg.norm(y)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

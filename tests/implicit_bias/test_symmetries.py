@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from tests.implicit_bias.measures import Array, gap
 
 from steepest.implicit_bias import (
     EpochAdam,
@@ -18,14 +18,6 @@ from steepest.implicit_bias import (
     predict,
 )
 from steepest.norms import L1, Ellipsoid, Lp
-
-Array = NDArray[np.float64]
-
-
-def gap(x: object, y: object) -> float:
-    """The distance in units of the larger point."""
-    x, y = np.asarray(x), np.asarray(y)
-    return float(np.linalg.norm(x - y) / max(1.0, np.linalg.norm(y)))
 
 
 def small(seed: int, m: int = 3, n: int = 8) -> tuple[np.random.Generator, Array, Array, Array]:

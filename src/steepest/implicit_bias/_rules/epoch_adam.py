@@ -14,7 +14,7 @@ from steepest.implicit_bias._limits.limit import Limit, Unknown
 from steepest.implicit_bias._limits.line import line_limit, single_equation
 from steepest.implicit_bias._limits.rest import resting
 from steepest.implicit_bias._problem import Problem
-from steepest.implicit_bias._rules.rule import Gradient, Rule, Step, check_batch_size
+from steepest.implicit_bias._rules.rule import ConstantLength, Gradient, Step, check_batch_size
 from steepest.implicit_bias._rules.sign_descent import sign_margin, sign_scale
 from steepest.implicit_bias._tails import Schedule, tail_of
 
@@ -22,7 +22,7 @@ __all__ = ["EpochAdam"]
 
 
 @dataclass(frozen=True)
-class EpochAdam(Rule):
+class EpochAdam(ConstantLength):
     """theta <- theta - eta g / (sqrt(v) + eps), v the mean of g^2 over the latest complete epoch.
 
     This is a rule of which theory speaks; the optimizer that trains a model is `steepest.optim.EpochAdam`, which
@@ -57,11 +57,6 @@ class EpochAdam(Rule):
         if self.schedule is not None:
             function("schedule", self.schedule, remedy="Pass lambda t: .01 for a constant.")
         object.__setattr__(self, "eps", in_range("eps", self.eps, "[0, inf)", remedy="Pass 0."))
-
-    @property
-    def needs_vanishing_steps(self) -> bool:
-        """True."""
-        return True
 
     def limit(self, problem: Problem) -> Limit:
         """Return the limit on one equation, or the largest margin of full batches."""

@@ -16,7 +16,7 @@ from steepest.implicit_bias._tails import Schedule
 
 _FACTORS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02)
 
-__all__ = ["Gradient", "Rule", "Step", "check_batch_size", "check_momentum", "inverse_square"]
+__all__ = ["ConstantLength", "Gradient", "Rule", "Step", "check_batch_size", "check_momentum", "inverse_square"]
 
 Gradient = Callable[[Tensor], Tensor]
 """theta, runs x n -> the gradient on each run's present batch, runs x n."""
@@ -76,6 +76,15 @@ class Rule(ABC):
     def sees_all(self, problem: Problem) -> bool:
         """Return whether each step sees every row."""
         return self.batch_size is None or self.batch_size >= (problem.drawn or problem.rows)
+
+
+class ConstantLength(Rule):
+    """A rule whose steps do not shrink with the gradient."""
+
+    @property
+    def needs_vanishing_steps(self) -> bool:
+        """True."""
+        return True
 
 
 def inverse_square(A: Tensor) -> float:

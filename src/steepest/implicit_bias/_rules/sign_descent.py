@@ -15,14 +15,14 @@ from steepest.implicit_bias._limits.margin import largest_margin
 from steepest.implicit_bias._limits.rest import resting
 from steepest.implicit_bias._limits.separation import Separation, separation
 from steepest.implicit_bias._problem import Problem
-from steepest.implicit_bias._rules.rule import Rule, Step, check_batch_size
+from steepest.implicit_bias._rules.rule import ConstantLength, Step, check_batch_size
 from steepest.norms import LInf
 
 __all__ = ["MeanDirection", "SignDescent", "sign_margin", "sign_scale"]
 
 
 @dataclass(frozen=True)
-class SignDescent(Rule):
+class SignDescent(ConstantLength):
     """theta <- theta - eta sign(g), g the gradient of a batch: steepest descent in the largest-entry norm.
 
     This is a rule of which theory speaks, with any steps; the optimizer that trains a model is
@@ -47,11 +47,6 @@ class SignDescent(Rule):
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
-
-    @property
-    def needs_vanishing_steps(self) -> bool:
-        """True."""
-        return True
 
     def limit(self, problem: Problem) -> Limit:
         """Return the limit on one equation or with single rows, the largest margin, or the mean of label times sign."""
