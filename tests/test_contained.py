@@ -12,8 +12,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from steepest._contained import contained
+from steepest._importing import load_attribute
 from steepest.errors import ImportFailed, TaskError
-from steepest.tasks import Task, load, load_attribute
+from steepest.tasks import Task, load
 from steepest.train import train
 
 X = torch.linspace(-1, 1, 12)[:, None]

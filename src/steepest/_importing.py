@@ -1,13 +1,20 @@
-"""Packages that only an extra brings: asked for before they are imported, so that one line says how to install them."""
+"""What is imported by name: a module:attribute of a user's own, and packages that only an extra brings."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
-from steepest.errors import MissingExtra
+from steepest._check import instance
+from steepest._contained import contained
+from steepest.errors import ImportFailed, MissingExtra
 
-__all__ = ["require"]
+__all__ = ["load_attribute", "loading", "require"]
 
 
 def require(what: str, *packages: str, extra: str) -> None:
@@ -38,3 +45,38 @@ def _is_installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):  # an import hook refuses it, or a module without a specification stands for it
         return False
+
+
+def load_attribute(path: str) -> Any:
+    """Import `module:attribute`, with the working folder on the module path as `python -m` has it.
+
+    Raises:
+        ImportFailed: With the last line of the import's own error.
+    """
+    module, _, attribute = instance("path", path, str, "a string").partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    with loading(path, f"the module of {path}", "module:attribute must be importable from this folder"):
+        found = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    return found
+
+
+@contextlib.contextmanager
+def loading(path: str, what: str, rule: str) -> Generator[None]:
+    """Turn whatever a user's own code raises while it is loaded into an error that says so.
+
+    Where the code has moved to it stays: what it loads later may lie there.
+
+    Raises:
+        ImportFailed: Always where the code inside raises anything.
+    """
+    try:
+        with contained(what, ImportFailed, keep_folder=False):
+            yield
+    except ImportFailed:
+        raise
+    except Exception as error:
+        raise ImportFailed(rule, got=path, remedy=f"It said: {type(error).__name__}: {error}") from error

@@ -90,7 +90,6 @@ TABLE: dict[str, Row | Result] = {
         costly=HUGE, inputs=(2, whole(1)), width=(4, whole(1)), depth=(1, whole(0)), outputs=(1, whole(1))
     ),
     "tasks.load": row(name=("curve", TEXT.also("'x'", "''", "a zero byte", "a lone surrogate"))),
-    "tasks.load_attribute": row(path=("math:pi", TEXT.also("'x'", "''", "a zero byte", "a lone surrogate"))),
     "train.End": Result(lambda: End(diverged=False, seconds_per_step=1.0)),
     "train.History": Result(history),
     "train.History.from_json": row(text=(history().to_json(), TEXT.also("'x'", "''"))),

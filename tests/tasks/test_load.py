@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
+from steepest._importing import load_attribute
 from steepest.errors import ImportFailed, InvalidArgument, UnknownName
-from steepest.tasks import TASKS, Task, curve, load, load_attribute
+from steepest.tasks import TASKS, Task, curve, load
 
 SOURCE = """
 import torch

@@ -32,20 +32,20 @@ def _folder(text: str) -> Path:
 
 
 def compare(
-    task: Annotated[str, typer.Option(help="digits, mnist5k, curve, or your own as MODULE:ATTR.")] = "digits",
+    task: Annotated[str, typer.Option(help="{tasks}, or your own as MODULE:ATTR.")] = "digits",
     optimizers: Annotated[
-        str, typer.Option(help="Names (sgd, momentum, adamw, l2, sign, muon) or MODULE:Class, with commas.")
+        str, typer.Option(help="Names ({optimizers}) or MODULE:Class, with commas.")
     ] = "sgd,momentum,adamw,sign,muon",
     inits: Annotated[
         str | None,
         typer.Option(
-            help="Names (zero, constant, random, he, xavier, orthogonal, lsuv, default), with commas.",
+            help="Names ({inits}), with commas.",
             show_default="the task's",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Final runs of each alternative, at least 3.")] = 10,
     steps: Annotated[int | None, typer.Option(help="Training steps of a run.", show_default="the task's")] = None,
-    schedule: Annotated[str, typer.Option(help="How learning rates decay: cosine or constant.")] = "cosine",
+    schedule: Annotated[str, typer.Option(help="How learning rates decay: {schedules}.")] = "cosine",
     rates: Annotated[int, typer.Option(help="Learning rates tried for each alternative, at least 5.")] = 7,
     baseline: Annotated[
         str | None, typer.Option(help="Whose best loss is the target.", show_default="adamw, else the first")

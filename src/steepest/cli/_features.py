@@ -27,7 +27,7 @@ __all__ = ["features"]
 
 
 def features(
-    task: Annotated[str, typer.Option(help="curve, digits, mnist5k, or your own as MODULE:ATTR.")] = "curve",
+    task: Annotated[str, typer.Option(help="{tasks}, or your own as MODULE:ATTR.")] = "curve",
     width: Annotated[
         int | None, typer.Option(help="Units of a hidden layer.", show_default="40 for curve, else the task's")
     ] = None,

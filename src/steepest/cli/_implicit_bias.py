@@ -27,15 +27,15 @@ __all__ = ["implicit_bias"]
 
 def implicit_bias(
     matrix: Annotated[
-        str, typer.Option(help="An equation or example a row: [[1, .1, .01]], or a .npy or .csv file.")
+        str, typer.Option(help="One equation or example per row: [[1, .1, .01]], or a .npy or .csv file.")
     ] = "[[1, .1, .01]]",
-    target: Annotated[str, typer.Option(help="One number a row: [1], or a file.")] = "[1]",
+    target: Annotated[str, typer.Option(help="One number per row: [1], or a file.")] = "[1]",
     theta0: Annotated[
-        str | None, typer.Option(help="Where to start, one number a column, or a file.", show_default="zeros")
+        str | None, typer.Option(help="Where to start, one number per column, or a file.", show_default="zeros")
     ] = None,
     loss: Annotated[str, typer.Option(help="squared; logistic or exponential, with targets -1 and 1.")] = "squared",
     scales: Annotated[
-        str | None, typer.Option(help="Feature scales of other data, one a column, or a file.", show_default="all 1")
+        str | None, typer.Option(help="Feature scales of other data, one per column, or a file.", show_default="all 1")
     ] = None,
     steps: Annotated[int, typer.Option(help="Of simulated runs where nothing is determined; 0: none.", min=0)] = 1000,
     reasons: Annotated[

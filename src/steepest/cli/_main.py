@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from steepest._version import __version__
 from steepest.cli._compare import compare
@@ -66,5 +67,22 @@ def _options(
     """Options of every command."""
 
 
+class _Command(TyperCommand):
+    """A command whose help names what there is: {tasks}, {optimizers}, {inits}, {schedules} in the texts of options."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from steepest.compare import CANDIDATES  # torch and more, which only the help of a trial needs
+        from steepest.init import SCHEMES
+        from steepest.tasks import TASKS
+        from steepest.train import SCHEDULES
+
+        registries = {"tasks": TASKS, "optimizers": CANDIDATES, "inits": SCHEMES, "schedules": SCHEDULES}
+        names = {name: ", ".join(registry) for name, registry in registries.items()}
+        for parameter in self.params:
+            if text := getattr(parameter, "help", None):
+                parameter.help = text.format_map(names)  # pyright: ignore[reportAttributeAccessIssue]
+        super().format_help(ctx, formatter)
+
+
 for command in (compare, implicit_bias, features):
-    app.command()(command)
+    app.command(cls=_Command)(command)

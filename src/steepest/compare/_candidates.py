@@ -16,11 +16,12 @@ from torch.optim.optimizer import Optimizer
 
 from steepest._check import function, in_range, instance
 from steepest._contained import contained
+from steepest._importing import load_attribute
 from steepest._random import seeded
 from steepest.errors import InvalidArgument, SteepestError, UnknownName
-from steepest.norms import L2, LInf
-from steepest.optim import Muon, Scion, SignDescent, SteepestDescent, muon_norm, route
-from steepest.tasks import Task, load_attribute
+from steepest.norms import L2
+from steepest.optim import Muon, Scion, SignDescent, SteepestDescent, muon_rules, route
+from steepest.tasks import Task
 from steepest.tasks._own_loss import with_own_loss
 
 __all__ = ["CANDIDATES", "Candidate", "OptimizerSpec", "check_candidate", "resolve_candidate"]
@@ -58,8 +59,7 @@ OptimizerSpec = str | Candidate | type[Optimizer] | functools.partial[Any]
 
 def _muon(model: nn.Module, lr: float) -> Optimizer:
     """Muon on the matrices, constrained sign descent on vectors and embeddings, momentum for all."""
-    rules = [(nn.Embedding, LInf()), (lambda _name, _module, p: p.ndim >= 2, muon_norm), ("*", LInf())]
-    return Muon(route(model, rules).param_groups(lr), lr=lr)
+    return Muon(route(model, muon_rules(model)).param_groups(lr), lr=lr)
 
 
 CANDIDATES: dict[str, Candidate] = {

@@ -63,9 +63,9 @@ def compare(
 
     Args:
         task: A `Task`, the name of a built-in one, or `module:attribute`.
-        optimizers: Names (sgd, momentum, adamw, l2, sign, muon), `module:Class`, torch optimizer classes, partials of
+        optimizers: Names in `CANDIDATES`, `module:Class`, torch optimizer classes, partials of
             them, or `Candidate`s.
-        inits: Names (zero, constant, random, he, xavier, orthogonal, lsuv, default) or schemes; None for the
+        inits: Names in `steepest.init.SCHEMES` or schemes; None for the
             task's own.
         seeds: Final runs of each cell, at least 3.
         budget: What each cell may spend.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from typing import Any
@@ -57,7 +56,7 @@ class FeatureObserver:
     def _look(self, model: nn.Module, begun: Start) -> None:
         device = next(model.parameters()).device
         count = sum(parameter.numel() for parameter in model.parameters())
-        if count > _PARAMETERS:  # two copies in float64 would be felt
+        if count > _PARAMETERS:  # a copy in float64 would be felt
             self.change = f"the network has {count:,} parameters, and at most {_PARAMETERS:,} are looked at"
             return
         if self._start is None:
@@ -75,7 +74,4 @@ class FeatureObserver:
 
 
 def _in_float64(model: nn.Module, examples: tuple[Tensor, ...], device: torch.device) -> Linearization:
-    inputs = [tensor.to(device) for tensor in examples[:-1]]
-    return Linearization(
-        copy.deepcopy(model).double(), tuple(x.double() if x.is_floating_point() else x for x in inputs)
-    )
+    return Linearization(model, tuple(tensor.to(device) for tensor in examples[:-1]), dtype=torch.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -158,10 +157,7 @@ class Snapshots:
         return self._first
 
     def _in_precision(self, model: nn.Module) -> Linearization:
-        if not self._double:
-            return Linearization(model, self._inputs)
-        inputs = tuple(t.double() if t.is_floating_point() else t for t in self._inputs)
-        return Linearization(copy.deepcopy(model).double(), inputs)
+        return Linearization(model, self._inputs, dtype=torch.float64 if self._double else None)
 
     def _look(self, step: int, linearization: Linearization) -> Snapshot:
         svd = linearization.svd()

@@ -2,7 +2,7 @@
 
 from steepest._schedules import inverse_square_root
 from steepest.optim._epoch_adam import EpochAdam
-from steepest.optim._muon import Muon, muon_norm
+from steepest.optim._muon import Muon, muon_norm, muon_rules
 from steepest.optim._route import Route, Routing
 from steepest.optim._scion import Scion, route, scion_rules
 from steepest.optim._sign_descent import SignDescent
@@ -18,6 +18,7 @@ __all__ = [
     "SteepestDescent",
     "inverse_square_root",
     "muon_norm",
+    "muon_rules",
     "route",
     "scion_rules",
 ]

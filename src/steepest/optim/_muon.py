@@ -9,13 +9,13 @@ from torch.optim.optimizer import ParamsT
 
 from steepest._check import instance
 from steepest.errors import InvalidArgument
-from steepest.norms import Flattened, Norm, Scaled, Spectral
+from steepest.norms import Flattened, LInf, Norm, Scaled, Spectral
 from steepest.optim._options import group_of, refuse_fixed
-from steepest.optim._route import Routing, owners_of, route_by
+from steepest.optim._route import Routing, Selector, Target, owners_of, route_by
 from steepest.optim._scion import is_embedding, looks_like_embedding
 from steepest.optim._steepest_descent import SteepestDescent
 
-__all__ = ["Muon", "muon_norm"]
+__all__ = ["Muon", "muon_norm", "muon_rules"]
 
 _POINTER = "Pass route(model).param_groups(lr), which gives every parameter a norm, or use Scion(model, lr)."
 
@@ -41,6 +41,29 @@ def muon_norm(parameter: Tensor) -> Norm:
     spectral = Spectral() if parameter.ndim == 2 else Flattened(Spectral())
     rows = parameter.shape[0]
     return Scaled(spectral, by=max(1.0, rows * rows / max(1, parameter.numel())) ** -0.5)
+
+
+def muon_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
+    """Return rules for `route` by which Muon trains a whole model: matrices in `muon_norm`, the rest by signs.
+
+    | parameter                            | norm          | a step of size lr moves |
+    |--------------------------------------|---------------|-------------------------|
+    | embeddings                           | largest entry | every entry by lr       |
+    | other matrices and kernels           | `muon_norm`   | as in `Muon`            |
+    | vectors, scalars                     | largest entry | every entry by lr       |
+
+    Embeddings are told as in `scion_rules`.
+
+    Raises:
+        InvalidArgument: If model is no module.
+
+    >>> from steepest.optim import route
+    >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2))
+    >>> [r.norm for r in route(model, muon_rules(model)).values()]
+    [LInf(), Scaled(inner=Spectral(), by=1.0), LInf()]
+    """
+    instance("model", model, nn.Module, "a torch.nn.Module")
+    return [(is_embedding, LInf()), (lambda _name, _module, p: p.ndim >= 2, muon_norm), ("*", LInf())]
 
 
 class Muon(SteepestDescent):

@@ -3,7 +3,7 @@
 from steepest.tasks._curve import curve
 from steepest.tasks._data import Batch
 from steepest.tasks._digits import digits
-from steepest.tasks._load import TASKS, load, load_attribute
+from steepest.tasks._load import TASKS, load
 from steepest.tasks._metrics import accuracy
 from steepest.tasks._mnist5k import mnist5k
 from steepest.tasks._networks import mlp
@@ -17,7 +17,6 @@ __all__ = [
     "curve",
     "digits",
     "load",
-    "load_attribute",
     "mlp",
     "mnist5k",
 ]
