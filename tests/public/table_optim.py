@@ -134,7 +134,7 @@ TABLE: dict[str, Row | Result] = {
             OBJECT.but("None").also("[None]", "['x']", "{'x': None}", "{1: 2}", "('x', 'x')", "range(3)"),
         ),
     ),
+    "optim.muon_rules": row(model=(Fresh(net), OBJECT)),
     "optim.scion_rules": row(model=(Fresh(net), OBJECT)),
     "optim.muon_norm": row(parameter=(Fresh(weight), OBJECT.but("tensor"))),
-    "optim.inverse_square_root": row(t=(3, whole(0))),
 }

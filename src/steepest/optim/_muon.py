@@ -60,7 +60,7 @@ def muon_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
     >>> from steepest.optim import route
     >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2))
     >>> [r.norm for r in route(model, muon_rules(model)).values()]
-    [LInf(), Scaled(inner=Spectral(), by=1.0), LInf()]
+    [LInf(), Scaled(norm=Spectral(exact=False), by=1.0), LInf()]
     """
     instance("model", model, nn.Module, "a torch.nn.Module")
     return [(is_embedding, LInf()), (lambda _name, _module, p: p.ndim >= 2, muon_norm), ("*", LInf())]
