@@ -65,6 +65,8 @@ def test_an_example_is_one_block_of_code(site):
     [
         ("`Spectral` and `Lp(p)`", "", "[`Spectral`][steepest.norms.Spectral] and [`Lp(p)`][steepest.norms.Lp]"),
         ("`steepest.optim`", "", "[`steepest.optim`][steepest.optim]"),
+        ("`steepest.optim.Muon`", "", "[`steepest.optim.Muon`][steepest.optim.Muon]"),
+        ("`steepest.optim.absent`", "", "`steepest.optim.absent`"),
         ("`SignDescent`", "optim", "[`SignDescent`][steepest.optim.SignDescent]"),
         ("`SignDescent`, which two packages have", "norms", "`SignDescent`, which two packages have"),
         ("`train` may be a Dataset", "tasks", "`train` may be a Dataset"),

@@ -41,7 +41,9 @@ def _link(part: str, package: str) -> str:
     if part.count("`") != 2 or not part.startswith("`"):
         return part
     name = part.strip("`").partition("(")[0]
-    if name.startswith("steepest.") and name.removeprefix("steepest.") in exported():
+    root, _, rest = name.partition(".")
+    home, _, inner = rest.partition(".")
+    if root == "steepest" and home in exported() and (not inner or inner in exported()[home]):
         return f"[{part}][{name}]"
     homes = [home for home, names in exported().items() if name in names]
     if package not in homes and name.islower() and "_" not in name:
