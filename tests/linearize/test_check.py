@@ -117,3 +117,58 @@ def test_a_rule_that_changes_the_outputs_is_found_by_the_probe(monkeypatch):
     monkeypatch.setitem(RULES, F.linear, lambda *args: 2 * original(*args))
     with pytest.raises(SteepestError):
         Linearization(net(), points(7, 3))
+
+
+class Doubled(torch.autograd.Function):
+    """2 x, whose own rule for vmap is wrong."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+    @staticmethod
+    def setup_context(_ctx, _inputs, _output):
+        pass
+
+    @staticmethod
+    def backward(_ctx, g):
+        return 2 * g
+
+    @staticmethod
+    def vmap(_info, in_dims, x):
+        return 3 * x, in_dims[0]
+
+
+class DoubledGradient(torch.autograd.Function):
+    """2 x, whose gradient is by `Doubled`."""
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+    @staticmethod
+    def setup_context(_ctx, _inputs, _output):
+        pass
+
+    @staticmethod
+    def backward(_ctx, g):
+        return Doubled.apply(g)
+
+
+class OwnFunction(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.3, 0.5]))
+
+    def forward(self, x):
+        return DoubledGradient.apply(torch.sin(self.weight) * x).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("examples", [1, 3])
+def test_where_an_operation_is_wrong_under_vmap_plain_backward_passes_take_its_place(examples):
+    model, x = OwnFunction(), points(examples, 2, dtype=torch.float32)
+    linearization = Linearization(model, x)
+    assert linearization.paths == {"weight": "backward"}
+    torch.testing.assert_close(linearization.features(), 2 * torch.cos(model.weight.detach()) * x)
