@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.optim._muon import _zeropower_via_newtonschulz
 
 from benchmarks.harness import Candidate, Row, Table, interleave, milliseconds, ratio
-from steepest.norms._polar.factor import factor as _polar
+from steepest.norms._polar import factor as _polar
 from steepest.norms._polar.factor import polar_factor
 from steepest.norms._polar.products import ProductSpeed, product_speed
 

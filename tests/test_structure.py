@@ -1,6 +1,7 @@
 """What holds for all files of the library: their place in the graph of imports, their length, what they load."""
 
 import ast
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -37,3 +38,9 @@ def test_importing_the_library_loads_nothing_that_only_a_trial_needs():
 def test_no_file_holds_more_than_400_lines():
     for path in ROOT.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_every_benchmark_can_be_imported(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT.parent.parent)
+    for path in sorted((ROOT.parent.parent / "benchmarks").glob("[a-z]*.py")):
+        assert importlib.import_module(f"benchmarks.{path.stem}").__doc__, path
