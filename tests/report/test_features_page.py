@@ -70,7 +70,7 @@ def curve_of(page, figure, trace):
 def test_the_headline_is_read_first(open_page, report):
     page = open_page()
     assert page.locator("h1").inner_text() == report.headline
-    assert page.title() == "curve: features"
+    assert page.title() == "curve: tangent features (NTK)"
 
 
 @pytest.mark.browser

@@ -1,4 +1,4 @@
-"""The command line: thin, it only translates."""
+"""The command line, a thin layer that translates options into calls."""
 
 import sys
 
@@ -8,7 +8,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; a `SteepestError` and a wrong option are one line and exit status 2."""
+    """Run the command line; a `SteepestError` or a wrong option prints one line and exits with status 2."""
     try:
         _importing.require("The command steepest", "typer", "rich", extra="compare")
         from steepest.cli._main import main as run

@@ -34,49 +34,49 @@ def _folder(text: str) -> Path:
 def compare(
     task: Annotated[str, typer.Option(help="{tasks}, or your own as MODULE:ATTR.")] = "digits",
     optimizers: Annotated[
-        str, typer.Option(help="Names ({optimizers}) or MODULE:Class, with commas.")
+        str, typer.Option(help="Names ({optimizers}) or MODULE:Class, separated by commas.")
     ] = "sgd,momentum,adamw,sign,muon",
     inits: Annotated[
         str | None,
         typer.Option(
-            help="Names ({inits}), with commas.",
+            help="Names ({inits}), separated by commas.",
             show_default="the task's",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Final runs of each alternative, at least 3.")] = 10,
-    steps: Annotated[int | None, typer.Option(help="Training steps of a run.", show_default="the task's")] = None,
-    schedule: Annotated[str, typer.Option(help="How learning rates decay: {schedules}.")] = "cosine",
-    rates: Annotated[int, typer.Option(help="Learning rates tried for each alternative, at least 5.")] = 7,
+    seeds: Annotated[int, typer.Option(help="Final runs per alternative, one per seed; at least 3.")] = 10,
+    steps: Annotated[int | None, typer.Option(help="Training steps per run.", show_default="the task's")] = None,
+    schedule: Annotated[str, typer.Option(help="Learning rate schedule: {schedules}.")] = "cosine",
+    rates: Annotated[int, typer.Option(help="Learning rates tried per alternative, at least 5.")] = 7,
     baseline: Annotated[
-        str | None, typer.Option(help="Whose best loss is the target.", show_default="adamw, else the first")
+        str | None, typer.Option(help="Optimizer whose best loss is the target.", show_default="adamw, else the first")
     ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
-            help="Any Optuna storage URL. In the environment, a password in it is not in the list of processes.",
+            help="Any Optuna storage URL. Set one with a password in the environment: no process list shows it.",
             envvar="STEEPEST_STORAGE",
             show_default="sqlite:///OUT/study.db",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Runs at a time, each on one thread.")] = 2,
+    workers: Annotated[int, typer.Option(help="Runs in parallel, each on one thread.")] = 2,
     run_timeout: Annotated[
         str | None,
         typer.Option(
-            help="How long a run may take, for example 90s, 10m or 1h30m; one that hangs is tried once more.",
+            help="Longest time of a run, for example 90s, 10m or 1h30m; a run that hangs is tried once more.",
             show_default="20x the median of its alternative",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to train, for example cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device to train on, for example cuda.")] = "cpu",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the results.", show_default="runs/TASK", parser=_folder, metavar="PATH"),
     ] = None,
     accept_edits: Annotated[
-        bool, typer.Option("--accept-edits", help="Use the runs from before the last edit of the task again.")
+        bool, typer.Option("--accept-edits", help="Reuse the runs from before the last edit of the task.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
 ) -> None:
-    """Tune, run and compare optimizers and inits on one task; started again, it goes on where it was."""
+    """Tune, run and compare optimizers and inits on one task; started again, it resumes where it stopped."""
     from steepest.compare import Budget, Lines, RichProgress
     from steepest.compare import compare as run
     from steepest.compare._queue.url import fixed_location
@@ -127,7 +127,7 @@ def compare(
 
 
 def _command(storage: str | None) -> str:
-    """Return the command line as it may be shown and kept: without a password."""
+    """Return the command line without a password, so that it can be shown and stored."""
     from steepest.compare import without_password
 
     words = sys.argv[1:]
@@ -154,7 +154,7 @@ def _names(option: str, text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise InvalidArgument(
-            f"--{option} must be names with commas between them", got=text, remedy="For example --optimizers sgd,adamw."
+            f"--{option} must be names separated by commas", got=text, remedy="For example --optimizers sgd,adamw."
         )
     return names
 

@@ -29,24 +29,26 @@ __all__ = ["features"]
 def features(
     task: Annotated[str, typer.Option(help="{tasks}, or your own as MODULE:ATTR.")] = "curve",
     width: Annotated[
-        int | None, typer.Option(help="Units of a hidden layer.", show_default="40 for curve, else the task's")
+        int | None, typer.Option(help="Units per hidden layer.", show_default="40 for curve, else the task's")
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(help="Hidden layers.", show_default="2 for curve, else the task's")
+        int | None, typer.Option(help="Number of hidden layers.", show_default="2 for curve, else the task's")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Training steps.", show_default="150000 for curve, else the task's")
     ] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate of SGD, constant.")] = 0.02,
-    seed: Annotated[int, typer.Option(help="Decides the start and the order of the data.")] = 0,
+    lr: Annotated[float, typer.Option(help="Learning rate of SGD; it stays constant.")] = 0.02,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights and of the data order.")] = 0,
     examples: Annotated[
         int | None,
-        typer.Option(help="Training examples that are linearised.", show_default="all, up to 1000 outputs"),
+        typer.Option(
+            help="Training examples at which the network is linearised.", show_default="all, up to 1000 outputs"
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/TASK")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
 ) -> None:
-    """Train a network with SGD and show its features, their spectrum and rank, from initialisation to the end."""
+    """Train a network with SGD and show its tangent features (NTK), with spectrum and rank, from start to end."""
     from steepest.features import features as run
     from steepest.report import as_json as to_json
     from steepest.report import write
@@ -78,7 +80,7 @@ def features(
 
 @contextlib.contextmanager
 def _progress(console: Console | None) -> Generator[tuple[Observer, ...]]:
-    """Yield what moves a bar on the console as the run goes on."""
+    """Yield the observers that advance a progress bar on the console."""
     from steepest.train import Start, Step
 
     if console is None:

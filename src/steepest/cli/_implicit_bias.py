@@ -31,19 +31,21 @@ def implicit_bias(
     ] = "[[1, .1, .01]]",
     target: Annotated[str, typer.Option(help="One number per row: [1], or a file.")] = "[1]",
     theta0: Annotated[
-        str | None, typer.Option(help="Where to start, one number per column, or a file.", show_default="zeros")
+        str | None, typer.Option(help="Initial point, one number per column, or a file.", show_default="zeros")
     ] = None,
-    loss: Annotated[str, typer.Option(help="squared; logistic or exponential, with targets -1 and 1.")] = "squared",
+    loss: Annotated[str, typer.Option(help="squared, or logistic or exponential with targets -1 and 1.")] = "squared",
     scales: Annotated[
         str | None, typer.Option(help="Feature scales of other data, one per column, or a file.", show_default="all 1")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Of simulated runs where nothing is determined; 0: none.", min=0)] = 1000,
+    steps: Annotated[
+        int, typer.Option(help="Steps per simulated run, where no limit is determined; 0 for none.", min=0)
+    ] = 1000,
     reasons: Annotated[
-        bool, typer.Option("--reasons", help="Print the theorem or the obstacle of every rule.")
+        bool, typer.Option("--reasons", help="Print for every rule its theorem, or why its limit is not determined.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON and nothing else.")] = False,
 ) -> None:
-    """Say where optimizers end on a linear problem, and whether the data determine it."""
+    """Predict where optimizers converge on a linear problem, and whether the data determine it."""
     from steepest.implicit_bias import survey
 
     others = [None if text is None else _flat(_numbers(text)) for text in (theta0, scales)]
@@ -56,7 +58,7 @@ def implicit_bias(
         console.width = 130  # a file has no width
     headings = ["determined", "sensitivity, data like A", "other scales"]
     if console.width < 100 and scales is None:
-        headings.pop()  # the last column is the least missed
+        headings.pop()  # the last column matters least
     table = Table(
         "rule", "ends at" if loss == "squared" else "ends at, or direction (->)", *headings, box=box.SIMPLE_HEAD
     )

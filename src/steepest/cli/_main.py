@@ -1,4 +1,4 @@
-"""The commands under one name."""
+"""The entry point of all commands."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
-    """Run the command line; a `SteepestError` and a wrong option are one line and exit status 2."""
-    with contextlib.suppress(AttributeError, ValueError):  # a stream of somebody else's
+    """Run the command line; a `SteepestError` or a wrong option prints one line and exits with status 2."""
+    with contextlib.suppress(AttributeError, ValueError):  # stdout was replaced by another stream
         # After hours of training, a name that a terminal cannot show must not be an error.
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -68,7 +68,7 @@ def _options(
 
 
 class _Command(TyperCommand):
-    """A command whose help names what there is: {tasks}, {optimizers}, {inits}, {schedules} in the texts of options."""
+    """A command whose help lists the registered names for {tasks}, {optimizers}, {inits} and {schedules}."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from steepest.compare import CANDIDATES  # torch and more, which only the help of a trial needs

@@ -1,4 +1,4 @@
-"""Every file that a result becomes."""
+"""Writing a result: every file and page of it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["as_json", "write", "write_page"]
 def write(result: Comparison | Features, folder: str | Path, command: str = "") -> Path:
     """Write all files of a result into a folder; return the path of its page.
 
-    Of a comparison: report.html, results.csv (what was learned), timing.csv (what it cost) and results.json. Of tangent
-    features: features.html and results.json.
+    A comparison becomes report.html, results.csv (losses and metrics), timing.csv (costs) and results.json. Tangent
+    features become features.html and results.json.
 
     Args:
-        result: What `steepest.compare.compare` or `steepest.features.features` has returned.
-        folder: It is made if it is not there.
-        command: What a person typed, to be shown.
+        result: The return value of `steepest.compare.compare` or `steepest.features.features`.
+        folder: The folder of the files; created if it does not exist.
+        command: The command line to show on the page.
 
     Raises:
         OutputError: If the folder cannot be written.
@@ -42,7 +42,7 @@ def write(result: Comparison | Features, folder: str | Path, command: str = "") 
 
 
 def write_page(result: Comparison | Features, path: str | Path, command: str = "") -> Path:
-    """Write the page of a result, one HTML file that needs nothing else; return its path.
+    """Write the page of a result, one self-contained HTML file; return its path.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -57,7 +57,7 @@ def write_page(result: Comparison | Features, path: str | Path, command: str = "
 
 
 def as_json(result: Comparison | Features, command: str = "") -> dict[str, Any]:
-    """Return a result and all it rests on as plain JSON; what is infinite or not a number is None.
+    """Return a result and all it rests on as plain JSON; numbers that are not finite are None.
 
     Raises:
         InvalidArgument: If result is no `Comparison` or `Features`, or command no string.

@@ -1,4 +1,4 @@
-"""The page of a comparison: one file that needs nothing else."""
+"""The page of a comparison: one self-contained file."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def _init_figures(comparison: Comparison, init: str) -> dict[str, Any]:
 
 
 def _features(comparison: Comparison, cell: Cell) -> dict[str, Any] | None:
-    """Return the spectrum of the first in the ranking, or why there is none; nothing for a trial that never looked."""
+    """Return the spectrum of the first in the ranking, or why there is none; None if no observer computed it."""
     found = change_of(comparison.final_histories(cell)[0])
     if found is None:
         return None
     name = comparison.label(cell)
     if isinstance(found, str):
-        return {"says": f"The features of {name} cannot be shown: {found}", "figure": None}
+        return {"says": f"The tangent features of {name} cannot be shown: {found}", "figure": None}
     start, end = found.start, found.end
     return {
         "says": (
@@ -100,7 +100,7 @@ def _row(comparison: Comparison, standing: Standing, standings: list[Standing]) 
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
     a, b = comparison.label(pair.a), comparison.label(pair.b)
     if pair.seedless:
-        says = "undecided, the losses of neither differ from seed to seed"
+        says = "undecided, neither loss depends on the seed"
     elif pair.better is None:
         more = f", about {pair.more_seeds} more seeds would settle it" if pair.more_seeds else ""
         says = f"undecided{more}"

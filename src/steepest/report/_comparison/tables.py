@@ -19,7 +19,7 @@ __all__ = ["comparison_as_json", "write_tables"]
 
 
 def write_tables(comparison: Comparison, folder: Path, command: str) -> None:
-    """Write results.csv (what was learned), timing.csv (what it cost) and results.json (the verdict).
+    """Write results.csv (losses and metrics), timing.csv (costs) and results.json (the verdict).
 
     Names in the tables that a spreadsheet would take for formulas have an apostrophe in front.
     """
@@ -31,7 +31,7 @@ def write_tables(comparison: Comparison, folder: Path, command: str) -> None:
 
 
 def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
-    """Return the verdict and all it rests on as plain JSON; what is infinite or not a number is null."""
+    """Return the verdict and all it rests on as plain JSON; numbers that are not finite are null."""
     design, verdict = comparison.design, comparison.verdict
     data: dict[str, Any] = {
         "verdict": str(verdict),
@@ -59,7 +59,7 @@ def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
 
 
 def _features_of(comparison: Comparison, cell: Cell) -> dict[str, Any]:
-    """Return how the first final run changed the features; the singular values of the first in the ranking only."""
+    """Return how the first final run changed the tangent features; singular values for the first-ranked only."""
     found = change_of(comparison.final_histories(cell)[0])
     if not isinstance(found, FeatureChange):
         return {"cell": dataclasses.asdict(cell), "refused": found}
@@ -91,9 +91,9 @@ def _run_columns(run: Run) -> list[Any]:
 
 
 def _no_formula(name: str) -> str:
-    """Return a name so that no spreadsheet takes it for a formula: with an apostrophe in front.
+    """Return a name with an apostrophe in front where a spreadsheet would take it for a formula.
 
-    One that begins with an apostrophe gets another, so that taking the first away gives every name back.
+    A name that begins with an apostrophe gets another one, so that removing the first restores every name.
 
     >>> _no_formula("=1+1"), _no_formula("adamw")
     ("'=1+1", 'adamw')

@@ -24,10 +24,10 @@ Figure = dict[str, Any]
 
 
 def moving_figure(drawings: Sequence[go.Figure], *, same_scale: bool) -> Markup:
-    """Return the last drawing as JSON, with what the others change in it as its `frames`.
+    """Return the last drawing as JSON, with the differences of every drawing from it as its `frames`.
 
     Args:
-        drawings: One for each step, with the same traces.
+        drawings: One per step, with the same traces.
         same_scale: Whether all have one scale; otherwise each has its own, and `scale` holds the common one.
     """
     figures: list[Figure] = [json.loads(str(drawing.to_json())) for drawing in drawings]
@@ -66,7 +66,7 @@ def _single(values: Any) -> Any:
 
 
 def _common(axis: str, figures: Sequence[Figure]) -> Figure:
-    """Return the options of an axis on which everything has its place."""
+    """Return the options of an axis whose range contains the data of all figures."""
     own = [figure["layout"][axis].get("range") for figure in figures]
     if all(own):
         return {"range": [min(low for low, _ in own), max(high for _, high in own)]}
@@ -85,7 +85,7 @@ def _common(axis: str, figures: Sequence[Figure]) -> Figure:
 
 
 def _difference(base: Figure, other: Figure) -> Figure:
-    """Return what of `other` is not so in `base`; what is missing there is null."""
+    """Return the entries of `other` that differ from `base`; those that `other` lacks are null."""
     missing = object()
     changed = {key: value for key, value in other.items() if base.get(key, missing) != value}
     return changed | {key: None for key in base if key not in other}

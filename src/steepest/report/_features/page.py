@@ -1,4 +1,4 @@
-"""The page of a network's features over its training: one file that needs nothing else."""
+"""The page of a network's tangent features over its training: one self-contained file."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _layers(result: Features, curves: Sequence[Curves]) -> list[dict[str, Any]]:
 
 
 def _greyed(drawing: go.Figure) -> go.Figure:
-    """Draw the spectrum of the start in grey, behind and without its rank, which stands in the text."""
+    """Draw the spectrum of the start in grey, behind the other and without its rank, which the text gives."""
     drawing.data = drawing.data[::-1]
     start: Any = drawing.data[0]
     start.marker.color = _GREY
@@ -175,7 +175,7 @@ def _as_panel(drawing: go.Figure) -> go.Figure:
 
 
 def _function_key() -> list[tuple[str, str, str]]:
-    """Return what stands for what: name, colour, and shape."""
+    """Return the entries of the legend: name, colour, and shape."""
     names = ["linearised", *(f"linearised, first {k} directions" for k in reversed(DIRECTIONS))]
     styles = ["line", "line dashed", "line dotted"]
     curves = [(name, color(1), style) for name, style in zip(names, styles, strict=True)]

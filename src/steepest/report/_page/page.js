@@ -1,5 +1,5 @@
 "use strict";
-// Draws the figures of a page, in light and dark, on a screen and on paper. What a page adds to them finds them in `page`.
+// Draws the figures of a page, in light and dark, on a screen and on paper. Scripts of a page find them in `page`.
 const page = (() => {
   const root = document.documentElement;
   const figures = [];

@@ -1,4 +1,4 @@
-"""What all pages share: the look, figures as JSON, numbers as text."""
+"""The parts that all pages share: styles, figures as JSON, numbers as text."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _number(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three significant digits, also where the last are zeros, so that a column can be read down."""
+    """Return three significant digits, trailing zeros included, so that a column lines up."""
     return _number(value) if not math.isfinite(value) else f"{value:#.3g}".rstrip(".")
 
 
