@@ -379,7 +379,7 @@ def test_an_output_without_slope_has_zero_gradients(flat, kind):
 
     found = diagnose(run(perceptron(), loss_of, kind=kind))
     assert found.cause == "zero_gradients"
-    assert "has no slope" in found.remedy
+    assert "has derivative 0" in found.remedy
     well_made(found)
 
 
@@ -677,7 +677,7 @@ def test_a_confident_softmax_between_the_layers_is_not_saturated():
 def test_inputs_that_are_all_the_same_are_named():
     records = run(seeded(perceptron), lambda model, step: F.cross_entropy(model(torch.ones(32, 4)), batch(step)[1]))
     found = names(asked("constant_input", records), "constant_input")
-    assert found.evidence[0].startswith("input of 0: what the model is given is the same for every example")
+    assert found.evidence[0].startswith("input of 0: the model's input is the same for every example")
 
 
 def test_inputs_that_are_nearly_the_same_are_not_named():

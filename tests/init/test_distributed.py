@@ -13,8 +13,5 @@ def test_two_processes_hold_parts_of_the_whole_that_one_process_makes_and_whole_
     for each in found:
         wrong = {name: each[name] for name in [f"{m}, {s}" for m in MODELS for s in SCHEMES] if each[name] != ""}
         assert not wrong
-        assert (
-            "a model that is run to see what it does must not be sharded (got 'FSDPSequential'). Initialise"
-            in each["refused"]
-        )
+        assert "a model that is run on data must not be sharded (got 'FSDPSequential'). Initialise" in each["refused"]
     assert found[0]["sum"] == found[1]["sum"]

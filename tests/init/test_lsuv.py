@@ -183,7 +183,7 @@ def test_it_is_equal_by_the_content_of_its_data_and_prints_them_short():
 def test_without_data_it_is_refused_at_the_call_and_not_before():
     with pytest.raises(
         InvalidArgument,
-        match=r"LSUV must have data, at whose outputs it looks. Pass LSUV\(data\), or data= to initialize",
+        match=r"LSUV must have data, to measure output variances. Pass LSUV\(data\), or data= to initialize",
     ):
         initialize(nn.Linear(2, 2), "lsuv")
 

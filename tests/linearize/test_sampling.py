@@ -194,7 +194,7 @@ def test_where_a_batch_was_wrong_that_is_said_and_all_are_compared_from_then_on(
     assert not any(wrong(lin, model, fresh(4)))
     with pytest.warns(UserWarning, match="were not compared with plain autograd and may be wrong") as told:
         found = wrong(lin, model, large)
-    (count,) = re.findall(r"up to (\d) that came before", str(told[0].message))
+    (count,) = re.findall(r"up to (\d) batches before", str(told[0].message))
     assert len(told) == 1
     assert 0 < sum(found) <= int(count)
     assert not any(found[8:])

@@ -159,7 +159,7 @@ def vector(name: str, value: ArrayLike, length: int, what: str) -> Tensor:
         raise InvalidArgument(
             f"{name} must be a vector of {length}{f', {what}' if what else ''}",
             got=f"shape {tuple(given.shape)}",
-            remedy="Several outputs are a problem each." if given.ndim > 1 else "Look at A's shape.",
+            remedy="Pass each output as a problem of its own." if given.ndim > 1 else "Look at A's shape.",
         )
     return given
 

@@ -38,7 +38,7 @@ def check_model(model: nn.Module) -> None:
             )
         if parameter.is_meta:
             raise InvalidArgument(
-                "a parameter to fill must have memory, which there is none of on the meta device",
+                "a parameter to initialise must have memory, and on the meta device there is none",
                 got=name,
                 remedy="Call model.to_empty(device=...) first.",
             )
@@ -58,7 +58,7 @@ def check_data(model: nn.Module, data: Any) -> None:
         )
     if any(is_sharded(parameter) for parameter in model.parameters()):
         raise InvalidArgument(
-            "a model that is run to see what it does must not be sharded",
+            "a model that is run on data must not be sharded",
             got=type(model).__name__,
             remedy="Initialise without data, or before sharding.",
         )

@@ -1,4 +1,4 @@
-"""The features of a network before and after a training run, as plain numbers."""
+"""The tangent features of a network before and after a training run, as plain numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steepest.linearize._linearization import Linearization
 __all__ = ["RIDGE", "FeatureChange", "Spectrum"]
 
 RIDGE = 1e-3
-"""That of the effective rank, as a share of the largest squared singular value."""
+"""The ridge of the effective rank, relative to the largest squared singular value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Spectrum:
 
     Attributes:
         singular_values: Descending.
-        rank: How many exceed the threshold.
+        rank: The number of singular values above the threshold.
         threshold: Singular values below this are numerical noise.
         effective_rank: The sum of s^2 / (s^2 + s_1^2 / 1000).
     """
@@ -35,7 +35,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, linearization: Linearization) -> Spectrum:
-        """Return that of a linearization, as precise as a chart: six digits.
+        """Return the spectrum of a linearization, rounded to six digits, which suffice for a chart.
 
         Raises:
             InvalidArgument: If linearization is no `Linearization`.
@@ -52,16 +52,16 @@ class Spectrum:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureChange:
-    """A network's features at initialisation and at the end of a run.
+    """A network's tangent features at initialisation and at the end of a run.
 
     Attributes:
-        examples: Training examples at which they were looked at.
-        rows: Their outputs together.
-        columns: Trainable parameters.
+        examples: The number of training examples at which the features were computed.
+        rows: The number of rows of the Jacobian, examples times outputs.
+        columns: The number of trainable parameters, counted by entries.
         start: The spectrum at initialisation.
-        end: That at the end.
+        end: The spectrum at the end of the run.
         kernel_alignment: The cosine between the two kernels.
-        kernel_change: The norm of the kernels' difference over that of the first.
+        kernel_change: The Frobenius norm of the kernels' difference, relative to that of the first kernel.
         regime: "lazy", "between" or "feature learning".
     """
 
@@ -76,7 +76,7 @@ class FeatureChange:
 
     @classmethod
     def of(cls, start: Linearization, end: Linearization) -> FeatureChange:
-        """Return it for two linearizations of one model at the same examples.
+        """Return the change between two linearizations of one model at the same examples.
 
         Raises:
             InvalidArgument: If the two do not belong together.
@@ -95,7 +95,7 @@ class FeatureChange:
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> FeatureChange:
-        """Return what `dataclasses.asdict` has made plain.
+        """Rebuild a `FeatureChange` from what `dataclasses.asdict` returned.
 
         Raises:
             InvalidArgument: If numbers is something else.
@@ -108,5 +108,5 @@ class FeatureChange:
             return cls(**plain)
         except (KeyError, TypeError) as error:
             raise InvalidArgument(
-                "numbers must be a FeatureChange as dataclasses.asdict makes it plain", got=str(error)
+                "numbers must be what dataclasses.asdict returns for a FeatureChange", got=str(error)
             ) from error

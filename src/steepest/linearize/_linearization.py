@@ -388,7 +388,7 @@ class Linearization(Operator):
     def _columns(self, argument: str, v: Tensor, length: int, name: str) -> Tensor:
         if floating(argument, v).ndim not in (1, 2) or len(v) != length:
             raise InvalidArgument(
-                f"{argument} must have length {name} = {length}, or be a matrix of so many rows",
+                f"{argument} must have length {name} = {length}, or be a matrix with that many rows",
                 got=tuple(v.shape),
                 remedy="Columns are in the order of labels, rows in that of examples and outputs.",
             )

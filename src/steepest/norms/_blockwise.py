@@ -115,7 +115,7 @@ class Blockwise(Norm[dict[str, Tensor]]):
 
     def _parts(self, x: dict[str, Tensor]) -> Iterator[tuple[str, Norm, Tensor]]:
         norms = self.norms
-        for name, part in instance("what a network's norm measures", x, dict, "a dict of tensors by name").items():
+        for name, part in instance("the argument of a network's norm", x, dict, "a dict of tensors by name").items():
             if instance("the name of a block", name, str, "a string") not in norms:
                 raise UnknownName.among("block in this norm", name, norms)
             yield name, norms[name], part

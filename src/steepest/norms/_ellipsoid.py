@@ -42,7 +42,7 @@ class Ellipsoid(ByValue, Norm):
             raise InvalidArgument(
                 "diagonal must be positive and finite",
                 got=self.diagonal,
-                remedy="Leave entries out that must not move; a direction cannot cost nothing.",
+                remedy="Leave out entries that must not move; no direction can have norm 0.",
             )
         object.__setattr__(self, "diagonal", self.diagonal.detach().clone())
 

@@ -22,8 +22,8 @@ def check_tensor(x: Any) -> None:
     """Raise InvalidArgument unless x is a dense tensor of real floating-point numbers; entries are not looked at."""
     # Of the usual ones that is known for a tenth of a microsecond.
     if not (isinstance(x, Tensor) and x.dtype in _FLOATING and x.layout is torch.strided and not x.is_meta):
-        floating("what a norm measures", x)
-        raise InvalidArgument("what a norm measures must be in one of torch's usual formats", got=x.dtype)
+        floating("the tensor of a norm", x)
+        raise InvalidArgument("the tensor of a norm must have one of torch's usual dtypes", got=x.dtype)
 
 
 def check_list(xs: Any) -> None:

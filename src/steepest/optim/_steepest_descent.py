@@ -181,7 +181,7 @@ class SteepestDescent(Optimizer):
         """Look at all gradients before anything changes."""
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise InvalidArgument(
-                "a step that is captured in a CUDA graph cannot look at its gradients",
+                "a step that is captured in a CUDA graph cannot check its gradients",
                 got=f"nonfinite={self.nonfinite!r}",
                 remedy='Pass nonfinite="ignore".',
             )

@@ -79,7 +79,7 @@ def saturated_units(records: Records, *, at_start: bool) -> Diagnosis | None:
         confidence((1 - _SATURATED + 1e-2) / (1 - share + 1e-2)),
         (
             f"{name}: {share:.0%} of the activations are within 1% of the ends of their range ({len(found)} layers)",
-            f"{producers[0]}: what it feeds the activation has standard deviation {spread:.3g}, where about 1 is right",
+            f"{producers[0]}: the activation's input has standard deviation {spread:.3g}; about 1 is right",
         ),
         f"Divide the weights of {producers[0]} by {max(spread, 2):.2g}"
         + (", and normalise its inputs." if np.isfinite(spread) else ", or normalise its inputs."),
@@ -88,7 +88,7 @@ def saturated_units(records: Records, *, at_start: bool) -> Diagnosis | None:
 
 
 def constant_input(records: Records) -> Diagnosis | None:
-    """Name an input that is the same for every example at every record, as then the output is."""
+    """Name an input that is the same for every example at every record, so that the output is, too."""
     if "output" not in records.sites or not late(records.statistic("output", "variation")) < _VARIATION:
         return None
     for name, site in records.sites.items():
@@ -96,7 +96,7 @@ def constant_input(records: Records) -> Diagnosis | None:
             return Diagnosis(
                 "constant_output",
                 1.0,
-                (f"{name}: what the model is given is the same for every example, at every record",),
+                (f"{name}: the model's input is the same for every example, at every record",),
                 "Look at a batch: the inputs are constant, so the output is; a scale, a cast to integers or a mask has "
                 "removed the differences.",
             )

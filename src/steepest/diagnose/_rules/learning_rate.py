@@ -53,12 +53,12 @@ def suggestion(records: Records, *, least: float = 0.0, most: float = math.inf) 
         )
     first = next((median(row) for row in updates if median(row) > 0), math.nan)
     if first == math.inf:
-        return "Multiply the learning rate by 1e-20 or less: its first step is beyond float32."
+        return "Multiply the learning rate by 1e-20 or less: its first step exceeds float32's range."
     if first > 0:
         return (
             f"Multiply the learning rate by {goal / first:.1e}: then the first step changes the weights by {goal:.1%}."
         )
-    return "Check that optimizer.step() is called and that its learning rate is not 0; then try a hundred times more."
+    return "Check that optimizer.step() is called and that its learning rate is not 0; then try a 100 times larger one."
 
 
 def _follows_gradient(records: Records) -> bool:

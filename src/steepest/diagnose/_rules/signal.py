@@ -40,7 +40,7 @@ def exploding_gradients(records: Records) -> Diagnosis | None:
     remedy = (
         f"Normalise the inputs: divide them by {inputs:.2g}."
         if inputs > 30
-        else f"Start the weights about {max(factor, 1.1):.2g} times smaller, for example "
+        else f"Initialise the weights about {max(factor, 1.1):.2g} times smaller, for example "
         'steepest.init.initialize(model, "he"), or put norm layers between them.'
     )
     evidence = [
@@ -48,7 +48,7 @@ def exploding_gradients(records: Records) -> Diagnosis | None:
         f"{amplification:.2g} times the output's own ({reference:.2g})"
     ]
     if growth:
-        evidence.append(f"standard deviations on the way forward: {', '.join([*growth[:2], *growth[-2:]])}")
+        evidence.append(f"standard deviations in the forward pass: {', '.join([*growth[:2], *growth[-2:]])}")
     return Diagnosis(
         "exploding_gradients",
         confidence(amplification / _AMPLIFICATION),
@@ -100,7 +100,7 @@ def vanishing_gradients(records: Records) -> Diagnosis | None:
             f"the median over {len(names)} hidden weights is {median(first):.1g} of the largest",
             f"each layer passes on about {shrink:.2g} of its gradient",
         ),
-        f'Start the weights about {min(1 / shrink, 1e3):.2g} times larger (steepest.init.initialize(model, "he") finds '
-        "the scale), or use ReLU with skip connections or norm layers between the layers.",
+        f'Initialise the weights about {min(1 / shrink, 1e3):.2g} times larger (steepest.init.initialize(model, "he") '
+        "finds the scale), or use ReLU with skip connections or norm layers between the layers.",
         tuple(names[i] for i in order if first[i] < _TYPICAL),
     )

@@ -107,7 +107,7 @@ def learning_rate_too_low(records: Records) -> Diagnosis | None:
             f"{update:.1g} per step",
             "no weight has changed at any record, although there are gradients"
             if standing
-            else f"its steps go one way: cosine {persistence:.2f} between the first and the second half of the run",
+            else f"its steps keep one direction: cosine {persistence:.2f} between the two halves of the run",
             *([f"the loss went from {start_of(loss):.3g} to {late(loss):.3g}"] if len(loss) else []),
         ),
         remedy,

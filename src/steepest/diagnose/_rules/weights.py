@@ -45,7 +45,7 @@ def zero_gradients(records: Records) -> Diagnosis | None:
             f"{int((gradient[0] == 0).sum())} of {gradient.shape[1]} gradients are exactly 0 at step {records.steps[0]}"
             + (f"; only {listed(moving)} has one" if moving else ""),
         ),
-        f"Start the weights at random, for example N(0, 2/fan_in), about {math.sqrt(2 / fan):.2g}: "
+        f"Initialise the weights at random, for example N(0, 2/fan_in), about {math.sqrt(2 / fan):.2g}: "
         'steepest.init.initialize(model, "he").',
         names,
     )
@@ -78,7 +78,7 @@ def symmetric_units(records: Records) -> Diagnosis | None:
             f"first), with a gradient norm of {np.nanmedian(gradients[name]):.2g}"
             for name, (first, last) in list(found.items())[:3]
         ),
-        "Draw the weights of each unit by themselves, for example "
+        "Draw the weights of each unit independently, for example "
         'steepest.init.initialize(model, "he"); a layer of copies is one unit.',
         names,
     )
@@ -102,6 +102,6 @@ def flat_loss(records: Records) -> Diagnosis | None:
         1.0,
         (f"all gradients are exactly 0 at each of {len(gradient)} records{went}",),
         "Look at what lies between the last layer and the loss: a softmax over a single column, a clamp, round(), "
-        "sign(), argmax() or a comparison has no slope; or the loss is multiplied by 0.",
+        "sign(), argmax() or a comparison has derivative 0; or the loss is multiplied by 0.",
         records.names(np.asarray(~missing.all(axis=0))),
     )

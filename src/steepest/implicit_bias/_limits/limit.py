@@ -71,7 +71,7 @@ class Limit(ABC):
 
     @property
     def direction(self) -> Tensor | None:
-        """Where theta / ||theta||_2 ends, for a theta that grows for ever."""
+        """The limit of theta / ||theta||_2, for a theta that diverges."""
         return None
 
     @abstractmethod

@@ -111,7 +111,7 @@ def _separable(problem: Problem, rule: LinearRule) -> Limit:
         return Unknown(f"There is no margin to claim and no finite minimiser: {kind.value}.")
     found = targets_at_minimum(problem, rule.root)
     if found is None:
-        return Unknown("The rank of A cannot be told, or the finite minimiser could not be computed.")
+        return Unknown("The rank of A is ambiguous, or the finite minimiser could not be computed.")
     if rule.minibatches:
         return Unknown(
             "The data are not separable, so there is no margin to claim, and the gradients of minibatches do not "
@@ -132,12 +132,12 @@ def _separable(problem: Problem, rule: LinearRule) -> Limit:
 def _margin(problem: Problem, rule: LinearRule) -> Limit:
     if rule.minibatches and problem.loss == "exponential":
         return Unknown(
-            "The data are separable, so theta grows for ever; for minibatches the direction is proved for smooth "
+            "The data are separable, so theta diverges; for minibatches the direction is proved for smooth "
             f"losses ({sources.MINIBATCH_MARGIN}), which the exponential is not."
         )
     if rule.nesterov:
         return Unknown(
-            "The data are separable, so theta grows for ever; that its direction is the largest margin is proved "
+            "The data are separable, so theta diverges; that its direction is the largest margin is proved "
             f"without momentum ({sources.SEPARABLE}) and with heavy-ball momentum ({sources.HEAVY_BALL}), not with "
             f"Nesterov's at a constant factor."
         )
@@ -146,7 +146,7 @@ def _margin(problem: Problem, rule: LinearRule) -> Limit:
         return Unknown("The direction of largest margin is the limit, but could not be computed to 1e-9.")
     which = "L2 norm" if rule.root is None else "norm ||W^-1 theta||_2, D = W W'"
     return limit.because(
-        f"The data are separable: theta grows for ever, and its direction ends at the largest margin in the {which} "
+        f"The data are separable: theta diverges, and its direction tends to the largest margin in the {which} "
         f"({sources.SEPARABLE}; minibatches: {sources.MINIBATCH_MARGIN}; heavy ball: {sources.HEAVY_BALL}), "
         + ("with steps that vanish and have an infinite sum." if rule.normalised else "with small steps, as 1 / log t.")
     )

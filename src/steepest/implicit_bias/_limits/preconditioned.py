@@ -17,7 +17,7 @@ __all__ = ["preconditioned"]
 
 _PLAIN = 1e3
 _UNCLEAR = (
-    "The rank of A cannot be told: it has singular values between rounding and 1e-10 of the largest one in any units, "
+    "The rank of A is ambiguous: it has singular values between rounding and 1e-10 of the largest one in any units, "
     "and the limit jumps with the rank."
 )
 _NOT_FOUND = (

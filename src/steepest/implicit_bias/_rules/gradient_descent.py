@@ -167,7 +167,7 @@ class Preconditioned(_LinearDescent):
                 raise InvalidArgument(
                     f"D must be {problem.columns} x {problem.columns}, as A has {problem.columns} columns",
                     got=f"shape {tuple(self.diagonal.shape)}",
-                    remedy="Use the parameters that A is about.",
+                    remedy="Use the parameters that A multiplies.",
                 )
             return torch.linalg.cholesky(self.diagonal)
         return vector("diagonal", self.diagonal, problem.columns, "one number for each column of A").sqrt()

@@ -150,21 +150,21 @@ class MirrorDescent(Rule):
             return Unknown(f"There is no margin to claim and no finite minimiser: {kind.value}.")
         if type(self.potential) is not PNorm or self.momentum or not self.sees_all(problem):
             return Unknown(
-                "The data are separable, so theta grows for ever; its direction is known for mirror descent with "
+                "The data are separable, so theta diverges; its direction is known for mirror descent with "
                 "psi = |x|^p / p, full batches and no momentum."
             )
         limit = largest_margin(Lp(self.potential.p) if self.potential.p != 2 else L2(), problem.signed)
         if limit is None:
             return Unknown("The direction of largest Lp margin is the limit, but could not be computed to 1e-9.")
         return limit.because(
-            f"The data are separable: theta grows for ever, and its direction ends at the largest margin in the "
+            f"The data are separable: theta diverges, and its direction tends to the largest margin in the "
             f"L{self.potential.p:g} norm ({sources.MIRROR_MARGIN}), with small steps."
         )
 
     def _finite(self, problem: Problem) -> Limit:
         target = targets_at_minimum(problem, None)
         if target is None:
-            return Unknown("The rank of A cannot be told, or the finite minimiser could not be computed.")
+            return Unknown("The rank of A is ambiguous, or the finite minimiser could not be computed.")
         if not self.sees_all(problem) or self._loses_track:
             return Unknown(
                 "The data are not separable, so there is no margin to claim; which of the minimisers is reached is "

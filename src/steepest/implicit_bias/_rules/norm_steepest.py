@@ -105,7 +105,7 @@ class NormSteepest(Rule):
         n = g.numel()
         if self.shape is not None and math.prod(self.shape) != n:
             raise InvalidArgument(
-                f"shape must have {n} entries, as A has columns",
+                f"shape must have {n} entries, one per column of A",
                 got=self.shape,
                 remedy="Pass rows and columns of theta.",
             )
@@ -143,7 +143,7 @@ class NormSteepest(Rule):
                 f"attain it, and which of them theta takes is not known."
             )
         return limit.because(
-            "The data are separable: theta grows for ever, and its direction ends at the largest margin in the norm "
+            "The data are separable: theta diverges, and its direction tends to the largest margin in the norm "
             f"({NORMS}, theorem 5, for the exponential loss, whose tail the logistic loss has), "
             + (
                 "with steps that vanish and have an infinite sum."

@@ -70,7 +70,7 @@ class OptimizerRule(Rule):
         theta = torch.cat(flat) if flat else torch.zeros(0)
         if len(theta) != n:
             raise InvalidArgument(
-                f"a live optimizer must hold {n} numbers, as A has columns",
+                f"a live optimizer must hold {n} numbers, one per column of A",
                 got=len(theta),
                 remedy="Pass its class, or the columns of all its parameters, flattened in order.",
             )

@@ -142,7 +142,7 @@ def sign_margin(problem: Problem, name: str) -> Limit:
             f"directions attain it, and which of them theta takes is not known."
         )
     return limit.because(
-        f"The data are separable: theta grows for ever, and the direction of {name} ends at the largest margin in the "
+        f"The data are separable: theta diverges, and the direction of {name} tends to the largest margin in the "
         f"largest-entry norm ({sources.NORMS}, theorem 5; normalised steps: {sources.NORMALISED}), with steps that "
         f"vanish and have an infinite sum."
     )

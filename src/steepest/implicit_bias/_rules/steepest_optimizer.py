@@ -93,7 +93,7 @@ class SteepestOptimizer(OptimizerRule):
         known = cast("SteepestDescent", optimizer)
         parts = parts_of(known)
         if not all(0 <= part.rate < math.inf for part in parts) or not any(part.rate for part in parts):
-            return Unknown(f"{self.name} with a learning rate of 0, below 0 or not finite ends nowhere.", where)
+            return Unknown(f"{self.name} with a learning rate of 0, below 0 or not finite has no limit.", where)
         if self.kind is EpochAdam:
             return self._epoch_adam(problem, cast("EpochAdam", known), parts)
         momenta = {(float(g["momentum"]), bool(g["nesterov"])) for g in known.param_groups}
@@ -102,7 +102,7 @@ class SteepestOptimizer(OptimizerRule):
         if not all(0 <= momentum < 1 for momentum, _ in momenta):
             return Unknown(f"{self.name} with a momentum outside of [0, 1) does not settle.", where)
         if len(momenta) > 1:
-            return Unknown(f"{self.name} with a different momentum in each group: no theorem speaks of it.", where)
+            return Unknown(f"{self.name} with a different momentum in each group: no theorem covers it.", where)
         ((momentum, nesterov),) = momenta
         D = diagonal_of(parts)
         if D is not None:
@@ -131,7 +131,7 @@ class SteepestOptimizer(OptimizerRule):
         """Return the limit of penalised steps in other norms, which are those of one norm of all parts."""
         where, called = equations(problem), f"{self.name} in {_in_words(optimizer)}, penalized"
         if not min(part.rate for part in parts) > 0:
-            return Unknown(f"{called}, with a learning rate of 0 in a group: no theorem speaks of it.", where)
+            return Unknown(f"{called}, with a learning rate of 0 in a group: no theorem covers it.", where)
         if any(part.norm.exactly() != part.norm for part in parts):
             return Unknown(
                 f"{called}: its duality map is approximated by an iteration, whose rounding decides where it ends.",
@@ -209,7 +209,7 @@ class SteepestOptimizer(OptimizerRule):
         if has_momentum or len(norms) > 1:
             return ""
         rule = "SignDescent()" if norms == {LInf()} else 'NormSteepest(norm, "constrained")'
-        return f" Of steps that vanish predict steepest.implicit_bias.{rule}."
+        return f" For steps that vanish, predict steepest.implicit_bias.{rule}."
 
     def _epoch_adam(self, problem: Problem, optimizer: EpochAdam, parts: list[Part]) -> Limit:
         """Return the limit of the rule with this optimizer's schedule."""
@@ -227,7 +227,7 @@ class SteepestOptimizer(OptimizerRule):
                 where,
             )
         if len(rates) > 1:
-            return Unknown(f"{self.name} with a learning rate for each group: no theorem speaks of it.", where)
+            return Unknown(f"{self.name} with a learning rate for each group: no theorem covers it.", where)
         if len(_counts(optimizer)) > 1:
             return Unknown(
                 f"{self.name} whose parameters have taken different numbers of steps is no known rule.", where

@@ -29,20 +29,22 @@ from steepest.implicit_bias._rules.sign_descent import sign_scale
 __all__ = ["TorchOptimizer"]
 
 _NOT_DETERMINED: dict[type[Optimizer], str] = {
-    torch.optim.Adam: "Adam's second moments follow the path, its constant steps need not come to rest, and its eps "
+    torch.optim.Adam: "Adam's second moments depend on the path, its constant steps need not come to rest, and its eps "
     "makes theta drift along the solutions",
-    torch.optim.AdamW: "without its weight decay it is Adam, whose second moments follow the path and whose eps drifts",
-    torch.optim.NAdam: "its second moments follow the path, and its eps makes theta drift along the solutions",
-    torch.optim.RAdam: "it goes over from momentum to Adam's second moments on the way, and its eps makes theta drift",
-    torch.optim.Adamax: "its largest gradients follow the path, and its eps makes theta drift along the solutions",
-    torch.optim.RMSprop: "its second moments follow the path, its constant steps do not come to rest, and its eps "
+    torch.optim.AdamW: "without its weight decay it is Adam, whose second moments depend on the path, and whose eps "
+    "makes theta drift",
+    torch.optim.NAdam: "its second moments depend on the path, and its eps makes theta drift along the solutions",
+    torch.optim.RAdam: "it switches from momentum to Adam's second moments during the run, and its eps makes "
+    "theta drift",
+    torch.optim.Adamax: "its largest gradients depend on the path, and its eps makes theta drift along the solutions",
+    torch.optim.RMSprop: "its second moments depend on the path, its constant steps do not come to rest, and its eps "
     "makes theta drift along the solutions",
     torch.optim.Adagrad: f"its accumulated squares depend on the step size and on the first steps ({sources.ADAGRAD})",
-    torch.optim.Adadelta: "its two running averages follow the path",
-    torch.optim.Adafactor: "its second moments follow the path and its step length is the root mean square of theta",
-    torch.optim.Rprop: "each coordinate's step length follows the signs it has met on the way",
-    torch.optim.ASGD: "its lambd pulls theta to 0 and its steps decay on the way",
-    torch.optim.SparseAdam: "it is Adam on the coordinates met, whose second moments follow the path",
+    torch.optim.Adadelta: "its two running averages depend on the path",
+    torch.optim.Adafactor: "its second moments depend on the path and its step length is the root mean square of theta",
+    torch.optim.Rprop: "each coordinate's step length depends on the signs of earlier gradients",
+    torch.optim.ASGD: "its lambd pulls theta to 0 and its steps decay during the run",
+    torch.optim.SparseAdam: "it is Adam on the coordinates with gradients, whose second moments depend on the path",
 }
 
 
@@ -84,7 +86,7 @@ class TorchOptimizer(OptimizerRule):
             return Unknown("torch.optim.SGD with a different momentum in each group is no fixed preconditioner.", where)
         ((momentum, dampening, nesterov),) = options
         if not 0 < max(rates) < float("inf") or not min(rates) >= 0:
-            return Unknown("torch.optim.SGD with a learning rate that is 0 or not finite ends nowhere.", where)
+            return Unknown("torch.optim.SGD with a learning rate that is 0 or not finite has no limit.", where)
         if not (0 <= momentum < 1 and (momentum == 0 or dampening < 1)):
             return Unknown(
                 f"torch.optim.SGD with momentum {momentum:g}, dampening {dampening:g} does not settle.", where
@@ -117,7 +119,7 @@ class TorchOptimizer(OptimizerRule):
         ):
             return Unknown("torch.optim.LBFGS that takes no steps does not move.", where)
         if optimizer.state:
-            return Unknown("torch.optim.LBFGS: directions from its past may lie outside of the row space.", where)
+            return Unknown("torch.optim.LBFGS: directions from its history may lie outside of the row space.", where)
         limit = linear_limit(problem, LinearRule(None, False, False, False, "torch.optim.LBFGS"))
         if isinstance(limit, Affine):
             return limit.because(

@@ -82,7 +82,7 @@ class LSUV(Initializer):
         found = self.data if data is None else data
         if found is None:
             raise InvalidArgument(
-                "LSUV must have data, at whose outputs it looks", remedy="Pass LSUV(data), or data= to initialize."
+                "LSUV must have data, to measure output variances", remedy="Pass LSUV(data), or data= to initialize."
             )
         return found
 

@@ -36,7 +36,7 @@ class SpectrumDisplay:
     Attributes:
         singular_values: By series, descending.
         ranks: By series: how many exceed the threshold.
-        thresholds: By series: what is below is rounding errors.
+        thresholds: By series: singular values below this are numerical noise.
         complete: By series: whether enough values were found to know the rank; unless it says otherwise, yes.
     """
 

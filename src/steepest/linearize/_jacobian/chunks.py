@@ -284,7 +284,7 @@ def _as_out(out: Tensor, shape: tuple[int, int, int], dtype: torch.dtype, device
     raise InvalidArgument(
         f"out must be a contiguous tensor, {dtype} {flat} on {device}",
         got=got,
-        remedy="torch.empty of these makes one.",
+        remedy="Make one with torch.empty.",
     )
 
 

@@ -59,7 +59,7 @@ class Sampling:
         self._all = True
         if own is not None and own.unseen:
             warnings.warn(
-                f"what had held for other batches did not hold for one of the same kind; up to {own.unseen} that came "
+                f"the structure found for other batches fails for one of the same kind; up to {own.unseen} batches "
                 "before it were not compared with plain autograd and may be wrong. From now on all are compared.",
                 stacklevel=2,
             )

@@ -1,4 +1,4 @@
-"""How a spectrum is computed: chosen by sizes and budget, and said."""
+"""How a spectrum is computed, chosen by sizes and memory budget."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Plan:
     Attributes:
         method: "dense" (singular value decomposition of J in float64), "gram" (eigenvalues of J J' in float64),
             "kernel lanczos" (block Lanczos on J J') or "lanczos" (block Lanczos with products by J and J').
-        bytes: What it needs at its peak, about.
-        resolution: Singular values below this share of the largest are not told from zero.
+        bytes: The approximate peak of memory, in bytes.
+        resolution: Singular values below this share of the largest cannot be distinguished from zero.
         reason: Why it was chosen.
     """
 
@@ -48,7 +48,7 @@ def choose(rows: int, columns: int, k: int, dtype: torch.dtype, max_bytes: int, 
     precision; the Gram matrix squares them, and in float64 resolves down to sqrt(N eps64), 1e-7 or so.
 
     Raises:
-        InvalidArgument: If no plan fits into the budget, with the smallest that would do.
+        InvalidArgument: If no plan fits into the budget; the message names the smallest budget that suffices.
     """
     eps, eps64 = torch.finfo(dtype).eps, torch.finfo(torch.float64).eps
     own = max(rows, columns) * eps
@@ -72,7 +72,7 @@ def choose(rows: int, columns: int, k: int, dtype: torch.dtype, max_bytes: int, 
     if products <= free and wanted_few:
         return Plan("lanczos", products, squared, f"{k} of {rows}, and the kernel does not fit into the budget")
     if dense <= free:
-        return Plan("dense", dense, own, f"{size} would be large for it, but nothing else fits into the budget")
+        return Plan("dense", dense, own, f"{size} is large for this plan, but nothing else fits into the budget")
     least = used + min(dense, gram, *((kernel, products) if wanted_few else ()))
     raise InvalidArgument(
         f"{k} singular values of a {size} Jacobian must fit into max_bytes = {readable(max_bytes)}",

@@ -23,10 +23,10 @@ __all__ = ["SVD", "decompose"]
 
 
 _ACCURACY = 1e-13
-"""What block Lanczos leaves over, relative to the largest eigenvalue: a few roundings more than float64 has."""
+"""The residual at which block Lanczos stops, relative to the largest eigenvalue: a few times float64's rounding."""
 
 _ACCURACY_OF_FEATURES = 1e-5
-"""What principal features may lose by a kernel in the model's precision, relative to their singular value."""
+"""The error that a kernel in the model's precision may add to principal features, relative to their singular value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,14 @@ class SVD:
     """The k largest singular triplets of a Jacobian J = U diag(s) V', N x P.
 
     Attributes:
-        singular_values: s [k], float64, descending. Those below the threshold are rounding errors.
+        singular_values: s [k], float64, descending. Those below the threshold are numerical noise.
         left: U [N, k], float64, row i C + c for (example, output).
         residuals: ||J v - s u||_2 of each triplet [k], where v = J' u / s: a singular value of J lies within that of s.
-        rank: The numerical rank of J: how many singular values exceed the threshold.
+        rank: The numerical rank of J: the number of singular values above the threshold.
         threshold: The largest singular value times the plan's resolution.
-        complete: Whether enough of them were found to know the rank; else J has at least this.
-        plan: How they were found.
+        complete: Whether enough singular values were found to know the rank; if False, the rank of J is at least
+            `rank`.
+        plan: How the triplets were computed.
     """
 
     singular_values: Tensor
@@ -109,7 +110,7 @@ class SVD:
         return own if bool(grown <= _ACCURACY_OF_FEATURES) else torch.float64
 
     def require(self, k: int) -> None:
-        """Refuse directions that are rounding errors.
+        """Refuse directions that are numerical noise.
 
         Raises:
             InvalidArgument: If k exceeds the rank.
@@ -117,7 +118,7 @@ class SVD:
         if at_least("k", k, 0) > self.rank:
             raise InvalidArgument(
                 f"k must be at most {self.rank}, as only {self.rank} singular values exceed the threshold "
-                f"{self.threshold:.3g} and what belongs to the others is rounding errors",
+                f"{self.threshold:.3g} and the others are numerical noise",
                 got=k,
                 remedy=f"Ask for k <= {self.rank}.",
             )
@@ -142,7 +143,7 @@ class SVD:
         )
 
     def right_exact(self) -> Tensor | None:
-        """Return V in float64 where the plan has made it."""
+        """Return V in float64 where the plan has computed it, else None."""
         return self._right
 
 
@@ -194,7 +195,7 @@ def _by_kernel(jacobian: Jacobian, plan: Plan, rows: int, k: int) -> tuple[Tenso
             squares, left = largest_eigenpairs(lambda x: kernel @ x, rows, k, jacobian.device, _ACCURACY)
         images = kernel @ left
     values = squares.clamp_min(0).sqrt()
-    # Below the threshold v = J' u / s says nothing, and s is rounding errors.
+    # Below the threshold v = J' u / s is meaningless, and s is numerical noise.
     smallest = max(float(values[0]) * plan.resolution, 1e-300)
     residuals = (images - left * squares).norm(dim=0) / values.clamp_min(smallest)
     return left, values, residuals

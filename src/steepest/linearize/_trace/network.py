@@ -50,7 +50,7 @@ class Network:
             raise InvalidArgument(
                 "the model must be copyable, as a linearization is of a copy",
                 got=_said(error),
-                remedy="copy.deepcopy(model) must work. Of weight_norm and the like take torch's parametrizations.",
+                remedy="copy.deepcopy(model) must work. Replace weight_norm by its parametrization.",
             ) from error
         lazy = [name for name, t in _state(self.model) if nn.parameter.is_lazy(t)]
         if lazy:
@@ -72,7 +72,7 @@ class Network:
             raise InvalidArgument(
                 "the model must have parameters that require gradients",
                 got=type(model).__name__,
-                remedy="Set requires_grad_() on what shall be a feature.",
+                remedy="Call requires_grad_() on the parameters to be linearized.",
             )
         odd = [name for name, p in self.parameters.items() if p.is_complex() or p.layout != torch.strided]
         if odd:
@@ -170,7 +170,7 @@ class Network:
         self._width = width if self._width is None else self._width
         if width != self._width:
             raise InvalidArgument(
-                f"the model must have {self._width} outputs in all batches", got=width, remedy="Return them all."
+                f"the model must have {self._width} outputs in every batch", got=width, remedy="Return them all."
             )
         if self._outputs is None or callable(self._outputs):
             return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
@@ -226,7 +226,7 @@ class Network:
             raise InvalidArgument(
                 "the model must give the same outputs whenever it is called",
                 got=f"calls that change {changed[0]}",
-                remedy="It keeps a state (max_norm is one, too): call model.eval(), or once on all it will see.",
+                remedy="It keeps a state (max_norm does, too): call model.eval(), or first call it on all inputs.",
             )
 
     def require_copy(self, values: Tensor) -> None:
@@ -381,7 +381,7 @@ def _refuse_modes(model: nn.Module, seed: int | None) -> None:
         drops = isinstance(module, (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.RNNBase))
         if seed is None and drops and isinstance(p, float) and p > 0:
             raise InvalidArgument(
-                "the model must not be random, and its dropout is on",
+                "the model must be deterministic, but its dropout is on",
                 got=f"{name or 'the model'}: {kind}",
                 remedy="Call model.eval(), or pass a seed for one fixed draw.",
             )
