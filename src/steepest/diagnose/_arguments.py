@@ -1,4 +1,4 @@
-"""What a monitor is given: optimizers, losses and gradients, checked where they come in."""
+"""The arguments of a monitor: optimizers, losses and gradients, validated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_loss", "gradients_in_order", "has_stepped", "items", "unwrappe
 
 
 def items(name: str, value: object, described: str) -> list[object]:
-    """Return what is in a collection, whatever it does when it is asked."""
+    """Return the items of a collection, or raise InvalidArgument if iterating over it fails."""
     try:
         return list(instance(name, value, Iterable, described))
     except InvalidArgument:
@@ -27,7 +27,7 @@ def items(name: str, value: object, described: str) -> list[object]:
 
 
 def check_loss(loss: object) -> None:
-    """Refuse what is no real number; one that is not finite is recorded, for it is what a diagnosis looks for."""
+    """Refuse a loss that is not a real number; one that is not finite is recorded, as a diagnosis needs it."""
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
             remedy = "Record loss.mean() or loss.sum()."
@@ -68,7 +68,7 @@ def gradients_in_order(
     """Return gradients in the order of the parameters.
 
     Raises:
-        InvalidArgument: If there are too many, too few, or other things than tensors.
+        InvalidArgument: If there are too many, too few, or objects that are not tensors.
         UnknownName: If one has the name of no parameter.
     """
     described = "gradients by name, or in the parameters' order"

@@ -1,4 +1,4 @@
-"""What is said of a run."""
+"""The diagnosis of a run."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Diagnosis:
     Attributes:
         cause: One of `CAUSES`.
         confidence: From 0 to 1. 1 where the cause is a fact (a gradient that is None); else m / (1 + m), m >= 1 the
-            factor by which the deciding number is beyond its threshold; for a healthy run T / (T + 10) after T records.
+            factor by which the decisive number exceeds its threshold; for a healthy run T / (T + 10) after T records.
         evidence: Sentences with the numbers, and with the names of the layers where they were measured.
         remedy: What to do, as a sentence with a value.
-        parameters: The names of the parameters concerned.
+        parameters: The names of the affected parameters.
     """
 
     cause: str

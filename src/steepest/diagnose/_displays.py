@@ -1,4 +1,4 @@
-"""Gradient norms to look at."""
+"""Displays of gradient norms and activations over training."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["ActivationDisplay", "GradientNormDisplay", "LayerGradientDisplay"]
 
 @dataclass(frozen=True)
 class GradientNormDisplay:
-    """The mean gradient norm over the parameters, against the step, one curve a run.
+    """The mean gradient norm over the parameters, against the step, one curve per run.
 
     Attributes:
         steps: The recorded steps of each curve, by the curve's name.
         norms: The mean gradient norms at these steps.
-        palette: Each curve's place in the palette, so that it has the colour that it has elsewhere; by default its
-            own order.
+        palette: The index of each curve in the palette, >= 0, so that it has the same colour in other figures; by
+            default in the order of the curves.
     """
 
     steps: Mapping[str, Sequence[int]]
@@ -40,12 +40,12 @@ class GradientNormDisplay:
             remedy = "Pass the same names, with one norm for each step."
             raise InvalidArgument("steps and norms must have the same names and lengths", got=lengths, remedy=remedy)
         if self.palette is not None:
-            places = instance("palette", self.palette, Mapping, "a mapping of names to places")
+            places = instance("palette", self.palette, Mapping, "a mapping of names to indices")
             for name in self.norms:
-                at_least(f"palette[{name!r}]", places.get(name), 0, remedy="Pass a place for every curve.")
+                at_least(f"palette[{name!r}]", places.get(name), 0, remedy="Pass an index for every curve.")
 
     def plot(self) -> go.Figure:
-        """Draw the curves on a logarithmic scale; zeros, which it has no place for, are left out."""
+        """Draw the curves on a logarithmic scale, without zeros, which it cannot show."""
         drawing = figure("step", "mean gradient norm")
         drawing.update_yaxes(log_axis(norm for norms in self.norms.values() for norm in norms))
         palette = self.palette or {name: i for i, name in enumerate(self.norms)}
@@ -84,7 +84,7 @@ class LayerGradientDisplay:
 
 @dataclass(frozen=True)
 class ActivationDisplay:
-    """How healthy the activations of every layer are, against the step, as a heat map.
+    """The share of idle activations of every layer, against the step, as a heat map.
 
     Attributes:
         steps: The recorded steps.
@@ -99,7 +99,7 @@ class ActivationDisplay:
         series("idle", self.idle, *numbers("steps", self.steps, None, whole=True))
 
     def plot(self) -> go.Figure:
-        """Draw layers (first on top) by steps, the colour from 0 to 1; what was not seen is blank."""
+        """Draw layers (first on top) by steps, the colour from 0 to 1; records without the layer are blank."""
         return _by_step(self.steps, self.idle, lambda shares: shares, "share idle", zmin=0, zmax=1)
 
 
@@ -110,7 +110,7 @@ def _by_step(
     title: str,
     **options: Any,
 ) -> go.Figure:
-    """Return the heat map of a number by row and step, in the colour of what is made of it."""
+    """Return the heat map of a number by row and step, coloured by a function of it."""
     values = np.array(list(rows.values()), dtype=float).reshape(len(rows), len(steps))
     drawing = figure("step", "", height=max(260, 60 + 18 * len(rows)))
     told = "%{y}, step %{x}: %{customdata:.3g}"

@@ -1,4 +1,4 @@
-"""Watches a training run from inside the loop that the user already has."""
+"""Watches a training run from inside the user's own training loop."""
 
 from __future__ import annotations
 
@@ -47,28 +47,28 @@ class _Seen:
 
 
 class Monitor:
-    """Records what a training run does, changes nothing of it, and names the cause when it does not train.
+    """Records a training run without changing it, and names the cause if it does not train.
 
     A context manager around any loop. Call `record(step, loss)` after `optimizer.step()` and before the gradients
     are cleared. If the optimizer is given, its steps are seen without that call, and only the loss is missing.
 
-    Of every parameter it keeps the norms of gradient and weight (exact) and the ratio of update to weight (from a
-    sample of entries); of every layer, statistics of a sample of its activations; the mean gradient norm
-    (1/P) sum_p ||dL/dp||_2 over the P parameters that have a gradient. Nothing leaves the device more often than
-    every 32 records. After the block only these numbers are left.
+    For every parameter it keeps the norms of gradient and weight (exact) and the ratio of update to weight (from a
+    sample of entries); for every layer, statistics of a sample of its activations; the mean gradient norm
+    (1/P) sum_p ||dL/dp||_2 over the P parameters that have a gradient. Numbers leave the device at most once in 32
+    records. After the block only these numbers are kept.
 
-    Layers may be frozen, unfrozen, added and replaced in the run: what the model consists of is looked at in every
-    step that is recorded.
+    Layers may be frozen, unfrozen, added and replaced during the run: the model's structure is read at every recorded
+    step.
 
-    A failure inside the monitor is a RuntimeWarning, after which it records no more; it never ends the training.
-    What `torch.compile` has compiled runs without hooks: then gradients, weights, losses and the output are all that
-    there is.
+    A failure inside the monitor gives a RuntimeWarning, and the monitor stops recording; it never ends the training.
+    Code compiled by `torch.compile` runs without hooks: then only gradients, weights, losses and the output are seen.
 
     Args:
         model: The model that is trained.
-        optimizer: Its optimizer, or several: so that what they do not hold is noticed, and learning rates are known.
+        optimizer: Its optimizer, or several; with it, parameters that no optimizer holds are noticed, and learning
+            rates are known.
         every: Record each `every`-th step, and the first; >= 1.
-        frozen: Parameters that do not train on purpose: names, names of modules, or patterns as in a shell.
+        frozen: Parameters that are frozen on purpose: names, names of modules, or patterns as in a shell.
 
     Raises:
         InvalidArgument: If the model has no parameters (or lazy ones), the optimizer holds none of them, `every` is
@@ -142,7 +142,7 @@ class Monitor:
         self.close()
 
     def close(self) -> None:
-        """Remove every hook and let go of the model; what was recorded stays readable. Leaving the block does it."""
+        """Remove every hook and release the model, as leaving the block does; the records stay readable."""
         if self._state == "closed":
             return
         for handle in self._handles:
@@ -182,8 +182,8 @@ class Monitor:
 
         Args:
             step: The number of the step.
-            loss: The loss of its batch, a scalar. That of a step that is not recorded (see `every`) completes the last
-                record, if that has none.
+            loss: The loss of its batch, a scalar. The loss of a step that is not recorded (see `every`) completes the
+                last record, if that has none.
             target: The batch's target, of any shape; with it, the loss of a constant predictor is known.
             gradient: The gradients by parameter name, or in the parameters' order; by default `p.grad`.
 
@@ -228,12 +228,12 @@ class Monitor:
         return diagnose(self._read(), self._guard.reason)
 
     def summary(self) -> SummaryDisplay:
-        """Return the one picture of a run: loss, gradients, updates and activations, with the diagnosis above."""
+        """Return one figure of the run: loss, gradients, updates and activations, with the diagnosis above."""
         return SummaryDisplay.of(self._read(), self.diagnosis())
 
     @property
     def history(self) -> dict[str, Any]:
-        """What was recorded, as lists with one entry a recorded step.
+        """The records, as lists with one entry per recorded step.
 
         `step`, `loss` (nan where none was given), `learning_rate`, `mean_gradient_norm`; by parameter name
         `gradient_norm` (nan where it had none), `weight_norm` (after the step), `update_ratio`; and `activations`: by
@@ -257,7 +257,7 @@ class Monitor:
         }
 
     def _on_forward(self) -> None:
-        """See the weights as they are when the first step begins, whatever was done to them since the block did."""
+        """Read the weights when the first step begins, including changes since the block was entered."""
         self._follow()
         if not self._begun:
             self._begun = True
@@ -265,7 +265,7 @@ class Monitor:
             self._units.look(self._structure.named, -1)
 
     def _follow(self) -> None:
-        """Watch what the model consists of now."""
+        """Watch the model's present parameters and layers."""
         self._followed = True
         if not self._structure.changed():
             return
@@ -338,7 +338,7 @@ class Monitor:
         return len(self._steps).bit_count() == 1  # after 1, 2, 4, 8, ... records
 
     def _prepare(self, step: int, seen: _Seen | None) -> None:
-        """Make ready for this step, after what was seen of the one before it."""
+        """Prepare for this step, given the record of the one before it."""
         self._followed = False
         self._activations.forget()
         if self._due(step):
@@ -357,7 +357,7 @@ class Monitor:
         self._units.flush()
 
     def _read(self) -> Records:
-        """Return what was recorded; nothing, if it cannot be read."""
+        """Return the records; empty ones if they cannot be read."""
         if self._result is not None:
             return self._result
         with self._guard:

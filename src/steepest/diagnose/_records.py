@@ -1,4 +1,4 @@
-"""What a monitor has recorded, as plain arrays: all that a rule may look at."""
+"""The records of a monitor as plain arrays: the only input of the rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Records:
 
     Attributes:
         parameters: In the order of the model.
-        steps: T, the user's numbers of the steps.
+        steps: T, the numbers of the steps as the user gave them.
         loss: T, nan where none was given.
         given: T, whether a loss was given.
         lr: T, the largest learning rate of the optimizer; nan if no optimizer is known.
@@ -38,9 +38,10 @@ class Records:
         output_gradient: T, the root mean square over examples of ||dL_i/d output||, where it was seen.
         copies: By weight: T' pairs of a record's index (-1 before the first) and the share of units that are copies.
         baselines: The loss of the best constant predictor, by the name of the loss; empty if no target is known.
-        inferred: The same of the first batches, from loss and gradient alone; nan if that loss is not a usual one.
-        first_nonfinite: The first site that was not finite in the step in which that was first so; "loss" if all
-            sites were finite.
+        inferred: The loss of the best constant predictor on the first batches, from loss and gradient alone; nan if the
+            loss is not a usual one.
+        first_nonfinite: In the first step with a site that was not finite, the first such site; "loss" if all sites
+            were finite.
         unregistered: The shapes of parameters that take part in the forward pass and that no module has registered.
     """
 
@@ -67,7 +68,7 @@ class Records:
 
     @classmethod
     def of_nothing(cls, parameters: tuple[Parameter, ...]) -> Records:
-        """Return the records of a run of which nothing is known."""
+        """Return empty records of a run."""
         none, count = np.empty(0), len(parameters)
         rows, unknown = np.empty((0, count)), np.full(count, np.nan)
         return cls(
@@ -119,7 +120,7 @@ class Records:
 
     @property
     def updates(self) -> Array:
-        """T x P, update over weight, nan where a parameter had no gradient: it was no step that left it alone."""
+        """T x P, update over weight, nan where a parameter had no gradient, as no step updated it."""
         return np.where(self.rows.missing, np.nan, self.rows.update)
 
     @property
@@ -129,7 +130,7 @@ class Records:
 
     @property
     def output_layers(self) -> frozenset[str]:
-        """The names of the weight layers that make the output; the one that is run last where no more is known."""
+        """The names of the weight layers that compute the output; the one that runs last where they are not known."""
         if self.heads:
             return self.heads
         layers = [site.name for site in self.sites.values() if site.kind == "weight"]

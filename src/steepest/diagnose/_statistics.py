@@ -1,4 +1,4 @@
-"""The sample that is taken of an activation, and what it says."""
+"""The sample of an activation, and its statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One picture of a run, in place of a plot for each tensor."""
+"""One figure of a run, instead of a plot per tensor."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class SummaryDisplay:
     """Loss, gradients, updates and activations of a run in four panels, with the diagnosis above.
 
     Attributes:
-        diagnosis: What is said of the run.
+        diagnosis: The diagnosis of the run.
         steps: The recorded steps.
         loss: The loss at these steps, nan where none was given.
-        update: The median over the weights of update over weight.
+        update: The median over the weights of ||update|| / ||weight||.
         gradients: The mean gradient norm.
         layers: The gradient norm of every parameter.
-        activations: How many units do nothing.
+        activations: The share of idle units of every layer.
     """
 
     diagnosis: Diagnosis

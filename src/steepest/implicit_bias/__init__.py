@@ -1,4 +1,4 @@
-"""Where an optimizer ends: which solution it chooses of many, with a certificate, or that nothing determines it."""
+"""Where an optimizer ends: which of many solutions it chooses, with a certificate, or that nothing determines it."""
 
 from steepest._schedules import inverse_square_root
 from steepest.implicit_bias._displays import LossDisplay, SensitivityDisplay, TrajectoryDisplay

@@ -1,4 +1,4 @@
-"""Where runs go and end, to look at."""
+"""Displays of paths, limits, losses and sensitivities."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class TrajectoryDisplay:
-    """Paths and end points in two coordinates of theta, with the solutions there.
+    """Paths and limits in two coordinates of theta, with the solutions there.
 
     Attributes:
         paths: By rule: the two coordinates at the recorded steps.
-        points: By rule: those of the predicted end, where there is one.
+        points: By rule: the two coordinates of the predicted limit, where there is one.
         solutions: By rule, or "solutions" for all of them: two points of the line of solutions in these coordinates. It
             is the projection of all solutions where that is a line, else those that share the end point's other
             coordinates.
-        coordinates: Which two.
+        coordinates: The indices of the two coordinates.
     """
 
     paths: Mapping[str, Points]
@@ -54,7 +54,7 @@ class TrajectoryDisplay:
             coordinates: Two different coordinates.
 
         Raises:
-            InvalidArgument: For coordinates that theta does not have, or no rule at all.
+            InvalidArgument: If theta lacks these coordinates, or runs is empty.
         """
         instance("runs", runs, Mapping, "a mapping {name: (prediction, simulation)}")
         for run in runs.values():
@@ -203,11 +203,11 @@ class LossDisplay:
 
 @dataclass(frozen=True)
 class SensitivityDisplay:
-    """How much each coordinate of an end point moves predictions, as bars.
+    """How much each coordinate of a point changes predictions, as bars.
 
     Attributes:
         values: By series, a rule or a kind of data: one value for each coordinate.
-        names: Of the coordinates; by default their indices.
+        names: The names of the coordinates; by default their indices.
     """
 
     values: Mapping[str, Sequence[float]]

@@ -1,4 +1,4 @@
-"""The diagonal by which a live torch optimizer divides gradients at this moment."""
+"""The diagonal with which a live torch optimizer preconditions gradients at this moment."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def effective_preconditioner(optimizer: Optimizer, parameters: Iterable[Tensor] 
     With `predict(Preconditioned(effective_preconditioner(optimizer)), A, b, theta0)` this says where the training of a
     linear model or of a last layer would end from here if D stayed as it is, and without weight decay, which is not in
     D. Groups with learning rates of their own count in proportion to the largest. A coordinate that has had no gradient
-    yet has D = 1 / eps: once it gets one, it takes all of the way.
+    yet has D = 1 / eps: once it gets one, it moves far more than the others.
 
     Args:
-        optimizer: One of torch's; exactly of that class.
-        parameters: Which of its parameters, by identity: one or several; all by default.
+        optimizer: One of torch's optimizers listed above, not a subclass.
+        parameters: One or several of its parameters, found by identity; all by default.
 
     Returns:
         The diagonals, flattened and joined in the order of `parameters`, float64, on the parameters' device.

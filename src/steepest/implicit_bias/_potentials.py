@@ -51,7 +51,7 @@ class Potential(ABC):
 class Entropy(Potential):
     """psi(x) = x log x - x on x > 0: multiplicative updates (exponentiated gradient), without a simplex.
 
-    Its minimum is at ones, where a run starts if nothing else is said.
+    Its minimum is at ones, where a run starts by default.
 
     >>> Entropy().gradient(torch.tensor([1.0, 2.0]))
     tensor([0.0000, 0.6931])

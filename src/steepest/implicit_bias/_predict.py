@@ -30,17 +30,17 @@ _EXACT = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Where a rule ends on a problem, if that is known.
+    """The limit of a rule on a problem, if that is known.
 
     Attributes:
-        point: The limit, n numbers; None where theta grows for ever, or the limit is not determined.
+        point: The limit, n numbers; None where theta diverges, or the limit is not determined.
         direction: The limit of theta / ||theta||_2 on separable data; else None.
-        determined: Whether the limit is known to be a function of A, b, theta0 and the rule alone, for all steps of
-            which `reason` speaks.
+        determined: Whether the limit is known to be a function of A, b, theta0 and the rule alone, for all step sizes
+            that `reason` names.
         reason: The theorem with its source, or why nothing is claimed.
         certificate: The check of the point or the direction; failed where there is none.
         rule: The rule.
-        problem: The problem as it was understood.
+        problem: The problem, validated and in float64.
     """
 
     point: Tensor | None
@@ -69,24 +69,24 @@ class Prediction:
         steps: int = 2000,
         seeds: int = 4,
     ) -> Spread:
-        """Run the rule with many step sizes and orders, and say how far the ends lie apart.
+        """Run the rule with many step sizes and orders of the rows, and measure how far apart the runs end.
 
         Args:
             schedules: Step sizes or schedules; by default six sizes around the rule's own scale, vanishing for rules
                 whose steps do not shrink with the gradient.
-            steps: Of each run.
+            steps: The number of steps of each run.
             seeds: Orders of the rows, for a rule with a batch size.
 
         Raises:
-            InvalidArgument: For a bad schedule, number of steps or seeds.
+            InvalidArgument: For an invalid schedule, number of steps or seeds.
         """
         return spread(self.rule, self.problem, schedules, steps, seeds)
 
     def sensitivity(self, scales: ArrayLike | None = None) -> Tensor:
-        """Return how much each coordinate of the end point moves a prediction: see `sensitivity`.
+        """Return how much each coordinate of the limit changes a prediction: see `sensitivity`.
 
         Args:
-            scales: Of the features; by default the root mean squares of A's columns.
+            scales: The scales of the features; by default the root mean squares of A's columns.
 
         Raises:
             InvalidArgument: If there is no point or direction.
@@ -117,7 +117,7 @@ def predict(
     Args:
         rule: A rule of this package, or an optimizer of `steepest.optim` or of torch: a class, a functools.partial of
             one, or a live instance, which goes on from its state.
-        A: m x n, an equation or an example a row; anything that numpy or torch takes. Computed in float64.
+        A: m x n, one equation or example per row; anything that numpy or torch converts. Computed in float64.
         b: m targets, or labels -1 and 1.
         theta0: n starting values; by default zeros, the minimum of a mirror descent's potential, or a live optimizer's
             parameters.
@@ -128,7 +128,7 @@ def predict(
 
     Raises:
         InvalidArgument: For shapes that do not fit, numbers that are not finite, labels other than -1 and 1, a theta0
-            outside of a potential's domain, what is no rule.
+            outside of a potential's domain, or an object that is not a rule.
         UnknownName: For another loss.
 
     >>> from steepest.implicit_bias import GradientDescent, SignDescent
@@ -154,7 +154,7 @@ def predict_batch(
     """Predict for many problems, of any sizes: `predict` of each.
 
     Args:
-        rule: As for `predict`; or a list of k, one for each problem.
+        rule: As for `predict`; or a list of k rules, one per problem.
         A: k matrices, stacked or in a list.
         b: k vectors.
         theta0: k vectors; by default as for `predict`.
@@ -195,18 +195,18 @@ def certify(
     loss: str = "squared",
     tolerance: float = _TOLERANCE,
 ) -> Certificate:
-    """Check whether a run ended at the kind of point that is predicted for its rule.
+    """Check whether a run ended at the point or direction that is predicted for its rule.
 
     Args:
         rule: As for `predict`.
         A: m x n.
         b: m targets or labels.
-        theta: Where the run ended, n numbers.
-        theta0: Where it started; by default as for `predict`, but a live optimizer does not know. One that stands
-            elsewhere is taken to have started without a state.
+        theta: The end of the run, n numbers.
+        theta0: The start of the run; by default as for `predict`, but required for a live optimizer. A live optimizer
+            whose parameters are not at theta0 is taken to have started without a state.
         loss: One of the three.
-        tolerance: Of the residual and the distances, relative to how far the rule had to go. Runs in float32 need about
-            1e-5, directions of margins, which come near as 1 / log t, 1e-2.
+        tolerance: The tolerance of the residual and the distances, relative to the distance from theta0 to the limit.
+            Runs in float32 need about 1e-5; directions of margins, which converge like 1 / log t, need 1e-2.
 
     Returns:
         The certificate, failed where no kind of point is predicted.
@@ -258,7 +258,7 @@ def _limit(rule: Rule, problem: Problem) -> tuple[Limit, Certificate]:
     """Return what is known, if its own point or direction passes, and the certificate of that or of theta0."""
     felt = problem.A.any(dim=1)
     if not bool(felt.all()) and bool(felt.any()):
-        # A row of zeros has no part in any gradient, whatever its target or label.
+        # A row of zeros contributes to no gradient, whatever its target or label.
         problem = problem.only(felt)
     try:
         limit = rule.limit(problem)

@@ -1,4 +1,4 @@
-"""What is to be solved: equations and a start, or labelled examples and a start, in float64."""
+"""The problem to solve: equations and a start, or labelled examples and a start, in float64."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Problem:
         exponential  sum_i exp(-b_i <a_i, theta>).
 
     Attributes:
-        A: m x n, an equation or an example a row; float64 on the CPU, as all that follows.
+        A: m x n, one equation or example per row; float64 on the CPU, as are b and theta0.
         b: The m targets or labels.
         theta0: The n starting values.
-        loss: Which of the three.
+        loss: The name of the loss.
         precision: The spacing of floating-point numbers at 1 in the dtype in which A was given, if that is float32;
             else that of float64.
-        slack: How far equations may miss each other, relative to their numbers, and count as rounded: 1e-13, or 5e-7 if
+        slack: The inconsistency of equations, relative to their numbers, that counts as rounding: 1e-13, or 5e-7 if
             both A and b came in float32.
-        device: Where A was, and where results go.
-        drawn: How many rows there were before some that move nothing were left out; 0 if none were.
+        device: The device of A, on which results are returned.
+        drawn: The number of rows before rows that move nothing were dropped; 0 if none were.
     """
 
     A: Tensor

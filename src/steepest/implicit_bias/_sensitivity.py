@@ -1,4 +1,4 @@
-"""What a coordinate of theta is worth on data of given scales."""
+"""How much each coordinate of theta changes predictions on data of given scales."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["sensitivity"]
 
 
 def sensitivity(point: Float[Tensor, " n"], scales: ArrayLike) -> Float[Tensor, " n"]:
-    """Return |point_j| scales_j: how much a feature of that scale moves the prediction <x, point>.
+    """Return |point_j| scales_j: how much a feature of that scale changes the prediction <x, point>.
 
     Args:
         point: n coefficients.
         scales: The features' scales, >= 0: root mean squares of the training data, or of data of another kind.
 
     Raises:
-        InvalidArgument: For scales that are negative, not finite, or of another number.
+        InvalidArgument: For scales that are negative, not finite, or not n numbers.
 
     >>> import torch
     >>> theta = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64) / 3

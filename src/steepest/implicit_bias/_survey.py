@@ -56,11 +56,11 @@ class Surveyed:
     """One rule of a survey.
 
     Attributes:
-        name: The rule's.
-        prediction: What is predicted; None for a rule that cannot start at theta0.
-        refusal: Why, then; else empty.
-        like: The sensitivity on data like A, where an end is predicted.
-        other: That on data with the other scales.
+        name: The name of the rule.
+        prediction: The prediction; None for a rule that cannot start at theta0.
+        refusal: Why the rule cannot start at theta0; else empty.
+        like: The sensitivity on data like A, where a limit is predicted.
+        other: The sensitivity on data with the other scales.
         spread: Simulated runs where nothing is determined, if any were asked for.
     """
 
@@ -88,7 +88,7 @@ def survey(
         theta0: n starting values; by default each rule's own.
         loss: As for `predict`.
         scales: n feature scales of data of another kind; by default all 1.
-        steps: Of each simulated run; 0 for no simulation.
+        steps: The number of steps of each simulated run; 0 for no simulation.
 
     Raises:
         InvalidArgument: As `predict`.

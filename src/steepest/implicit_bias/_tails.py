@@ -1,4 +1,4 @@
-"""Whether a schedule of steps brings a rule to rest whose steps do not shrink with the gradient."""
+"""Whether a schedule brings to rest a rule whose steps do not shrink with the gradient."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNDERFLOW = 1e-16
 
 @dataclass(frozen=True)
 class Tail:
-    """What was seen of a schedule, at every step up to 2^16 and at 5% intervals up to 2^60.
+    """The properties of a schedule, evaluated at every step up to 2^16 and at 5% intervals up to 2^60.
 
     A residual that shrinks by the step and changes sign where it is smaller, r' = |r - step|, ends at 0 for every start
     up to `total` exactly if the steps vanish and, after every step, those that follow sum to at least as much (Kakeya's
@@ -33,11 +33,11 @@ class Tail:
 
     Attributes:
         vanishes: Whether the steps go to 0.
-        suffices: Whether after each step those that follow sum to at least as much as it.
+        suffices: Whether after each step the following ones sum to at least that step.
         total: A lower bound on the sum of all steps.
         ends: Whether the steps are over (0, or rounding) within the first 2^16.
-        constant: Whether all later steps are as the last of the first 2^16.
-        steps: The first 2^16 steps, or fewer if there are no more.
+        constant: Whether all later steps equal the last of the first 2^16.
+        steps: The first 2^16 steps, or fewer if the schedule ends before.
         note: Why it does not converge, where it does not.
     """
 
@@ -56,7 +56,7 @@ class Tail:
 
 
 def check_steps(steps: NDArray[np.float64], name: str) -> None:
-    """Refuse what is no step size.
+    """Refuse numbers that are not step sizes.
 
     Raises:
         InvalidArgument: If one of the numbers is negative or not finite.
@@ -72,10 +72,10 @@ def check_steps(steps: NDArray[np.float64], name: str) -> None:
 
 
 def tail_of(schedule: Schedule) -> Tail:
-    """Look at a schedule far enough to see whether it converges; what cannot be seen counts as not converging.
+    """Examine whether a schedule converges; one that cannot be seen to converge counts as not converging.
 
     Raises:
-        InvalidArgument: If it returns what is no step, or no number.
+        InvalidArgument: If it returns something that is not a finite number >= 0.
     """
     steps = steps_at(schedule, range(_DENSE))
     check_steps(steps, "schedule")

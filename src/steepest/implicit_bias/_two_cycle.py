@@ -20,11 +20,12 @@ def two_cycle(
     b: float = 1.0,
     theta0: ArrayLike | None = None,
 ) -> tuple[float, float]:
-    """Return both absolute residuals between which sign descent on <a, theta> = b oscillates for ever.
+    """Return both absolute residuals between which sign descent on <a, theta> = b oscillates forever.
 
     Each step changes the residual r by c = ||a||_1 lr. With k = |r_0| / c the residual shrinks floor(k) times and then
     alternates between c frac(k) and c (1 - frac(k)); only a whole k converges, (0, 0). The same holds for an
-    epoch-preconditioned rule. With a schedule that is over too soon the residual stays where it is, both values equal.
+    epoch-preconditioned rule. With a schedule whose sum is too small the residual stays where the steps end, and both
+    values are equal.
 
     Args:
         a: The n coefficients of the equation, not all 0.
@@ -36,7 +37,7 @@ def two_cycle(
         The smaller and the larger |residual|.
 
     Raises:
-        InvalidArgument: For numbers that are no step or no equation, or a schedule whose end cannot be seen.
+        InvalidArgument: For an invalid step size or equation, or a schedule whose end cannot be seen.
 
     >>> small, large = two_cycle([1, 0.1, 0.01], lr=0.01)
     >>> round(small, 12), round(large, 12)

@@ -1,4 +1,4 @@
-"""How a whole model starts."""
+"""Initialisation of whole models."""
 
 from steepest.init._activations import Activation
 from steepest.init._fill.fill import Fill

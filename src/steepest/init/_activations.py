@@ -20,7 +20,7 @@ __all__ = ["NONE", "Activation", "activation_of_call", "activation_of_name"]
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise nonlinearity f, by name and with its options; "none" is the identity.
+    """An elementwise nonlinearity f, given by its name and options; "none" is the identity.
 
     Raises:
         InvalidArgument: If there is none of that name, or it does not take the options.
@@ -47,8 +47,8 @@ class Activation:
         """The factor of a weight's standard deviation: `torch.nn.init.calculate_gain` where it knows f.
 
         For the others g = 1/sqrt(E[f(z)^2]) with z ~ N(0, 1), so that a weight of standard deviation g/sqrt(fan_in)
-        passes on the mean square of what it gets. (For relu and leaky_relu this is torch's value; its tanh 5/3,
-        selu 3/4 and sigmoid 1 are conventions.) Of a gated f, glu, both halves are independent normals.
+        preserves the mean square of its input. (For relu and leaky_relu this is torch's value; its tanh 5/3, selu 3/4
+        and sigmoid 1 are conventions.) Of a gated f, glu, both halves are independent normals.
         """
         return _gain(self.name, self.arguments)
 
@@ -180,4 +180,4 @@ def _gain(name: str, arguments: tuple[Any, ...]) -> float:
 
 
 NONE = Activation("none")
-"""What follows a layer whose output meets the next layer, a softmax, a matrix product or the end as it is."""
+"""The activation of a layer whose output goes unchanged into the next layer, a softmax, a product or the output."""

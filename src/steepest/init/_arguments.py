@@ -1,4 +1,4 @@
-"""What a model has to be before it can be initialised."""
+"""The requirements that a model must meet before it is initialised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["check_data", "check_model", "untrained"]
 
 
 def check_model(model: nn.Module) -> None:
-    """Refuse a model without parameters, or with some that hold nothing yet.
+    """Refuse a model without parameters, or with parameters that have no data yet.
 
     Raises:
         InvalidArgument: If so.

@@ -1,4 +1,4 @@
-"""Every parameter of a model filled by a scheme."""
+"""`initialize`: every parameter of a model filled by a scheme."""
 
 from __future__ import annotations
 
@@ -59,13 +59,14 @@ def initialize(
     depth_scaled: bool = False,
     frozen: Sequence[str] = (),
 ) -> InitTable:
-    """Fill every parameter of a model that trains in place, and say what was done.
+    """Fill every trainable parameter of a model in place, and return a table of what was done.
 
     A weight gets the gain of the activation that follows its layer. It is found by running the model once on `data`,
     or without data by following it with symbols (torch.fx), and its submodules one by one where that fails. Shapes,
-    sums, scalings, norm layers, pooling and dropout in between are looked through; a layer whose output meets the next
-    layer, a softmax or the model's end first has gain 1. Where the activation cannot be known, or is not one, the table
-    says so and what it was taken as. Neither changes anything else of the model, nor global random numbers.
+    sums, scalings, norm layers, pooling and dropout in between are skipped; a layer whose output meets the next layer,
+    a softmax or the model's end first has gain 1. Where the activation is not known, or there are several, the table
+    says so and which gain was used. Neither the run nor the trace changes anything else in the model, or the global
+    random number generators.
 
     | parameter                                     | start                                                       |
     |-----------------------------------------------|-------------------------------------------------------------|
@@ -83,19 +84,19 @@ def initialize(
     or query_key_value. A fan of a transposed convolution is counted as `fan_in` = inputs / groups * kernel / stride.
 
     Args:
-        model: Any module with parameters; it stays on its device. Of a sharded one every process fills its part of the
-            same whole, if all have the same seed.
+        model: Any module with parameters; it stays on its device. Of a sharded model, each process fills its part of
+            the same tensors, if all processes have the same seed.
         scheme: A scheme, or a name in `SCHEMES`.
-        generator: The source of randomness, on any device: it decides the bits, whatever the model's device. None uses
-            a private one on the CPU, seed 0.
-        data: What the model is called with, one batch: a tensor or a tuple of inputs.
+        generator: The source of randomness, on any device: its device and seed decide the numbers, on any device of the
+            model. None uses a private one on the CPU, seed 0.
+        data: One batch of the model's inputs: a tensor or a tuple of inputs.
         biases: "zero", or "keep" for as the model made them (those of norm layers are 0 in any case).
         depth_scaled: Whether to multiply the last weight of each residual branch by 1/sqrt(number of residual branches
             along the stream), as GPT-2 does.
-        frozen: What else is not to be touched: names of parameters or modules, or patterns as in a shell.
+        frozen: Further parameters to leave unchanged: names of parameters or modules, or patterns as in a shell.
 
     Returns:
-        A table with one row a parameter: rule, fan, gain, standard deviation asked and measured.
+        A table with one row per parameter: rule, fan, gain, standard deviation asked and measured.
 
     Raises:
         UnknownName: If there is no scheme of that name, or a name in `frozen` is no parameter's or module's.
@@ -110,7 +111,7 @@ def initialize(
     ('He fan_in=50, no activation', 0.1414)
 
     Warns:
-        UserWarning: If a weight was to be filled and could not, as zeros behind a spectral norm.
+        UserWarning: If a weight could not be filled, such as zeros behind a spectral norm.
 
     Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), for `depth_scaled`.
     """
@@ -118,5 +119,5 @@ def initialize(
     check_model(model)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     if data is None and depth_scaled is False and biases == "zero" and frozen == ():
-        return initializer(model, generator)  # so that a scheme of one's own may know nothing of the options
+        return initializer(model, generator)  # so that a user's scheme need not know the options
     return initializer(model, generator, data, biases=biases, depth_scaled=depth_scaled, frozen=frozen)

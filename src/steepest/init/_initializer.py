@@ -1,4 +1,4 @@
-"""What every scheme is."""
+"""The interface of schemes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ __all__ = ["Initializer"]
 
 
 class Initializer(ABC):
-    """How a whole model starts: fills the parameters in place and says what it did.
+    """A scheme: fills the parameters of a whole model in place and returns what it did.
 
-    A subclass must implement `weight`, the rule for one weight. The rest is the same for all (see `initialize`). It may
-    replace `embedding`, and say that it has no use for what comes behind a layer, which then need not be found out.
+    A subclass must implement `weight`, the rule for one weight. The rest is the same for all schemes (see
+    `initialize`). It may override `embedding`, and declare that it does not use the activation behind a layer, which
+    then need not be found.
 
     >>> class Uniform(Initializer):
     ...     def weight(self, weight, layer, generator):
@@ -42,23 +43,23 @@ class Initializer(ABC):
 
     @abstractmethod
     def weight(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:
-        """Fill one weight in place and say what was done.
+        """Fill one weight in place and return what was done.
 
         Args:
-            weight: Zeros, outputs x inputs x kernel in whatever way the layer stores them; one projection or one gate
+            weight: Zeros of shape outputs x inputs x kernel, however the layer stores them; one projection or one gate
                 of a fused weight. On the generator's device, and in float32 for a parameter of half precision.
             layer: Its fans and what follows it.
             generator: The only source of randomness.
         """
 
     def embedding(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:
-        """Fill one embedding (entries x dimension) in place, N(0, 1/dimension), and say what was done."""
+        """Fill one embedding (entries x dimension) in place, N(0, 1/dimension), and return what was done."""
         std = max(1.0, layer.fan_in) ** -0.5
         nn.init.normal_(weight, std=std, generator=generator)
         return Fill("N(0, 1/dimension)", std, fan=layer.fan_in)
 
     def _inputs(self, data: Any) -> Any:
-        """Return the data to be used, given those of the call (or None)."""
+        """Return the data to use, given the data of the call (or None)."""
         return data
 
     def _start(self, model: nn.Module, generator: Generator, data: Any, setting: Setting) -> list[Start]:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""What an initialisation did, parameter by parameter."""
+"""The table of an initialisation, one row per parameter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADER = ("parameter", "rule", "fan", "gain", "std asked", "std measured")
 
 @dataclass(frozen=True)
 class InitRow:
-    """One parameter's start.
+    """How one parameter was initialised.
 
     Attributes:
         parameter: Its name in `model.named_parameters()`.
@@ -25,7 +25,7 @@ class InitRow:
         gain: The gain that the rule multiplies by; nan where it uses none.
         std_asked: The standard deviation that the rule asks for; nan where it asks for none.
         std_measured: The standard deviation of the entries as filled, about their mean; nan where there are none.
-        left: Whether it was not touched, being frozen; the rule says why.
+        left: Whether the parameter was left unchanged because it is frozen; the rule says why.
     """
 
     parameter: str

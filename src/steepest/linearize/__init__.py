@@ -1,4 +1,4 @@
-"""What a network looks like locally: its Jacobian as features, their kernel, spectrum and principal features."""
+"""A network's linearisation: its Jacobian as tangent features, their kernel, spectrum and principal features."""
 
 from steepest.linearize._adjoint import Adjoint
 from steepest.linearize._change import LinearizationChange, compare_linearizations

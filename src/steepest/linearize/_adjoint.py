@@ -29,7 +29,7 @@ J = TypeVar("J", bound=Operator)
 
 
 class Adjoint(Generic[J]):
-    """J', as curvlinops calls it."""
+    """The transposed Jacobian J', with the interface of curvlinops' adjoints."""
 
     def __init__(self, linearization: J) -> None:
         instance("linearization", linearization, Operator, "a Linearization")

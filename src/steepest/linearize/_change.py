@@ -1,4 +1,4 @@
-"""How far a kernel has moved."""
+"""How far the tangent kernel has moved between two linearizations."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _LAZY, _FEATURE_LEARNING = 0.1, 0.5
 
 @dataclass(frozen=True)
 class LinearizationChange:
-    """What changed between two linearizations of one model at the same examples.
+    """The change between two linearizations of one model at the same examples.
 
     Attributes:
         kernel_alignment: <K0, K1> / (||K0||_F ||K1||_F), 1 where they are proportional.
         kernel_change: ||K1 - K0||_F / ||K0||_F.
         subspace_overlap: The mean squared cosine of the principal angles between the first k left singular vectors.
         parameter_change: ||theta1 - theta0||_2 / ||theta0||_2.
-        k: Directions compared.
+        k: The number of directions compared.
 
-    Source: Chizat et al., "On lazy training in differentiable programming" (2019); Fort et al., "Deep learning versus
-    kernel learning" (2020).
+    Source: Chizat et al., "On lazy training in differentiable programming" (2019, arXiv:1812.07956); Fort et al., "Deep
+    learning versus kernel learning" (2020, arXiv:2010.15110).
     """
 
     kernel_alignment: float
@@ -49,12 +49,12 @@ def compare_linearizations(before: Linearization, after: Linearization, k: int |
     """Return how far the kernel moved from one linearization to another.
 
     Args:
-        before: For example at initialisation.
-        after: After training, at the same examples, of the same parameters.
-        k: Directions of which the subspaces are compared; None for 10, or the smaller rank.
+        before: The first linearization, for example at initialisation.
+        after: The second linearization, for example after training, at the same examples and of the same parameters.
+        k: The number of directions that span the compared subspaces; None for 10, or the smaller rank.
 
     Raises:
-        InvalidArgument: If the two do not belong together, or k exceeds a rank.
+        InvalidArgument: If the two have different examples or parameters, or k exceeds a rank.
     """
     for name, lin in (("before", before), ("after", after)):
         instance(name, lin, Linearization, "a Linearization")

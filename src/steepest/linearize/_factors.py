@@ -1,4 +1,4 @@
-"""A block of the Jacobian, one example's gradient a row, kept as a product."""
+"""A block of the Jacobian, one row per example's gradient, kept as a product."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class FeatureChange:
         """Return the change between two linearizations of one model at the same examples.
 
         Raises:
-            InvalidArgument: If the two do not belong together.
+            InvalidArgument: If the two have different examples or parameters.
         """
         change = compare_linearizations(start, end)
         return cls(

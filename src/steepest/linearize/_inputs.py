@@ -1,4 +1,4 @@
-"""Inputs and numbers as they come in, as tensors."""
+"""Inputs and numbers, validated and converted to tensors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def as_numbers(values: Any, device: torch.device) -> Tensor | None:
 
 
 def shown(t: object) -> object:
-    """Return what is said of an input that is refused."""
+    """Describe an input that is refused."""
     if not isinstance(t, Tensor):
         return type(t).__name__
     if t.is_nested or t.layout != torch.strided:

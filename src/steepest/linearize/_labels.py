@@ -1,4 +1,4 @@
-"""What each column of the feature matrix belongs to."""
+"""The parameter entry of each column of the feature matrix."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Label:
 
 
 class Labels(Sequence[Label]):
-    """A label for each column; made when looked at, so that a hundred million cost nothing."""
+    """A label for each column, made on access, so that a hundred million columns take no memory."""
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._names = list(parameters)
@@ -65,7 +65,7 @@ class Labels(Sequence[Label]):
         """Return the columns of a parameter.
 
         Raises:
-            UnknownName: If it is not among the trainable ones.
+            UnknownName: If there is no such trainable parameter.
         """
         instance("parameter", parameter, str, "a parameter's name")
         if parameter not in self._names:

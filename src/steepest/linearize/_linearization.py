@@ -1,4 +1,4 @@
-"""A network's features at a point of its parameters."""
+"""A network's tangent features at given parameters."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ class Linearization(Operator):
 
     Row i C + c of the N = n C rows is the gradient of output c of example i, model(x)[i, c] on the whole batch; the P
     columns are the trainable parameters in the order of named_parameters(), each flattened. f(x; theta0 + delta) is
-    f(x; theta0) + J delta to first order, so the columns are the features of the linearised model.
+    f(x; theta0) + J delta to first order, so the entries of row (i, c) are the tangent features of example i.
 
-    It is that of a copy of the model and of x, made here: training the model further changes nothing.
+    The linearization holds copies of the model and of x, made here: training the model further does not change it.
 
     Per layer, J is a product of the layer's input and the cotangent of its output, and is kept as one; kernels, spectra
-    and products are contracted layer by layer. What has no rule takes a general path, vectorised or by backward passes;
-    `paths` says which parameter took which.
+    and products are contracted layer by layer. Parameters without a rule take a general path, vectorised or by backward
+    passes; `paths` says which parameter took which.
 
-    A random probe compares with plain autograd: all of these examples, and of batches of other inputs the first two of
-    a kind and one in eight of those that follow. Batches are of a kind when the model calls the same functions on
-    tensors of the same shapes and types. Every batch is compared where values decide what is done: where one is read
-    into Python, examples are placed by an index, or an operation takes their axis away. What no function shows, as a
-    coupling of examples that arithmetic cuts off for some values, may be missed in a batch; a warning says so once it
-    is found. A batch that must be right is linearized itself.
+    A random probe compares J with plain autograd: on all of these examples, and of batches of other inputs on the first
+    two of each kind and one in eight of those that follow. Batches are of the same kind when the model calls the same
+    functions on tensors of the same shapes and types. Every batch is compared where values decide which operations run:
+    where one is read into Python, examples are moved by an index, or an operation removes their axis. A coupling of
+    examples that no function shows, such as one that arithmetic cuts off for some values, may be missed in a batch; a
+    warning says so once it is found. To be sure of a batch, make a `Linearization` of it.
 
     Args:
-        model: In the mode in which it is meant, usually after eval().
+        model: The model, in the mode to be linearized, usually after eval().
         x: The examples: a tensor whose first dimension counts them, or a tuple of such tensors.
-        outputs: All (None), some by their number in the flattened output, or a function of the model's output.
-        max_bytes: What a result with its working memory may occupy, about, beyond the model.
-        seed: For a model that draws random numbers: one fixed draw.
-        check: Whether to compare with plain autograd, as said above.
+        outputs: None for all; indices into the flattened output; or a function of the model's output.
+        max_bytes: The approximate number of bytes that a result with its working memory may occupy, beside the model.
+        seed: The seed of one fixed draw, for a model that draws random numbers.
+        check: Whether to compare with plain autograd, as described above.
         dtype: The precision, from float16 to float64, that the copy of the model and floating-point inputs, those of
             methods too, are converted to; None leaves both as they are. What the model's own code casts stays cast.
 
@@ -97,12 +97,12 @@ class Linearization(Operator):
 
     @property
     def examples(self) -> int:
-        """How many examples there are, n."""
+        """The number of examples, n."""
         return len(self._jacobian.inputs[0])
 
     @property
     def outputs(self) -> int:
-        """How many outputs an example has, C."""
+        """The number of outputs per example, C."""
         return self._jacobian.outputs
 
     @property
@@ -112,17 +112,17 @@ class Linearization(Operator):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the outputs, in which features are made."""
+        """The precision of the outputs and of the features."""
         return self._jacobian.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return self._jacobian.device
 
     @property
     def paths(self) -> Mapping[str, str]:
-        """By parameter: where its columns come from.
+        """By parameter: how its columns are computed.
 
         Rules ("linear", "convolution", ..., joined by "+" where it is used in several ways), the general path ("vmap",
         "backward"), or "zero" where the outputs do not depend on it.
@@ -161,13 +161,13 @@ class Linearization(Operator):
 
         Args:
             x: Inputs; None for the examples of this linearization.
-            parameters: Whose columns, in this order; None for all.
+            parameters: The parameters whose columns are returned, in this order; None for all.
             out: A contiguous tensor to write into and to return, in the precision of the outputs. Where matrices of
-                gigabytes are made again and again, most of the time is that in which the system provides new memory.
+                gigabytes are computed repeatedly, allocating new memory takes most of the time.
 
         Raises:
             UnknownName: If there is no such trainable parameter.
-            InvalidArgument: If it does not fit into the budget, or `out` is another tensor than that.
+            InvalidArgument: If the matrix does not fit into the budget, or `out` is not such a tensor.
         """
         known = self._jacobian.network.parameters
         wanted = known if parameters is None else [parameters] if isinstance(parameters, str) else parameters
@@ -187,7 +187,7 @@ class Linearization(Operator):
             x1: Inputs of the rows; None for the examples of this linearization.
             x2: Inputs of the columns; None for x1.
             trace: Whether to return sum over c of K[(i, c), (j, c)] only.
-            dtype: In which precision to contract; None for that of the outputs.
+            dtype: The precision of the contraction; None for that of the outputs.
 
         Raises:
             InvalidArgument: If it does not fit into the budget.
@@ -217,7 +217,7 @@ class Linearization(Operator):
         """Return the first k principal features J(x) V, [n' C, k], float64, at any inputs.
 
         At the examples themselves they are U S. They come from the kernel, J(x) J' U / S, without a vector of length P,
-        unless the plan has made V anyway.
+        unless the plan has computed V anyway.
 
         Raises:
             InvalidArgument: If k exceeds the numerical rank.
@@ -291,16 +291,16 @@ class Linearization(Operator):
         k: int | None = None,
         reduction: str = "mean",
     ) -> Trajectory:
-        """Return what gradient flow (lr None) or gradient descent does to the linearised model.
+        """Return the linearised model's path under gradient flow (lr None) or gradient descent.
 
-        The loss is that of torch.nn.functional.mse_loss, so lr is what torch.optim.SGD would be given.
+        The loss is that of torch.nn.functional.mse_loss, so lr is the learning rate of torch.optim.SGD.
 
         Args:
-            t: Times, or steps.
+            t: Times of gradient flow, or steps of gradient descent, >= 0.
             lr: The learning rate of gradient descent, > 0.
             y: The targets at the examples, n C numbers of any shape.
-            x: Where to predict; None for the examples.
-            k: In how many directions, the largest; None for all above the threshold.
+            x: The inputs of the predictions; None for the examples.
+            k: The number of directions, those of the largest singular values; None for all above the threshold.
             reduction: "mean" or "sum".
 
         Raises:
@@ -342,7 +342,7 @@ class Linearization(Operator):
         )
 
     def alignment(self, y: Tensor) -> Alignment:
-        """Return how much of the target y, n C numbers, lies in which principal directions, up to the rank."""
+        """Return the share of the target y, n C numbers, in each principal direction, up to the rank."""
         targets = self._targets(y)
         size = float(targets.square().sum())
         if size == 0:

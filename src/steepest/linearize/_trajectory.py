@@ -1,4 +1,4 @@
-"""What gradient flow and gradient descent do to a linearised model."""
+"""A linearised model under gradient flow and gradient descent."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ class Trajectory:
     """The linearised model under gradient flow or gradient descent on a squared loss.
 
     With residual r = f - y on the training points, J = U S V' and c = 2 / N for the mean (2 for the sum) of squares,
-    gradient flow gives u_k' r(t) = exp(-c s_k^2 t) u_k' r(0), gradient descent (1 - c lr s_k^2)^t u_k' r(0); what of
-    r(0) lies outside of U is never learned.
+    gradient flow gives u_k' r(t) = exp(-c s_k^2 t) u_k' r(0), gradient descent (1 - c lr s_k^2)^t u_k' r(0); the part
+    of r(0) outside the span of U is never learned.
 
     Attributes:
         times: Times of gradient flow, or steps of gradient descent.
         predictions: The linearised model's outputs, [times, n, C].
         residuals: u_k' r(t), [times, k].
         singular_values: s_k.
-        learned_at: When each direction's residual has shrunk by e; infinite where it never does.
-        unlearnable: ||r||_2 outside of the directions that can be learned.
+        learned_at: The time or step at which each direction's residual has shrunk by a factor e; infinite if never.
+        unlearnable: The norm of the part of r that cannot be learned.
         largest_lr: Gradient descent converges below this learning rate, 2 / (c s_1^2).
 
-    Source: Lee et al., "Wide neural networks of any depth evolve as linear models under gradient descent" (2019).
+    Source: Lee et al., "Wide neural networks of any depth evolve as linear models under gradient descent" (2019,
+    arXiv:1902.06720).
     """
 
     times: Tensor
@@ -42,7 +43,7 @@ class Trajectory:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """How much of a target lies in which principal directions.
+    """The share of a target in each principal direction.
 
     Attributes:
         value: The kernel's alignment with the target, y' K y / (||K||_F ||y||^2), 0 to 1.
@@ -58,14 +59,14 @@ class Alignment:
 
 
 def decay(times: Tensor, rates: Tensor, lr: float | None) -> Tensor:
-    """Return what is left of each direction at each time, [times, k], for rates c s_k^2."""
+    """Return the remaining share of each direction's residual at each time, [times, k], for rates c s_k^2."""
     if lr is None:
         return torch.exp(-times[:, None] * rates)
     return torch.pow((1 - lr * rates)[None, :], times[:, None])
 
 
 def learned_at(rates: Tensor, lr: float | None) -> Tensor:
-    """Return when each direction has shrunk by e."""
+    """Return when each direction's residual has shrunk by a factor e."""
     if lr is None:
         return 1 / rates
     shrink = (1 - lr * rates).abs()

@@ -1,4 +1,4 @@
-"""The norm of a whole network, made of its layers' norms."""
+"""The norm of a whole network, built from its layers' norms."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _DUAL = {"max": "sum", "l2": "l2", "sum": "max"}
 
 @dataclass(frozen=True)
 class Blockwise(Norm[dict[str, Tensor]]):
-    """A norm over tensors by name, combined of the norms n_i of the blocks.
+    """A norm of tensors by name, combined from the norms n_i of the blocks.
 
-    | combine | norm            | dual norm          | duality map                | penalised step of block i    |
+    | combine | norm            | dual norm          | duality map                | penalized step of block i    |
     |---------|-----------------|--------------------|----------------------------|------------------------------|
     | "max"   | max n_i         | sum n_i*           | d_i                        | -(alpha/2) (sum_j n_j*) d_i  |
     | "l2"    | sqrt(sum n_i^2) | sqrt(sum (n_i*)^2) | (n_i* / the dual norm) d_i | -(alpha/2) n_i* d_i          |
@@ -33,7 +33,7 @@ class Blockwise(Norm[dict[str, Tensor]]):
 
     Args:
         norms: The norm of each block by name.
-        combine: How they are combined.
+        combine: "max", "l2" or "sum".
 
     Raises:
         InvalidArgument: If there is no norm, one that is not the norm of a tensor, or no such way to combine them.

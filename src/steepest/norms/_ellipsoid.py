@@ -22,10 +22,10 @@ __all__ = ["Ellipsoid"]
 class Ellipsoid(ByValue, Norm):
     """||x||^2 = sum x_i^2 / D_i; the dual is ||g||_*^2 = sum D_i g_i^2; d(g) = D g / ||g||_*.
 
-    Its penalised step -(alpha/2) D g is gradient descent preconditioned by D.
+    Its penalized step -(alpha/2) D g is gradient descent preconditioned by D.
 
     Args:
-        diagonal: D, positive and finite, of the shape of what is measured or one that broadcasts to it; it is copied.
+        diagonal: D, positive and finite, of the tensor's shape or one that broadcasts to it; it is copied.
 
     Raises:
         InvalidArgument: If an entry is not finite and above 0; when called, if the shapes do not fit.

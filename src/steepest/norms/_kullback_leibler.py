@@ -1,4 +1,4 @@
-"""The distance of probability vectors."""
+"""The Kullback-Leibler divergence as a distance of probability vectors."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _change(p: Tensor, g: Tensor, alpha: float | Tensor) -> Tensor:
 
 
 def _slack(x: Tensor) -> float:
-    """Return how far rounding may lead off the simplex."""
+    """Return how far rounding may move a point off the simplex."""
     return 8 * torch.finfo(x.dtype).eps * max(1, x.numel()) ** 0.5
 
 

@@ -1,4 +1,4 @@
-"""What every norm knows, and what a step can pay."""
+"""The interfaces of norms and of distances, which penalize a step."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from steepest.norms._points import check_list, check_shapes, inner, like, times,
 __all__ = ["Distance", "Norm"]
 
 T = TypeVar("T", Tensor, dict[str, Tensor], default=Tensor)
-"""What a norm measures: a tensor, or a network's tensors by name."""
+"""The argument of a norm: a tensor, or a network's tensors by name."""
 
 
 class Distance(ABC, Generic[T]):
-    """What a step u pays, d(u), in the penalised problem min <g, u> + d(u) / alpha.
+    """The penalty d(u) of a step u in the penalized problem min <g, u> + d(u) / alpha.
 
-    A subclass must implement the price, the minimiser and its certificate. Subclasses are frozen and compare equal by
-    value.
+    A subclass must implement d, the minimiser and its certificate. Subclasses are frozen and compare equal by value.
     """
 
     @abstractmethod
@@ -38,7 +37,7 @@ class Distance(ABC, Generic[T]):
 
     @abstractmethod
     def duality_gap(self, g: T, step: T, alpha: float) -> Float[Tensor, ""]:
-        """Return what `step` misses of the minimum, over the size of the minimum; all in float64."""
+        """Return the suboptimality of `step`, relative to the size of the minimum; all in float64."""
 
     def exactly(self) -> Self:
         """Return this distance with nothing approximated; itself where nothing is."""
@@ -72,7 +71,7 @@ class Norm(Distance[T]):
 
     @property
     def takes_names(self) -> bool:
-        """Whether it measures tensors by name, all of a network together."""
+        """Whether the norm takes tensors by name, those of a network together."""
         return False
 
     @property
@@ -82,7 +81,7 @@ class Norm(Distance[T]):
 
     @property
     def step_factor(self) -> float | None:
-        """The c with which the penalised step is -c (alpha/2) g, a multiple of the gradient; None where it is not."""
+        """The c with which the penalized step is -c (alpha/2) g, a multiple of the gradient; None where it is not."""
         return None
 
     def duality_maps(self, gs: Sequence[T]) -> list[T]:
@@ -121,9 +120,10 @@ def check_norm(norm: Any) -> Any:
 
 
 def power_gap(size: Tensor, dual: Tensor, product: Tensor, length: Tensor, p: float) -> Float[Tensor, ""]:
-    """Return the gap of min <g, u> + ||u||^p / (p a), whose minimiser has the norm `length`, without cancellation.
+    """Return the gap of min <g, u> + ||u||^p / (p a), whose minimiser has norm `length`, without cancellation.
 
-    With s = ||u|| / length and 1/p + 1/q = 1 it is a sum of two terms that are never negative (Young, Hoelder):
+    With s = ||u|| / length and 1/p + 1/q = 1 it is a sum of two nonnegative terms (by Young's and Hoelder's
+    inequalities):
 
         q (s^p / p - s + 1/q)  +  q s (1 + <g, u> / (||u|| ||g||_*)).
 

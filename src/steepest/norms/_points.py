@@ -1,4 +1,4 @@
-"""Arithmetic of what norms measure: a tensor, or tensors by name."""
+"""Arithmetic of the arguments of norms: a tensor, or tensors by name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_list(xs: Any) -> None:
 
 
 def times(x: T, factor: float | Tensor) -> T:
-    """Multiply in place, and return, a point that nobody else holds."""
+    """Multiply in place, and return, a point to which there is no other reference."""
     if isinstance(x, dict):
         for part in x.values():
             part.mul_(factor)
@@ -67,7 +67,7 @@ def double(x: T) -> T:
 
 
 def widened(x: T) -> T:
-    """Return a point with what is in float16, whose range products of two numbers leave, in float32."""
+    """Return a point with float16 tensors, whose range products of two numbers leave, in float32."""
     if isinstance(x, dict):
         return {name: widened(part) for name, part in x.items()}
     check_tensor(x)

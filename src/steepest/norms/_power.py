@@ -20,8 +20,8 @@ __all__ = ["Power"]
 class Power(Distance[T], Generic[T]):
     """The distance ||u||^p / p.
 
-    Its step is -t d(g) with t = (alpha ||g||_*)^(1/(p-1)); the minimum is -||g||_* t / q, 1/p + 1/q = 1. The larger
-    p is, the less the length of the gradient matters: p = 2 is a penalised step with 2 alpha, p -> infinity a
+    Its step is -t d(g) with t = (alpha ||g||_*)^(1/(p-1)); the minimum is -||g||_* t / q, 1/p + 1/q = 1. The larger p,
+    the less the step depends on the size of the gradient: p = 2 is a penalized step with 2 alpha, p -> infinity a
     constrained one with radius 1.
 
     Args:
@@ -29,7 +29,7 @@ class Power(Distance[T], Generic[T]):
         p: Finite and above 1.
 
     Raises:
-        InvalidArgument: If norm is none, or p is not finite and above 1.
+        InvalidArgument: If norm is not a `Norm`, or p is not finite and above 1.
 
     >>> import torch
     >>> from steepest.norms import L2, penalized_step

@@ -1,4 +1,4 @@
-"""The largest row, the largest column: norms of tables and of weights seen from one side."""
+"""The largest row and the largest column: norms of embeddings, and of weights by their inputs or outputs."""
 
 from __future__ import annotations
 

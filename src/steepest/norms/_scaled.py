@@ -67,12 +67,12 @@ class Scaled(Norm):
 
     @property
     def map_is_entrywise(self) -> bool:
-        """Whether norm's is."""
+        """Whether norm's duality map is entrywise."""
         return self.norm.map_is_entrywise
 
     @property
     def step_factor(self) -> float | None:
-        """Norm's / by^2."""
+        """Norm's factor / by^2."""
         factor = self.norm.step_factor
         return None if factor is None else factor / self.by / self.by
 

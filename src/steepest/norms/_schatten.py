@@ -1,4 +1,4 @@
-"""The norms of all singular values: nuclear, and the p-norms between it and the spectral norm."""
+"""Norms of all singular values: the nuclear norm, and the p-norms between it and the spectral norm."""
 
 from __future__ import annotations
 

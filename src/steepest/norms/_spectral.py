@@ -28,7 +28,7 @@ class Spectral(OfSingularValues):
 
     Args:
         exact: With False the duality map is iterative (see `polar_factor`), its norm lies within 0.15 of 1,
-            and `dual_norm` is <g, d(g)> / ||d(g)||, what that map really attains. With True all is exact.
+            and `dual_norm` is <g, d(g)> / ||d(g)||, the value that this map attains. With True all is exact.
 
     >>> g = torch.tensor([[3.0, 0.0], [0.0, -2.0]])
     >>> Spectral(exact=True)(g), Spectral(exact=True).dual_norm(g)
@@ -46,7 +46,7 @@ class Spectral(OfSingularValues):
         return LInf()
 
     def dual_norm(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-        """Return the sum of all singular values, or what the iterative map attains of it."""
+        """Return the sum of all singular values, or the part of it that the iterative map attains."""
         return super().dual_norm(g) if self.exact else self.duality_pair(g)[1]
 
     def duality_map(self, g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

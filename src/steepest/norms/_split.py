@@ -23,12 +23,12 @@ __all__ = ["Split"]
 class Split(Norm):
     """||x|| = max over the parts of norm(part); the dual is the sum of the parts' dual norms; d maps each part.
 
-    So a fused projection steps as its parts would, and each head is orthogonalised by itself.
+    So a fused projection steps as its separate parts would, and each head is orthogonalised separately.
 
     Args:
         norm: The norm of a part.
-        parts: How many equal parts, or their sizes.
-        dim: The dimension that is cut.
+        parts: The number of equal parts, or their sizes.
+        dim: The dimension that is split.
 
     Raises:
         InvalidArgument: If norm is not the norm of a tensor, parts is not a positive count or a sequence of positive

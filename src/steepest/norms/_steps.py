@@ -1,4 +1,4 @@
-"""A norm turned into a step, in the two ways there are, and the certificate of a step."""
+"""The penalized and the constrained step in a norm, and the certificate of a step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def penalized_step(norm: Distance[T], g: T, alpha: float) -> T:
     Args:
         norm: The norm of the penalty, or another distance: `Power`, `KullbackLeibler`.
         g: The gradient, of any shape that the norm takes; tensors by name for `Blockwise`.
-        alpha: The weight of the penalty's inverse, >= 0.
+        alpha: The inverse of the penalty's weight, >= 0.
 
     Raises:
         InvalidArgument: If alpha is negative or not finite.
@@ -66,7 +66,7 @@ def objective(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor, "
         norm: The norm of the penalty, or another distance.
         g: The gradient.
         step: u, of g's shape.
-        alpha: The weight of the penalty's inverse, > 0.
+        alpha: The inverse of the penalty's weight, > 0.
 
     Raises:
         InvalidArgument: If alpha is not finite and above 0, or the shapes differ.
@@ -81,7 +81,7 @@ def objective(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor, "
 
 
 def duality_gap(norm: Distance[T], g: T, step: T, alpha: float) -> Float[Tensor, ""]:
-    """Certify a step, whichever optimizer took it: what it misses of the minimum, over the minimum's size, in float64.
+    """Certify a step of any optimizer: return its suboptimality, relative to the size of the minimum, in float64.
 
     For a norm, with ||g||_* exact,
 

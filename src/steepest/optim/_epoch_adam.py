@@ -1,4 +1,4 @@
-"""Adam's preconditioner without its moving averages: one diagonal an epoch."""
+"""Adam's preconditioner without its moving averages: one diagonal per epoch."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class EpochAdam(SteepestDescent):
 
         u = -lr schedule(t) g / sqrt(v),      v = the mean of g^2 over the latest complete epoch,
 
-    the penalised step in the `Ellipsoid` of 1 / sqrt(v), t = 0, 1, ... counting steps. The epoch that the step
+    the penalized step in the `Ellipsoid` of 1 / sqrt(v), t = 0, 1, ... counting steps. The epoch that the step
     completes counts, so that with one step an epoch v = g^2 and u = -lr schedule(t) sign(g); in the first epoch v is
     the mean so far. There is no eps: an entry whose v is 0 does not move. Constant steps end in a cycle of two points,
-    and an eps drifts away from where vanishing steps converge: hence the default schedule. This is the optimizer that
-    trains a model; the rule of which theory says where it ends is `steepest.implicit_bias.EpochAdam`.
+    hence the default schedule; with an eps, theta would drift away from the limit of vanishing steps. This optimizer
+    trains models; the rule whose limit is known by theory is `steepest.implicit_bias.EpochAdam`.
 
     Args:
         params: Parameters, named parameters or group dicts.
         lr: The factor of all steps, >= 0.
-        steps_per_epoch: How many steps make an epoch, >= 1.
+        steps_per_epoch: The number of steps per epoch, >= 1.
         schedule: schedule(t) -> the factor of step t, finite and >= 0.
         **options: weight_decay, maximize and nonfinite of `SteepestDescent`.
 
     Raises:
-        InvalidArgument: If steps_per_epoch is below 1, for another norm, mode or momentum, if the schedule returns
-            what is no step; else as `SteepestDescent`.
+        InvalidArgument: If steps_per_epoch is below 1, for another norm, mode or momentum, or if the schedule returns
+            an invalid factor; else as `SteepestDescent`.
 
     >>> theta = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
     >>> optimizer = EpochAdam([theta], lr=0.2)

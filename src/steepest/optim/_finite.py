@@ -1,4 +1,4 @@
-"""Gradients that are NaN or infinite, found before anything changes."""
+"""Gradients with NaN or infinity, found before a step changes anything."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def are_finite(parameters: Sequence[Tensor]) -> bool:
 
 
 def _are_finite(parameters: list[Tensor]) -> bool:
-    """Look at gradients on one device and, where they are sharded, of one mesh."""
+    """Check gradients on one device and, where they are sharded, of one mesh."""
     gradients = [local(p.grad) for p in parameters if p.grad is not None]
     held = [g for g in gradients if g.numel()]
     none = torch.zeros((), device=gradients[0].device)
@@ -52,7 +52,7 @@ def _are_finite(parameters: list[Tensor]) -> bool:
 
 
 def nonfinite_parameters(param_groups: list[dict[str, Any]]) -> list[str]:
-    """Return the names, or the places, of the parameters whose gradient holds NaN or infinity."""
+    """Return the names, or the positions, of the parameters whose gradient holds NaN or infinity."""
     names: list[str] = []
     for i, group in enumerate(param_groups):
         for j, parameter in enumerate(group["params"]):

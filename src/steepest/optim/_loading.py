@@ -27,8 +27,8 @@ def arranged(saved: Any, groups: Sequence[Group], kept: frozenset[str], own: fro
     Args:
         saved: What some `state_dict()` has returned.
         groups: The optimizer's.
-        kept: The names of the tensors that it keeps for a parameter.
-        own: The options that it takes from no state, such as the norm.
+        kept: The names of the tensors that the optimizer keeps per parameter.
+        own: The options that are never taken from a state, such as the norm.
 
     Raises:
         InvalidArgument: If it is no state; if names, shapes or tensors are not the optimizer's; if parameters of one
@@ -66,7 +66,7 @@ def _sources(saved: list[Group], groups: Sequence[Group]) -> list[list[tuple[Any
         for spelled in (str, _plain):
             by_name = dict(zip(map(spelled, theirs), keys, strict=True))
             wanted = {spelled(name) for name in ours}
-            # Names that are given twice say nothing.
+            # Duplicate names identify nothing.
             if wanted == set(by_name) and len(by_name) == len(theirs) and len(wanted) == len(ours):
                 return [[by_name[spelled(name)] for name in group["param_names"]] for group in groups]
         if wanted != set(by_name):

@@ -52,10 +52,10 @@ def muon_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
     | other matrices and kernels           | `muon_norm`   | as in `Muon`            |
     | vectors, scalars                     | largest entry | every entry by lr       |
 
-    Embeddings are told as in `scion_rules`.
+    Embeddings are recognised as in `scion_rules`.
 
     Raises:
-        InvalidArgument: If model is no module.
+        InvalidArgument: If model is not a module.
 
     >>> from steepest.optim import route
     >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2))
@@ -71,16 +71,16 @@ class Muon(SteepestDescent):
 
     Args:
         params: Matrices and kernels, named or not, or group dicts of them; a group with a norm of its own, as
-            `route` makes them, may hold any parameter. Or a module of nothing else, whose layers are then told by their
-            type; of parameters only the names are known.
+            `route` makes them, may hold any parameter. Or a module with no other parameters, whose embeddings are then
+            recognised by layer type; those of bare parameters only by name.
         lr: The spectral length of a step on a wide or square matrix.
         momentum: In [0, 1).
-        nesterov: Look one step ahead.
+        nesterov: Use Nesterov's form of momentum, which looks one step ahead.
         **options: The other options of `SteepestDescent`.
 
     Raises:
         InvalidArgument: If a parameter without a norm has fewer than two dimensions, or is an embedding by its module,
-            or without one by its name; else as `SteepestDescent`.
+            or, where the module is not known, by its name; else as `SteepestDescent`.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.zeros(2, 2))

@@ -1,4 +1,4 @@
-"""Which parameter of a model gets which norm: decided by rules, shown as a table, open to assertions."""
+"""Which parameter of a model gets which norm: decided by rules, shown as a table, and easy to test."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _OF_MATRICES = (Spectral, Nuclear, Schatten, MaxRow, MaxColumn, Flattened)
 
 @dataclass(frozen=True)
 class Route:
-    """Where a parameter goes.
+    """The norm and the learning-rate factor of a parameter.
 
     Args:
-        norm: The norm in which it steps.
-        factor: The factor of its steps, finite and >= 0, whatever a schedule does with the learning rate.
+        norm: The norm of the parameter's steps.
+        factor: The factor of its steps, finite and >= 0, independent of any learning-rate schedule.
 
     Raises:
         InvalidArgument: If norm is not the norm of one tensor, or factor is out of range.
@@ -117,7 +117,7 @@ class Routing(Mapping[str, Route]):
 
 
 def route_by(model: nn.Module, rules: RoutingRules) -> Routing:
-    """Send every trainable parameter where the first rule that applies says; see `steepest.optim.route`."""
+    """Give every trainable parameter the norm of the first rule that applies; see `steepest.optim.route`."""
     owners = owners_of(instance("model", model, nn.Module, "a torch.nn.Module"))
     pairs = _pairs(rules)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -182,7 +182,7 @@ def _resolve(target: Target, parameter: nn.Parameter) -> Route:
 
 
 def check_route(name: str, parameter: nn.Parameter, to: Route, modules: list[nn.Module]) -> Route:
-    """Refuse a norm of matrices for a vector; warn where a spectral norm is surely not meant."""
+    """Refuse a norm of matrices for a vector; warn where a spectral norm is almost certainly a mistake."""
     chain = list(_chain(to.norm))
     kind = type(chain[-1]).__name__
     if parameter.ndim < 2 and any(isinstance(norm, _OF_MATRICES) for norm in chain):

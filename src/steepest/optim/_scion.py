@@ -1,4 +1,4 @@
-"""Steepest descent in a norm for each kind of layer, for a whole model."""
+"""Steepest descent with one norm per kind of layer, for a whole model."""
 
 from __future__ import annotations
 
@@ -61,11 +61,12 @@ def scion_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
     | other matrices and kernels (out x in k k)     | spectral * sqrt(in / out)          | RMS to RMS gain of lr      |
     | vectors, scalars                              | L2 / sqrt(entries)                 | RMS lr                     |
 
-    A layer is told by its type, also where its weight is tied or parametrized. Where that says nothing, as of a bare
-    parameter or a layer of your own, a matrix is an embedding if its own name or its layer's says so (embed, wte, ...).
+    A layer is recognised by its type, also where its weight is tied or parametrized. Where the type does not tell, as
+    for a bare parameter or a custom layer, a matrix is an embedding if its own name or its layer's says so (embed, wte,
+    ...).
 
     Raises:
-        InvalidArgument: If model is no module.
+        InvalidArgument: If model is not a module.
 
     Source: Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs" (2025).
     """
@@ -89,7 +90,7 @@ def route(model: nn.Module, rules: RoutingRules | None = None) -> Routing:
 
     A rule is a pair of a selector (a pattern of names such as "*.attn.*", a module type, or a function of name, module
     and parameter) and a target (a norm, a `Route`, or a function of the parameter that returns one). The first rule
-    that applies decides. A tied weight answers to each of its names and modules.
+    that applies decides. A tied weight is matched under each of its names and modules.
 
     Args:
         model: The model.
@@ -119,11 +120,12 @@ def route(model: nn.Module, rules: RoutingRules | None = None) -> Routing:
 
 
 class Scion(SteepestDescent):
-    """Steepest descent in the norm that fits each kind of layer, constrained, with momentum: u = -lr d(m).
+    """Constrained steepest descent with momentum, in the norm that fits each kind of layer: u = -lr d(m).
 
-    One lr serves all sizes: it bounds what a step changes of a layer's outputs. A module is routed by `scion_rules`;
+    One lr fits all widths: it bounds how much a step changes a layer's outputs. A module is routed by `scion_rules`;
     named parameters by name and shape, the last matrix being the output's; plain parameters by shape alone, every
-    matrix as one inside. With `weight_decay=w` the weights stay within the ball of radius factor/w (constrained Scion).
+    matrix as a hidden one. With `weight_decay=w` the weights stay within the ball of radius factor/w (constrained
+    Scion).
 
     Args:
         params: A module, its named parameters, plain parameters, or group dicts of plain or named ones.

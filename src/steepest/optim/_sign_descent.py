@@ -17,8 +17,8 @@ __all__ = ["SignDescent"]
 class SignDescent(SteepestDescent):
     """`SteepestDescent` in the L-infinity norm: each entry moves by the same length.
 
-    penalized: u = -lr ||g||_1 sign(g); constrained: u = -lr sign(g), which with momentum is Signum. This is the
-    optimizer that trains a model; the rule of which theory says where it ends is `steepest.implicit_bias.SignDescent`.
+    penalized: u = -lr ||g||_1 sign(g); constrained: u = -lr sign(g), which with momentum is Signum. This optimizer
+    trains models; the rule whose limit is known by theory is `steepest.implicit_bias.SignDescent`.
 
     Args:
         params: Parameters, named parameters or group dicts.

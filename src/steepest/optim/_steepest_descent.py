@@ -42,7 +42,7 @@ _PIECE = 2**20
 
 
 class SteepestDescent(Optimizer):
-    """Steepest descent in a norm, each parameter by itself.
+    """Steepest descent in a norm, one parameter at a time.
 
     With the momentum buffer m <- momentum m + g (the first is g, as in torch's SGD) and
     v = m (v = g + momentum m with Nesterov), a step is theta <- theta + u with
@@ -52,9 +52,9 @@ class SteepestDescent(Optimizer):
 
     so that `SteepestDescent(params, L2(), lr)` is SGD. Weight decay is decoupled:
     theta <- (1 - lr weight_decay) theta before the step, only where there is a gradient. A group's option `factor`,
-    1 by default, multiplies its steps: it belongs to the norm, so that schedules that set `lr` leave it, and so does
-    the decay. `p.grad` is never changed. Sharded parameters (DTensor) are gathered one at a time where the norm needs
-    the whole of them.
+    1 by default, multiplies its steps: it belongs to the norm, so that schedules that set `lr` leave it unchanged, and
+    weight decay does not use it. `p.grad` is never changed. Sharded parameters (DTensor) are gathered one at a time
+    where the norm needs the whole of them.
 
     Args:
         params: Parameters, named parameters or group dicts, as in torch.
@@ -64,18 +64,18 @@ class SteepestDescent(Optimizer):
             and where there are several groups each has a copy of its own, to be changed in `param_groups`.
         mode: "penalized" or "constrained"; a group option like `norm`.
         momentum: In [0, 1).
-        nesterov: Look one step ahead; needs momentum.
+        nesterov: Use Nesterov's form of momentum, which looks one step ahead; needs momentum > 0.
         weight_decay: Decoupled decay, >= 0.
-        maximize: Step uphill.
-        nonfinite: What a NaN or infinite gradient does: "raise", "skip" the whole step, or "ignore", which saves
-            a look at the gradients and is what torch's own optimizers do.
-        **unsupported: Refused, with a word on what to do instead (`foreach`, `fused`, `capturable`,
-            `differentiable`).
+        maximize: Maximize the objective: step uphill.
+        nonfinite: How a NaN or infinite gradient is handled: "raise", "skip" the whole step, or "ignore", which saves
+            the check of the gradients and is what torch's own optimizers do.
+        **unsupported: Options of torch's optimizers that are refused, with what to do instead (`foreach`, `fused`,
+            `capturable`, `differentiable`).
 
     Raises:
         InvalidArgument: At construction, for an option outside its range, a missing norm, or a parameter that is not
-            dense, real and floating-point; in a step, for a sparse gradient, or when it is captured in a CUDA graph
-            and would look at the gradients.
+            dense, real and floating-point; in a step, for a sparse gradient, or when it is captured in a CUDA graph and
+            would check the gradients.
         UnknownName: At construction, if a `Blockwise` norm and the parameters' names do not match.
         NonFiniteGradient: In a step, before anything has changed.
 
@@ -145,7 +145,7 @@ class SteepestDescent(Optimizer):
 
     @contextlib.contextmanager
     def _unchanged_if_refused(self) -> Generator[None, None, None]:
-        """Take away the groups that were added inside if anything is refused."""
+        """Remove the groups that were added inside if an error is raised."""
         before = list(self.param_groups)
         try:
             yield
@@ -163,8 +163,8 @@ class SteepestDescent(Optimizer):
 
         Raises:
             NonFiniteGradient: If a gradient holds NaN or infinity and `nonfinite="raise"`.
-            InvalidArgument: If a gradient is sparse, or the step is captured and would look at the gradients; if the
-                closure is no function.
+            InvalidArgument: If a gradient is sparse, or the step is captured and would check the gradients; if the
+                closure is not a function.
         """
         loss = None
         if closure is not None:
@@ -178,7 +178,7 @@ class SteepestDescent(Optimizer):
 
     @_disable_dynamo  # what follows depends on numbers
     def _gradients_are_finite(self) -> bool:
-        """Look at all gradients before anything changes."""
+        """Check all gradients before anything changes."""
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise InvalidArgument(
                 "a step that is captured in a CUDA graph cannot check its gradients",
@@ -269,7 +269,7 @@ class SteepestDescent(Optimizer):
         those that this optimizer was made with, and so do options that the state lacks.
 
         Args:
-            state_dict: What `state_dict()` has returned; also what torch.distributed.checkpoint makes of it.
+            state_dict: A state as `state_dict()` returns it, or as torch.distributed.checkpoint restores it.
 
         Raises:
             InvalidArgument: If the names, groups, shapes or tensors of the state are not this optimizer's, or an option
@@ -298,7 +298,7 @@ def _loss_of(closure: Callable[[], float]) -> float:
     try:
         return closure()
     except TypeError as error:
-        try:  # only now, for to look at a signature takes longer than many a closure
+        try:  # only now, as inspecting a signature can take longer than the closure
             inspect.signature(closure.forward if isinstance(closure, nn.Module) else closure).bind()
         except TypeError:
             rule = "closure must be a function without arguments"

@@ -1,4 +1,4 @@
-"""What a theorem says of where a run ends, and what checks that it did."""
+"""What a theorem states about the limit of a run, and the certificate that checks a run's end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = ["ROUNDING", "Certificate", "Limit", "Unknown", "norm_of", "reaches", "rests", "solves_each"]
 
 ROUNDING = 10 * torch.finfo(torch.float64).eps
-"""What sums and products of float64 numbers may lose, relative to the sizes that went into them."""
+"""The rounding error that is allowed for sums and products in float64, relative to the size of their terms."""
 _SINGLE = 2.0**-24
 
 
@@ -22,13 +22,13 @@ class Certificate:
 
     Attributes:
         passed: Whether all of them are within the tolerance. Never where no kind of point is predicted.
-        residual: What the point lacks of a minimiser: ||A theta - t||, t the targets as far as they can be reached; for
-            a direction, the duality gap between its margin and the largest one, relative to the largest.
-        distance: How far the point is from the only places where the rule can go: the distance of
-            grad psi(theta) - grad psi(theta0) from the row space of A, or of theta - theta0 from the steps' span; for a
-            direction, its distance from the predicted one. NaN where no kind of point is predicted.
+        residual: How far the point is from minimising the loss: ||A theta - t||, t the part of the targets that can be
+            reached; for a direction, the duality gap between its margin and the largest one, relative to the largest.
+        distance: How far the point is from the set in which the rule moves: the distance of grad psi(theta) - grad
+            psi(theta0) from the row space of A, or of theta - theta0 from the steps' span; for a direction, its
+            distance from the predicted one. NaN where no kind of point is predicted.
         error: ||theta - predicted|| / ||predicted - theta0||, for a direction as `distance`; NaN where there is none.
-        tolerance: What is allowed of each, relative to how far the rule had to go.
+        tolerance: The tolerance of each, relative to the distance from theta0 to the limit.
     """
 
     passed: bool
@@ -97,7 +97,7 @@ class Unknown(Limit):
         return False
 
     def certify(self, theta: Tensor, tolerance: float) -> Certificate:
-        """Fail, and still say what is left of the equations."""
+        """Fail, and still report the residual of the equations."""
         residual = torch.nan
         if self.targets is not None:
             A, target = self.targets

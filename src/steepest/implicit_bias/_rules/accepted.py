@@ -1,4 +1,4 @@
-"""What predict and its like accept as a rule."""
+"""What `predict`, `certify` and `simulate` accept as a rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The "simplified Adam" of the course: gradients divided by their root mean square over an epoch."""
+"""The "simplified Adam" of EECS 182: gradients divided by their root mean square over an epoch."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["EpochAdam"]
 class EpochAdam(ConstantLength):
     """theta <- theta - eta g / (sqrt(v) + eps), v the mean of g^2 over the latest complete epoch.
 
-    This is a rule of which theory speaks; the optimizer that trains a model is `steepest.optim.EpochAdam`, which
-    `predict` takes as well, with its own schedule. As there the epoch that a step completes counts, and in the first
-    one v is the mean so far; here there is an eps, too. On one equation g is a multiple of a, so that the steps have
-    the signs of a: it ends at theta0 + sign(a) (b - <a, theta0>) / ||a||_1. On several equations nothing is determined.
+    This is the rule of the theorems; the optimizer that trains a model is `steepest.optim.EpochAdam`, which `predict`
+    takes as well, with its own schedule. As there the epoch that a step completes counts, and in the first one v is the
+    mean so far; here there is an eps, too. On one equation g is a multiple of a, so that the steps have the signs of a:
+    it ends at theta0 + sign(a) (b - <a, theta0>) / ||a||_1. On several equations nothing is determined.
 
     Args:
-        schedule: t -> the size of step t, if it is fixed: it is then examined, whether its steps vanish and its tail
-            always suffices. None: any steps that vanish and have an infinite sum.
+        schedule: t -> the size of step t. It is examined whether its steps vanish and the steps after each sum to at
+            least as much. None stands for any steps that vanish and have an infinite sum.
         eps: >= 0; above 0 theta drifts along the solutions, and nothing is determined.
-        batch_size: Rows a step; None for all, where v = g^2 and each step is a sign.
+        batch_size: Rows per step; None for all, where v = g^2 and each step is a sign.
 
     Raises:
         InvalidArgument: For values out of range.

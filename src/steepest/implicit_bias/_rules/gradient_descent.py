@@ -80,12 +80,12 @@ class GradientDescent(_LinearDescent):
 
     On A theta = b it ends at theta0 + A^+ (b - A theta0), the solution nearest to theta0, whatever the steps (at which
     it converges), the momentum and the order; on contradicting equations, with full batches, at the nearest of the
-    least-squares solutions. On separable data it goes in the direction of the largest L2 margin.
+    least-squares solutions. On separable data its direction tends to that of the largest L2 margin.
 
     Args:
         momentum: In [0, 1).
         nesterov: Nesterov's form of it.
-        batch_size: Rows a step; None for all.
+        batch_size: Rows per step; None for all.
 
     Raises:
         InvalidArgument: For values out of range.

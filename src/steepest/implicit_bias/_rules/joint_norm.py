@@ -84,9 +84,9 @@ def parts_of(optimizer: SteepestDescent) -> list[Part]:
 
 
 def joint_norm(parts: Sequence[Part]) -> tuple[Norm, tuple[int, ...]]:
-    """Return the norm, and the shape that it takes, in which penalised steps of all parts are one step of size 1.
+    """Return the norm, and the shape that it takes, in which penalized steps of all parts are one step of size 1.
 
-    With ||x||^2 = sum_k ||x_k||_k^2 / rate_k the penalised step -||g||_* d(g) moves part k by
+    With ||x||^2 = sum_k ||x_k||_k^2 / rate_k the penalized step -||g||_* d(g) moves part k by
     -rate_k ||g_k||_* d_k(g_k).
 
     Args:
@@ -104,7 +104,7 @@ def joint_norm(parts: Sequence[Part]) -> tuple[Norm, tuple[int, ...]]:
 
 
 def diagonal_of(parts: Sequence[Part]) -> Tensor | None:
-    """Return the D with which the penalised step is -D g, or None where that is not so of every part."""
+    """Return the D with which the penalized step is -D g, or None where that is not so of every part."""
     each = [_diagonal(part.norm, part.shape) for part in parts]
     if any(diagonal is None for diagonal in each):
         return None
@@ -123,7 +123,7 @@ def _diagonal(norm: Norm, shape: tuple[int, ...]) -> Tensor | None:
 
 
 def _in_float64(norm: Norm) -> Norm:
-    """Return the norm with the numbers that it holds as a penalised step takes them."""
+    """Return the norm with the numbers that it holds as a penalized step takes them."""
     if isinstance(norm, Scaled):
         return replace(norm, norm=_in_float64(norm.norm))
     return Ellipsoid(norm.diagonal.to("cpu", torch.float64)) if isinstance(norm, Ellipsoid) else norm

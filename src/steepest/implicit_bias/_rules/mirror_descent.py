@@ -1,4 +1,4 @@
-"""Mirror descent: gradients move grad psi(theta) in place of theta."""
+"""Mirror descent: gradients move grad psi(theta) instead of theta."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ class MirrorDescent(Rule):
     """grad psi(theta') = grad psi(theta) - eta g, for a strictly convex potential psi.
 
     On A theta = b it ends at the Bregman projection of theta0: the solution that minimises
-    psi(theta) - <grad psi(theta0), theta>. For psi = |x|^p / p separable data send it to the largest Lp margin.
+    psi(theta) - <grad psi(theta0), theta>. For psi = |x|^p / p and separable data its direction tends to that of the
+    largest Lp margin.
 
     Args:
-        potential: `Entropy`, `PNorm`, `Hypentropy`, or a `Potential` of one's own.
+        potential: `Entropy`, `PNorm`, `Hypentropy`, or a user's `Potential`.
         momentum: In [0, 1).
         momentum_on: What the momentum accumulates: "primal", theta' = step + momentum (theta - previous theta), for
             which the projection is no longer the limit, or "dual", the gradients, for which it is.
-        batch_size: Rows a step; None for all.
+        batch_size: Rows per step; None for all.
 
     Raises:
         InvalidArgument: For values out of range.

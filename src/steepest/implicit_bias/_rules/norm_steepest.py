@@ -36,11 +36,11 @@ class NormSteepest(Rule):
 
     Args:
         norm: Any norm of `steepest.norms`, of a vector or of a matrix.
-        mode: Which of the two steps.
+        mode: "penalized" or "constrained".
         shape: The shape of theta for the norm, for matrix norms; by default (n,).
 
     Raises:
-        InvalidArgument: For what is no norm or no mode.
+        InvalidArgument: For an invalid norm, mode or shape.
 
     >>> from steepest.implicit_bias import predict
     >>> from steepest.norms import L1
@@ -73,7 +73,7 @@ class NormSteepest(Rule):
         """Return the limit on one equation, the largest margin, or that of preconditioned gradient descent.
 
         Raises:
-            InvalidArgument: If the shape has not n entries.
+            InvalidArgument: If the shape does not have n entries.
         """
         self._map(problem.theta0)
         if is_quadratic(self.norm):
@@ -166,7 +166,7 @@ class NormSteepest(Rule):
         return step
 
     def scale(self, problem: Problem) -> float:
-        """Return the length of a step that crosses the equations at once, over the size of a gradient if penalised."""
+        """Return the length of a step that crosses the equations at once, over the size of a gradient if penalized."""
         if self.mode == "constrained":
             return sign_scale(problem)
         duals = [self.norm.dual_norm(row.reshape(self.shape or row.shape)) for row in problem.A]

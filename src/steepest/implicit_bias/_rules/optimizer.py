@@ -1,4 +1,4 @@
-"""What all torch optimizers share as rules: their own code for the steps, and what keeps each of them from a limit."""
+"""What all torch optimizers share as rules: their own code for the steps, and options that rule out a limit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class OptimizerRule(Rule):
     @property
     @abstractmethod
     def name(self) -> str:
-        """How a sentence calls it."""
+        """The name used in sentences."""
 
     @abstractmethod
     def limit_of(self, problem: Problem, optimizer: Optimizer) -> Limit:

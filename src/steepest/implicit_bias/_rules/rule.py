@@ -1,4 +1,4 @@
-"""What every rule knows of where it ends, and how it steps."""
+"""The interface of a rule: what is known of its limit, and how it steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rule(ABC):
     """
 
     batch_size: int | None = None
-    """Rows a step, drawn without replacement, epoch by epoch; all of them where it is None."""
+    """Rows per step, drawn without replacement, epoch by epoch; all rows if None."""
 
     @property
     def needs_vanishing_steps(self) -> bool:
@@ -40,7 +40,7 @@ class Rule(ABC):
         return False
 
     def start(self, n: int) -> Tensor | None:  # noqa: ARG002
-        """Return where a run starts if nothing is said: None for zeros."""
+        """Return where a run starts by default: None for zeros."""
         return None
 
     def afresh(self) -> Self:
@@ -95,7 +95,7 @@ def inverse_square(A: Tensor) -> float:
 
 
 def check_batch_size(batch_size: int | None) -> None:
-    """Refuse what is no batch size.
+    """Refuse an invalid batch size.
 
     Raises:
         InvalidArgument: If it is no whole number, at least 1, or None.
@@ -105,7 +105,7 @@ def check_batch_size(batch_size: int | None) -> None:
 
 
 def check_momentum(momentum: float) -> None:
-    """Refuse what is no momentum.
+    """Refuse an invalid momentum.
 
     Raises:
         InvalidArgument: If it is not in [0, 1).

@@ -25,15 +25,16 @@ __all__ = ["MeanDirection", "SignDescent", "sign_margin", "sign_scale"]
 class SignDescent(ConstantLength):
     """theta <- theta - eta sign(g), g the gradient of a batch: steepest descent in the largest-entry norm.
 
-    This is a rule of which theory speaks, with any steps; the optimizer that trains a model is
+    This is the rule of the theorems, with any step sizes; the optimizer that trains a model is
     `steepest.optim.SignDescent`, which `predict` takes as well (constrained, its constant steps never come to rest).
 
     On one equation it ends at theta0 + sign(a) (b - <a, theta0>) / ||a||_1; on several with single rows, where a
     condition on A holds, at theta0 + S' (A S')^-1 (b - A theta0), S = sign(A); on several with full batches nothing is
-    determined. All that with steps that vanish and have an infinite sum: constant ones end in a cycle (`two_cycle`).
+    determined. All this assumes steps that vanish and have an infinite sum: constant steps end in a cycle
+    (`two_cycle`).
 
     Args:
-        batch_size: Rows a step; None for all.
+        batch_size: Rows per step; None for all.
 
     Raises:
         InvalidArgument: If batch_size is no whole number >= 1 or None.
@@ -175,7 +176,7 @@ def _single_rows(problem: Problem) -> Limit:
             "of single rows do not determine where theta ends.",
             where,
         )
-    # Equations count alike whatever they are multiplied with.
+    # Equations have equal weight whatever they are multiplied by.
     if not _diagonally_stable(M / reach[:, None]):
         return Unknown(
             "A sign(A)' + sign(A) A' is not positive definite, in no weighting of the rows that was found: the "

@@ -128,7 +128,7 @@ class SteepestOptimizer(OptimizerRule):
         return limit
 
     def _penalized(self, problem: Problem, optimizer: SteepestDescent, parts: list[Part], momentum: float) -> Limit:
-        """Return the limit of penalised steps in other norms, which are those of one norm of all parts."""
+        """Return the limit of penalized steps in other norms, which are those of one norm of all parts."""
         where, called = equations(problem), f"{self.name} in {_in_words(optimizer)}, penalized"
         if not min(part.rate for part in parts) > 0:
             return Unknown(f"{called}, with a learning rate of 0 in a group: no theorem covers it.", where)

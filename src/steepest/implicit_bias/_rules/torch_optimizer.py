@@ -1,4 +1,4 @@
-"""Torch's optimizers as rules: what theory says of each, and their own code for the simulation."""
+"""Torch's optimizers as rules: the theory of each, and their own code for the simulation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _NOT_DETERMINED: dict[type[Optimizer], str] = {
 
 
 class TorchOptimizer(OptimizerRule):
-    """One of torch's own optimizers, or somebody's of which nothing is known."""
+    """One of torch's own optimizers, or a user's, of which nothing is known."""
 
     @property
     def name(self) -> str:

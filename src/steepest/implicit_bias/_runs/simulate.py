@@ -33,20 +33,21 @@ _MOST_SEEDS = 10**6
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """What runs of one rule did; a run is a schedule with a seed, the seeds of the first schedule first.
+    """The runs of one rule; a run is a schedule with a seed, the seeds of the first schedule first.
 
     Attributes:
-        point: Where each run ended, runs x n.
-        theta0: Where all started, n.
-        residual: ||A theta - b||_2 at the end for the squared loss, as far as any theta can lower it; the length of the
-            gradient for the others; one a run.
-        converged: Whether a run stands where it would stay: its residual is at most 1e-8 of that at the start, and, for
-            a rule whose steps do not shrink with the gradient, its steps vanish and their tail always suffices.
+        point: The end of each run, runs x n.
+        theta0: The start of all runs, n.
+        residual: Per run, at its end: for the squared loss ||A theta - t||_2, t the part of b that can be reached; for
+            the others the norm of the gradient.
+        converged: Whether a run has come to rest: its residual is at most 1e-8 of that at the start, and, for a rule
+            whose steps do not shrink with the gradient, its steps vanish and after each of them the following ones sum
+            to at least as much.
         steps: The recorded steps, 0 (the start) included; all of them up to 512, else evenly spaced and the last 64.
         trajectory: theta at these steps, records x runs x n.
         losses: The loss of all rows at these steps, records x runs.
-        schedules: Each run's schedule as an index.
-        seeds: Each run's seed.
+        schedules: The index of each run's schedule.
+        seeds: The seed of each run.
     """
 
     point: Tensor
@@ -77,7 +78,7 @@ def simulate(
     loss: str = "squared",
     seeds: int | Sequence[int] = 1,
 ) -> Simulation:
-    """Run a rule as it is, in float64, for every schedule with every seed at once.
+    """Simulate a rule, in float64, for every schedule with every seed at once.
 
     The losses are sums over the rows of a batch, the squared one halved (see `predict`).
 
@@ -86,13 +87,14 @@ def simulate(
         A: m x n.
         b: m targets, or labels -1 and 1.
         schedule: t -> the size of step t = 0, 1, ..., a number for a constant one, or several of both.
-        steps: How many, >= 1.
+        steps: The number of steps, >= 1.
         theta0: n numbers; by default as for `predict`.
         loss: "squared", "logistic" or "exponential".
-        seeds: Of the order of the rows, for a rule with a batch size: how many, or which. Each epoch has a new order.
+        seeds: The seeds of the order of the rows, for a rule with a batch size: their number, or a list. Each epoch has
+            a new order.
 
     Raises:
-        InvalidArgument: For a bad problem, rule, schedule, number of steps or seed.
+        InvalidArgument: For an invalid problem, rule, schedule, number of steps or seed.
 
     >>> from steepest.implicit_bias import SignDescent
     >>> run = simulate(SignDescent(), [[1, 0.1, 0.01]], [1], [0.01, lambda t: 0.3 * 0.98**t], steps=2000)
@@ -128,7 +130,7 @@ def run(rule: Rule, problem: Problem, schedules: Sequence[Schedule], steps: int,
     if problem.separable_loss and bool(converged.any()):
         examples = problem.signed[problem.A.any(dim=1)]
         if len(examples) and separation(examples) is not Separation.NONE:
-            converged &= False  # the loss falls for ever
+            converged &= False  # the loss falls forever
     if rule.needs_vanishing_steps:
         low = converged.reshape(len(schedules), -1)
         stays = [

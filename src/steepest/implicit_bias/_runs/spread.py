@@ -21,12 +21,12 @@ __all__ = ["Spread", "spread"]
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Where runs of one rule ended that differ in their steps and orders only.
+    """The ends of runs of one rule that differ only in their steps and orders.
 
     Attributes:
         points: The ends of the runs that came to rest at a minimum, k x n; where fewer than two did, of all finite
             runs, and for separable data their directions.
-        rested: How many runs came to rest.
+        rested: The number of runs that came to rest.
         distance: The largest distance between two of the points; NaN for fewer than two.
         simulation: All runs.
     """

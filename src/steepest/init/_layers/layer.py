@@ -1,4 +1,4 @@
-"""What a scheme is told of a weight: its fans and the activation behind it."""
+"""What a scheme knows of a weight: its fans and the activation behind it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Layer:
         name: The parameter's name.
         fan_in: The inputs that an output sums over; 0 where the weight has none.
         fan_out: The outputs that an input reaches; 0 where it has none.
-        activation: What the outputs go through next; None where that cannot be known or is not one thing.
+        activation: The activation that follows; None where it is not known or there are several.
         reason: Why it is None, in words.
 
     >>> layer = Layer("0.weight", fan_in=50, fan_out=10, activation=Activation("relu"))
@@ -64,7 +64,7 @@ class Layer:
         return (self.activation or named).gain
 
     def followed_by(self, otherwise: str = "relu") -> str:
-        """Say what the outputs go through next, and what it is taken as where that is not known."""
+        """Describe the activation that follows, and the one that is assumed where it is not known."""
         activation_of_name(otherwise)
         if self.activation is None:
             return f"{self.reason}; taken as {otherwise}"

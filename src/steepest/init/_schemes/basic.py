@@ -1,4 +1,4 @@
-"""The schemes that look at no fan: zero, constant, random, and the model's own."""
+"""The schemes that use no fan: zero, constant, normal, and the model's own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _check_range(name: str, value: float, weight: Tensor) -> None:
 
 
 class _Unconditional(Initializer):
-    """A scheme that fills every weight alike, embeddings too, whatever follows the layer."""
+    """A scheme that fills all weights and embeddings alike, independent of what follows the layer."""
 
     reads_activation: ClassVar[bool] = False
 
@@ -37,7 +37,7 @@ class _Unconditional(Initializer):
 
 @dataclass(frozen=True)
 class Constant(_Unconditional):
-    """All weights and embeddings one value: every unit of a layer then is and stays the same.
+    """All weights and embeddings one value, so that all units of a layer are equal and stay equal.
 
     Args:
         value: Any finite number.
@@ -93,16 +93,16 @@ class Normal(_Unconditional):
 
 @dataclass(frozen=True)
 class Default(Initializer):
-    """Whatever the model's own constructor did."""
+    """The initialisation of the model's own constructor."""
 
     reads_activation: ClassVar[bool] = False
 
     def weight(self, weight: Tensor, layer: Layer, generator: Generator) -> Fill:  # noqa: ARG002
-        """Say that nothing was changed."""
+        """Return that nothing was changed."""
         return Fill("as the model made it")
 
     def _start(self, model: nn.Module, generator: Generator, data: Any, setting: Setting) -> list[Start]:  # noqa: ARG002
-        """Change nothing; say what is there."""
+        """Change nothing; return what is there."""
         homes = {id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)}
         return [
             Start(name, p, homes[id(p)], Fill("as the model made it"), is_weight_layer(homes[id(p)]))

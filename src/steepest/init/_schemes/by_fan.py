@@ -23,7 +23,8 @@ class He(Initializer):
 
     Args:
         mode: "fan_in" or "fan_out".
-        nonlinearity: Whose gain a layer gets where its activation cannot be known, by its name as in torch.
+        nonlinearity: The nonlinearity, by its name in torch, whose gain is used where a layer's activation is not
+            known.
 
     Raises:
         InvalidArgument: If the mode is neither.
@@ -49,7 +50,7 @@ class He(Initializer):
 
 @dataclass(frozen=True)
 class Xavier(Initializer):
-    """Weights N(0, gain^2 2/(fan_in + fan_out)): between the size of activations and that of gradients.
+    """Weights N(0, gain^2 2/(fan_in + fan_out)): a compromise between the sizes of activations and of gradients.
 
     The fan in the table is the mean of both.
 

@@ -27,15 +27,15 @@ __all__ = ["LSUV"]
 class LSUV(Initializer):
     """Orthogonal weights, each divided until its layer's outputs on the data have unit variance.
 
-    The layers are taken in the order in which a forward reaches them, all in one run: what a layer passes on is already
-    scaled. A layer that is called several times is scaled at its first call. Left orthogonal, and said to be so in the
-    table: what the data do not reach or what gives a constant on them, recurrent layers, and the projections of
-    `nn.MultiheadAttention`, which have no outputs to be seen.
+    The layers are taken in the order in which a forward reaches them, all in one run: the input of each layer is
+    already scaled. A layer that is called several times is scaled at its first call. Left orthogonal, as the table
+    says, are layers that the data do not reach or whose output on them is constant, recurrent layers, and the
+    projections of `nn.MultiheadAttention`, whose outputs cannot be observed.
 
     Args:
-        data: What the model is called with, one batch: a tensor or a tuple of inputs. None: those of `initialize`.
-        tolerance: How far from 1 a variance may stay, > 0.
-        iterations: How often a weight is divided, at most, from 1 to 1000. Without biases once is exact.
+        data: One batch of the model's inputs: a tensor or a tuple of inputs. None uses the data of `initialize`.
+        tolerance: The accepted deviation of a variance from 1, > 0.
+        iterations: The maximum number of divisions per weight, from 1 to 1000. Without biases one is exact.
 
     Raises:
         InvalidArgument: If the tolerance or the iterations are out of range; at the call, if there are no data.
@@ -59,7 +59,7 @@ class LSUV(Initializer):
         at_least("iterations", self.iterations, 1, most=1000)
 
     def __repr__(self) -> str:
-        # Short, and another one for other data: a trial knows a scheme by what it prints.
+        # Short, and different for other data: a trial identifies a scheme by its repr.
         return f"LSUV({_described(self.data)}, tolerance={self.tolerance:g}, iterations={self.iterations})"
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""What a linearization of a model of one input shows as functions of that input."""
+"""Displays of a model with one input, as functions of that input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FeaturesDisplay", "FunctionDisplay", "PrincipalFeaturesDisplay"]
 
 _CHUNK = 1 << 23
-"""How many features are looked at at a time, so that a wide network does not fill the memory."""
+"""The number of features evaluated at a time, so that a wide network does not fill the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class FeaturesDisplay:
         curves: By parameter: the strongest features by their norm over x, [k, m].
         indices: By parameter: which entries these are.
         bands: By parameter: minimum, 10%, 90% and maximum over all of its features, [4, m].
-        counts: By parameter: how many features it has.
+        counts: By parameter: the number of its features.
         elbows: The kinks -b/w of the first layer, if the model's first parameters are those of a layer of one input.
     """
 
@@ -146,7 +146,7 @@ class PrincipalFeaturesDisplay:
         Args:
             linearization: Of such a model.
             x: Where to evaluate, m numbers, ascending.
-            k: How many, at most; never more than the rank.
+            k: The maximum number of features; never more than the rank.
             output: Of which output.
             like: Another display at the same examples, whose signs are kept where they overlap.
 
@@ -204,7 +204,7 @@ class PrincipalFeaturesDisplay:
 
 @dataclass(frozen=True, eq=False)
 class FunctionDisplay:
-    """A network of one input, its data, and what its linearisation makes of them.
+    """A network of one input, its data, and the predictions of its trained linearisation.
 
     Attributes:
         x: Where the curves were evaluated, [m].
@@ -243,7 +243,7 @@ class FunctionDisplay:
             linearization: Of such a model.
             x: Where to predict, m numbers, ascending.
             y: The targets at the examples, n C numbers.
-            t: How long the linearised model is trained, as time of gradient flow on the mean squared error.
+            t: How long the linearised model is trained, as the time of gradient flow on the mean squared error.
             directions: Also the predictions if it learns in its first k principal directions only, for these k.
             output: Of which output.
 

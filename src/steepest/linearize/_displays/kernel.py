@@ -1,4 +1,4 @@
-"""What a linearization shows, to look at."""
+"""Displays of a linearization's spectrum, learning and change."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class SpectrumDisplay:
 
     Attributes:
         singular_values: By series, descending.
-        ranks: By series: how many exceed the threshold.
+        ranks: By series: the number of singular values above the threshold.
         thresholds: By series: singular values below this are numerical noise.
-        complete: By series: whether enough values were found to know the rank; unless it says otherwise, yes.
+        complete: By series: whether enough values were found to know the rank; True where it is not given.
     """
 
     singular_values: Mapping[str, Sequence[float]]
@@ -68,7 +68,7 @@ class SpectrumDisplay:
         )
 
     def plot(self) -> go.Figure:
-        """Draw what is beyond the rank pale, thresholds dotted; far below its threshold a value stands on the floor."""
+        """Draw values beyond the rank pale and thresholds dotted; values far below their threshold are clipped."""
         drawing = figure("k", "singular value")
         floor = min((t for t in self.thresholds.values() if t > 0), default=0.0) / 1e4
         every = [max(v, floor) for values in self.singular_values.values() for v in values]
@@ -108,13 +108,13 @@ class SpectrumDisplay:
 
 @dataclass(frozen=True, eq=False)
 class LearningDisplay:
-    """What is left of the residual in each principal direction while the linearised model is trained.
+    """The remaining residual in each principal direction while the linearised model is trained.
 
     Attributes:
         times: Times of gradient flow, or steps of gradient descent.
         residuals: |u_k' r(t)|, [times, k].
         singular_values: s_k.
-        learned_at: When each has shrunk by e; infinite where it never does.
+        learned_at: The time or step at which each has shrunk by a factor e; infinite if never.
     """
 
     times: Array
@@ -170,10 +170,10 @@ class LearningDisplay:
 
 @dataclass(frozen=True)
 class ChangeDisplay:
-    """How far features have moved since the start, over training.
+    """How far the tangent features have moved since the start, over training.
 
     Attributes:
-        steps: At which steps, ascending.
+        steps: The steps of the linearizations, ascending.
         shares: By measure: numbers from 0 to 1 at these steps.
         counts: By measure: numbers of directions at these steps.
     """
@@ -196,10 +196,10 @@ class ChangeDisplay:
         Args:
             linearizations: By step; each is compared with the first.
             y: The targets, n C numbers.
-            ridge: That of the effective rank, as a share of the largest s_k^2.
+            ridge: The ridge of the effective rank, relative to the largest s_k^2.
 
         Raises:
-            InvalidArgument: If there is none, or they do not belong together.
+            InvalidArgument: If there is none, or if they have different examples or parameters.
         """
         remedy = "Pass {step: linearization}."
         if not instance("linearizations", linearizations, Mapping, "a dict of linearizations", remedy=remedy):

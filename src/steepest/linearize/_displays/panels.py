@@ -18,7 +18,7 @@ __all__ = ["panels", "ticks"]
 def panels(titles: Sequence[str], x: str, y: str) -> tuple[go.Figure, list[tuple[dict[str, int], tuple[str, str]]]]:
     """Return a figure with a panel for each title; of each its place for traces, and its axes for shapes.
 
-    A single panel goes without its title: whoever asks for it knows what it is.
+    A single panel has no title, as its caller chose it.
     """
     if len(titles) == 1:
         return figure(x, y), [({}, ("x", "y"))]

@@ -119,7 +119,7 @@ def factorize(network: Network, inputs: Inputs, structure: Structure | None) -> 
 
 
 def factorize_plainly(network: Network, inputs: Inputs) -> tuple[Factored, Structure]:
-    """Return the factors without any rule: one backward pass an output over the whole batch.
+    """Return the factors without any rule: one backward pass per output over the whole batch.
 
     Raises:
         InvalidArgument: If autograd cannot differentiate the model.

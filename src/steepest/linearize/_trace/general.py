@@ -1,4 +1,4 @@
-"""Gradients of what has no rule, one example's a row: slower, and right."""
+"""Gradients of parameters without a rule, one row per example: slower, and right."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def by_vmap(network: Network, inputs: Inputs, names: Sequence[str]) -> dict[str,
 
 
 def by_backward(network: Network, inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return the rows [n, C, size] by one backward pass an output: over its example, or all where they are coupled."""
+    """Return the rows [n, C, size] by one backward pass per output: over its example, or all where they are coupled."""
     chosen = [network.parameters[name] for name in names]
     rows: list[list[Tensor]] = [[] for _ in names]
     n, outputs = len(inputs[0]), 0

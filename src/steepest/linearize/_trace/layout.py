@@ -66,7 +66,7 @@ def matches(layout: Layout, plain: Tensor, weighted: Tensor, weights: Tensor, le
         layout: The candidate.
         plain: The first cotangent.
         weighted: The second.
-        weights: w, one number an example.
+        weights: w, one number per example.
         lead: How many of the cotangent's leading dimensions are positions.
         tolerance: Relative to the second cotangent's norm.
     """

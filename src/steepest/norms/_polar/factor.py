@@ -21,7 +21,7 @@ _WIDE = 1.2
 # Below this short side bfloat16 saves nothing.
 _LARGE = 128
 
-# The least alignment that is let pass, and how far from 1 the iteration's large singular values are taken to lie.
+# The smallest accepted alignment, and the bound on how far the iteration's large singular values lie from 1.
 _ALIGNED = 0.75
 _TOLERANCE = {torch.float64: 0.005, torch.float32: 0.005, torch.bfloat16: 0.02}
 
@@ -30,10 +30,10 @@ def polar_factor(g: Float[Tensor, "*shape"], exact: bool = False) -> Float[Tenso
     """Return the polar factor U V' of g = U S V' (S > 0), the maximiser of <g, d> over ||d||_2 <= 1.
 
     The iterative form takes five polynomial steps on the singular values, relative to the bound
-    (sum s_i^8)^(1/8) on the largest, which the Gram matrix gives for free. From 0.005 of it on they come out within
-    0.005 of 1 in float32 and 0.02 in bfloat16, give or take rounding; smaller ones are left smaller. Where too much
-    of the matrix may be smaller for an alignment <g, d> / (||g||_* ||d||_2) of 0.75 (1 is exact), seven steps from
-    0.0005 on are taken, and at last the exact factor; on a GPU the five steps are final.
+    (sum s_i^8)^(1/8) on the largest, which the Gram matrix yields at no further cost. From 0.005 of it on they end
+    within 0.005 of 1 in float32 and 0.02 in bfloat16, up to rounding; smaller ones end below that. Where too much of
+    the matrix may be smaller for an alignment <g, d> / (||g||_* ||d||_2) of 0.75 (1 is exact), seven steps from 0.0005
+    on are taken, and at last the exact factor; on a GPU the five steps are final.
 
     float64 is computed in float64; all else in bfloat16 where this device was measured to be faster so
     (`product_speed`) and the matrix is not small, and in float32 otherwise. The iteration moves from the matrix to
@@ -118,7 +118,7 @@ def _doubtful(x: Tensor, y: Tensor, least: Float[Tensor, "stack 1 1"], dtype: to
     attained = _inner(x, y)
     missing = (min(x.shape[-2:]) * (1 + t) ** 2 - _inner(y, y)).clamp_min(0)
     sure = attained >= _ALIGNED * (1 + t) * (attained / (1 - t) + least.flatten() * missing)
-    # Nothing is missed of a zero matrix, and nothing can be mended of one with NaN.
+    # A zero matrix has no error, and one with NaN cannot be fixed.
     doubtful = (~sure & (attained.abs() > 0)).nonzero().flatten()
     if len(doubtful):
         x, y, attained = x[doubtful], y[doubtful], attained[doubtful]

@@ -1,4 +1,4 @@
-"""Matrix products as a device is best at them: measured, and cheaper where the result is symmetric."""
+"""Matrix products in the precision that a device computes fastest, and cheaper where the result is symmetric."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ProductSpeed:
     """How a device multiplies matrices, as measured.
 
     Attributes:
-        device: Which.
-        bfloat16_time: The time of a product in bfloat16 over that in float32.
+        device: The device, as torch names it.
+        bfloat16_time: The time of a product in bfloat16, relative to that in float32.
         float32_error: The relative error of a product in float32: about 1e-7, or 1e-3 where TensorFloat-32 is on.
     """
 
@@ -68,7 +68,7 @@ def _measure(device: str, precision: str) -> ProductSpeed:  # noqa: ARG001 - a p
     single = x.to(device, torch.float32)
     exact = x @ x
     error = torch.linalg.matrix_norm((single @ single).cpu().double() - exact) / torch.linalg.matrix_norm(exact)
-    # In turns, the least of several: what else the machine does only adds.
+    # Alternating, the minimum of several: other load on the machine only adds time.
     times = [(_time(single), _time(single.bfloat16())) for _ in range(5)]
     in_single, in_half = (min(column) for column in zip(*times, strict=True))
     return ProductSpeed(device, in_half / in_single, float(error))
