@@ -1,4 +1,4 @@
-"""Arguments checked where they come in, in one grammar: NAME must be RULE (got VALUE). What to do."""
+"""Validation of arguments, with errors in one grammar: NAME must be RULE (got VALUE). What to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def at_least(name: str, value: Any, least: int, *, most: int | None = None, remedy: str = "") -> int:
-    """Return `value` as an int if it is a whole number >= `least` (and <= `most`); True and 2.0 are none.
+    """Return `value` as an int if it is a whole number >= `least` (and <= `most`); True and 2.0 are refused.
 
     >>> at_least("steps", 2.5, 1)
     Traceback (most recent call last):
@@ -45,12 +45,13 @@ def at_least(name: str, value: Any, least: int, *, most: int | None = None, reme
 
 
 def in_range(name: str, value: Any, interval: str, *, remedy: str = "") -> float:
-    """Return `value` as a float if it is a real number in the interval; nan, True and tensors are none.
+    """Return `value` as a float if it is a real number in the interval; nan, True and tensors are refused.
 
     Args:
-        name: What the argument is called.
-        value: What was passed.
-        interval: In the usual notation, "[0, 1)" or "(0, inf)"; infinity itself lies only in a closed end, "(0, inf]".
+        name: The name of the argument.
+        value: The value that was passed.
+        interval: In the usual notation, "[0, 1)" or "(0, inf)"; only a closed end, "(0, inf]", includes
+            infinity itself.
         remedy: What to do; by default to pass such a number.
 
     >>> in_range("momentum", 1, "[0, 1)")
@@ -149,7 +150,7 @@ def generator(name: str, value: Any) -> torch.Generator:
 
 
 def instance(name: str, value: Any, kind: type[T] | tuple[type[T], ...], described: str, *, remedy: str = "") -> T:
-    """Return `value` if it is an instance of `kind`; `described` says of what, for example "a Norm".
+    """Return `value` if it is an instance of `kind`; `described` names the kind, for example "a Norm".
 
     >>> instance("model", None, torch.nn.Module, "a torch.nn.Module")
     Traceback (most recent call last):
@@ -161,9 +162,9 @@ def instance(name: str, value: Any, kind: type[T] | tuple[type[T], ...], describ
 
 
 def floating(name: str, value: Any, *, remedy: str = "") -> Tensor:
-    """Return `value` if it is a dense tensor of real floating-point numbers of 16 bits or more, and not on device meta.
+    """Return `value` if it is a dense tensor of real floating-point numbers of 16 bits or more, not on device meta.
 
-    Whether its entries are finite is not looked at, which would stall a GPU.
+    Whether its entries are finite is not checked, which would stall a GPU.
 
     >>> floating("gradient", torch.tensor([1, 2]))
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""A user's own code, kept from ending the program or moving it to another folder."""
+"""User code, kept from ending the program or changing its working folder."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["contained", "last_line"]
 
 @contextlib.contextmanager
 def contained(what: str, error_type: type[SteepestError] = TaskError, *, keep_folder: bool = True) -> Generator[None]:
-    """Make an error of what would end the program (SystemExit and its like, but not Ctrl-C), and restore the folder.
+    """Turn exceptions that would end the program (such as SystemExit, but not Ctrl-C) into errors; restore the folder.
 
-    A trial that ends because a task's loss calls sys.exit(0) would look finished, and one whose model changes the
-    working folder would look for its files in another one at the second run.
+    A trial that ends because a task's loss calls sys.exit(0) would look finished, and if a model changed the working
+    folder, the second run would not find its files.
 
     Args:
-        what: Whose code runs, for example "a task's loss".
-        error_type: The error that says so.
-        keep_folder: Whether the working folder is restored; code that is imported may rely on where it has gone.
+        what: The user code that runs, for example "a task's loss".
+        error_type: The type of the error that is raised.
+        keep_folder: Whether the working folder is restored; imported code may rely on the folder that it changed to.
 
     Raises:
-        TaskError: Or what `error_type` says, if the code inside tries to end the program.
+        TaskError: Or `error_type`, if the code inside tries to end the program.
     """
     folder = None
     with contextlib.suppress(OSError):  # it may have been deleted

@@ -1,4 +1,4 @@
-"""The look that all displays share; plotly is imported when something is drawn."""
+"""The style that all displays share; plotly is imported when a figure is drawn."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 GREY = "#808080"
-"""Of what belongs to no series, on a light page as on a dark one."""
+"""The colour of all that belongs to no series, on light and dark pages."""
 
 
 def color(index: int) -> str:
@@ -60,7 +60,7 @@ def translucent(hex_color: str, opacity: float) -> str:
 
 
 def template() -> go.layout.Template:
-    """Return the look: a transparent ground and grey ink, in no particular theme. Nothing is registered in plotly."""
+    """Return the style: a transparent background and grey text, for any theme. Nothing is registered in plotly."""
     require("A figure", "plotly", extra="plot")
     import plotly.graph_objects as go
 
@@ -111,7 +111,7 @@ def log_axis(values: Iterable[float]) -> dict[str, Any]:
     """Return the options of a logarithmic axis with at least three ticks; a linear one over too short a range.
 
     Args:
-        values: What is drawn along the axis; only finite positive numbers count.
+        values: The values drawn along the axis; only finite positive numbers count.
     """
     shown = [value for value in values if 0 < value < math.inf]
     if not shown:
@@ -132,18 +132,18 @@ def line(drawing: go.Figure, x: Values, y: Values, name: str, style: Style, hove
 
     Args:
         drawing: The figure.
-        x: Where.
-        y: How high; None and nan leave a gap.
-        name: Of the series, under which all that belongs to it is shown or hidden.
-        style: Of the line: its colour, dash and width.
-        hover: What is said of a point, with %{x} and %{y} for its numbers; empty for nothing.
+        x: The horizontal coordinates.
+        y: The vertical coordinates; None and nan leave a gap.
+        name: The name of the series, whose curves, points and bands are shown or hidden together.
+        style: The colour, dash and width of the line.
+        hover: The text at a point, with %{x} and %{y} for its numbers; empty for none.
         options: Further options of plotly's scatter; row and col choose a panel.
     """
     _scatter(drawing, x, y, name, hover, {"mode": "lines", "line": style, **options})
 
 
 def points(drawing: go.Figure, x: Values, y: Values, name: str, style: Style, hover: str, **options: Any) -> None:
-    """Draw points of the series `name`; `style` is that of the markers, all else as in `line`."""
+    """Draw points of the series `name`; `style` is that of the markers, the other arguments are as in `line`."""
     _scatter(drawing, x, y, name, hover, {"mode": "markers", "marker": style, **options})
 
 
@@ -182,12 +182,12 @@ def heatmap(
 
     Args:
         drawing: The figure.
-        x: Of the columns.
-        rows: The names.
-        shown: What the colours are, [rows, columns]; nan is blank.
-        told: What is told of each, %{customdata} in `hover`, [rows, columns].
-        title: Of the colour bar.
-        hover: What is said of an entry, with %{x} and %{y} for its column and row.
+        x: The values of the columns.
+        rows: The names of the rows.
+        shown: The numbers that the colours show, [rows, columns]; nan is blank.
+        told: The numbers for the text, %{customdata} in `hover`, [rows, columns].
+        title: The title of the colour bar.
+        hover: The text at an entry, with %{x} and %{y} for its column and row.
         options: Further options of plotly's heat map.
     """
     drawing.add_heatmap(

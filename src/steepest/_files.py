@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["require_writable", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
         OutputError: If it cannot be written.
-        InvalidArgument: If path is no `pathlib.Path`, or text no string.
+        InvalidArgument: If path is not a `pathlib.Path`, or text not a string.
     """
     instance("path", path, Path, "a pathlib.Path")
     instance("text", text, str, "a string")
@@ -25,7 +25,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A path or a name may hold a byte that is no UTF-8; what was found out in hours is written all the same.
+        # A path or a name may hold a byte that is not UTF-8; results of hours of work are written all the same.
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
     except (OSError, ValueError) as error:  # ValueError: a path without a name, or with a zero byte
@@ -40,11 +40,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder and try to write in it, before hours are spent on what goes there.
+    """Make a folder and try to write in it, before hours are spent on results for it.
 
     Raises:
         OutputError: If it cannot be made or written.
-        InvalidArgument: If folder is no `pathlib.Path`.
+        InvalidArgument: If folder is not a `pathlib.Path`.
     """
     probe = instance("folder", folder, Path, "a pathlib.Path") / f".probe.{os.getpid()}"
     write_text(probe, "")

@@ -1,4 +1,4 @@
-"""Parameters that stay as they are on purpose: named by themselves, by their module, or by a pattern."""
+"""Parameters that are frozen on purpose, given by name, by module, or by a pattern."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["frozen_names", "patterns_of"]
 
 
 def patterns_of(frozen: Iterable[str]) -> list[str]:
-    """Return the names and patterns in `frozen`, of which one may come alone.
+    """Return the names and patterns in `frozen`, which may be a single string.
 
     Raises:
         InvalidArgument: If frozen is not a sequence of strings.
@@ -37,8 +37,8 @@ def frozen_names(model: nn.Module, frozen: Iterable[str]) -> set[str]:
 
     Args:
         model: The model.
-        frozen: Names of parameters, names of modules, or patterns as in a shell ("encoder.*"); of a tied parameter each
-            of its names counts.
+        frozen: Names of parameters, names of modules, or patterns as in a shell ("encoder.*"); a tied parameter may be
+            given by any of its names.
 
     Raises:
         InvalidArgument: If frozen is not a sequence of strings.

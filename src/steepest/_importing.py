@@ -1,4 +1,4 @@
-"""What is imported by name: a module:attribute of a user's own, and packages that only an extra brings."""
+"""Imports by name: a user's module:attribute, and packages that only an extra installs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def require(what: str, *packages: str, extra: str) -> None:
     """Raise `MissingExtra` unless all packages are installed; none of them is imported.
 
     Args:
-        what: What needs them, as the subject of a sentence in the singular.
-        *packages: Their names as they are imported.
-        extra: The extra of steepest that brings them.
+        what: What needs the packages, as a singular subject of a sentence.
+        *packages: The names under which they are imported.
+        extra: The extra of steepest that installs them.
 
     Raises:
         MissingExtra: If a package is missing.
@@ -39,7 +39,7 @@ def require(what: str, *packages: str, extra: str) -> None:
 
 
 def _is_installed(package: str) -> bool:
-    if sys.modules.get(package) is not None:  # the usual case, and much cheaper than a look at the disk
+    if sys.modules.get(package) is not None:  # the usual case, and much cheaper than reading the disk
         return True
     try:
         return importlib.util.find_spec(package) is not None
@@ -66,12 +66,12 @@ def load_attribute(path: str) -> Any:
 
 @contextlib.contextmanager
 def loading(path: str, what: str, rule: str) -> Generator[None]:
-    """Turn whatever a user's own code raises while it is loaded into an error that says so.
+    """Turn any exception of user code while it is loaded into `ImportFailed`.
 
-    Where the code has moved to it stays: what it loads later may lie there.
+    A working folder that the code changed to is kept, as the code may load files from it later.
 
     Raises:
-        ImportFailed: Always where the code inside raises anything.
+        ImportFailed: If the code inside raises anything.
     """
     try:
         with contained(what, ImportFailed, keep_folder=False):

@@ -1,4 +1,4 @@
-"""Torch's global generators, seeded for a while and then as they were."""
+"""Torch's global random number generators, seeded temporarily."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ __all__ = ["inverse_square_root"]
 
 
 def inverse_square_root(t: int) -> float:
-    """Return 1 / sqrt(t + 1): steps that vanish while their sum does not stay finite.
+    """Return 1 / sqrt(t + 1): steps that vanish and have an infinite sum.
 
     Args:
-        t: How many steps came before, >= 0.
+        t: The number of earlier steps, >= 0.
 
     Raises:
-        InvalidArgument: If t is no whole number >= 0, or above 2^1000.
+        InvalidArgument: If t is not a whole number from 0 to 2^1000.
 
     >>> inverse_square_root(0), inverse_square_root(3)
     (1.0, 0.5)

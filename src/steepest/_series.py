@@ -1,4 +1,4 @@
-"""The numbers of a display, checked where it is made, as it is drawn later."""
+"""The numbers of a display, validated when it is made, as it is drawn later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def numbers(name: str, values: Any, *shape: int | None, whole: bool = False) -> tuple[int, ...]:
-    """Return the shape of real numbers, or whole ones, that have the one asked for; None stands for any size.
+    """Return the shape of real, or whole, numbers, if it is the given one; None stands for any size.
 
     Raises:
         InvalidArgument: If they are something else.
@@ -28,7 +28,7 @@ def numbers(name: str, values: Any, *shape: int | None, whole: bool = False) -> 
     except Exception:  # what is passed may raise anything
         array = np.asarray(None)
     fits = len(array.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
-    kinds = "iu" if whole and array.size else "iuf"  # of nothing numpy makes floating-point numbers
+    kinds = "iu" if whole and array.size else "iuf"  # an empty list becomes floating-point numbers in numpy
     if array.dtype.kind not in kinds or not fits:
         sizes = ", ".join("any" if n is None else str(n) for n in shape)
         rule = f"{name} must be {'whole' if whole else 'real'} numbers of shape [{sizes}]"
@@ -37,7 +37,7 @@ def numbers(name: str, values: Any, *shape: int | None, whole: bool = False) -> 
 
 
 def named(name: str, values: Any, names: Iterable[str] | None = None) -> Mapping[str, Any]:
-    """Return what is given by name, of these names if there are any.
+    """Return a mapping by name, if it has these names (any, if names is None).
 
     Raises:
         InvalidArgument: If it is something else.
@@ -53,7 +53,7 @@ def named(name: str, values: Any, names: Iterable[str] | None = None) -> Mapping
 def series(
     name: str, values: Any, *shape: int | None, names: Iterable[str] | None = None, whole: bool = False
 ) -> dict[str, tuple[int, ...]]:
-    """Return by name the shapes of numbers that are given by name, checked as by `named` and `numbers`.
+    """Return by name the shapes of numbers that are given by name, validated by `named` and `numbers`.
 
     Raises:
         InvalidArgument: If they are something else.
@@ -67,7 +67,7 @@ def series(
 
 
 def as_arrays(display: Any) -> None:
-    """Make arrays of the fields of a frozen display that are annotated as such, which `numbers` has let through."""
+    """Convert the fields of a frozen display that are annotated as arrays, after `numbers` has validated them."""
     for field in dataclasses.fields(display):
         value = getattr(display, field.name)
         if field.type == "Array":

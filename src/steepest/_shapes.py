@@ -1,4 +1,4 @@
-"""Shapes in annotations: jaxtyping's where it is loaded already (the tests do, and check them), else plain tensors."""
+"""Shapes in annotations: jaxtyping's if it is already loaded (by the tests, which check them), else plain tensors."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ __all__ = ["is_sharded", "local", "over_all_processes", "part_like", "whole", "w
 
 
 def is_sharded(x: Tensor) -> bool:
-    """Return whether x is a DTensor; without loading the module where nobody else has."""
+    """Return whether x is a DTensor, without loading the module if it is not loaded yet."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)
 
@@ -27,7 +27,7 @@ def whole(x: Tensor) -> Tensor:
 
 
 def whole_like(part: Tensor, parameter: Tensor) -> Tensor:
-    """Return the whole of which every process holds a part as of the parameter: one gather."""
+    """Return the whole of a tensor that is sharded like the parameter, from this process's part: one gather."""
     if not is_sharded(parameter):
         return part
     from torch.distributed.tensor import DTensor
@@ -40,7 +40,7 @@ def whole_like(part: Tensor, parameter: Tensor) -> Tensor:
 
 
 def part_like(everything: Tensor, parameter: Tensor) -> Tensor:
-    """Return this process's part of what every process holds whole: no communication."""
+    """Return this process's part of a tensor that every process holds whole: no communication."""
     if not is_sharded(parameter):
         return everything
     from torch.distributed.tensor import DTensor, Replicate

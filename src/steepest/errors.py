@@ -1,4 +1,4 @@
-"""Every error that steepest raises on purpose.
+"""The errors that steepest raises on purpose.
 
 A message is one line: the rule that was broken, the value received, and what to do about it.
 The command line prints that line and exits with status 2.
@@ -23,11 +23,11 @@ __all__ = [
 
 
 class _Nothing:
-    """Stands for no value where None is one."""
+    """Marks a missing value where None is a value."""
 
 
 class _Shown(str):
-    """A value in words: what it looked like, without the quotes of a string."""
+    """A value in words: its repr, without the quotes of a string."""
 
     __slots__ = ()
 
@@ -36,9 +36,9 @@ class _Shown(str):
 
 
 def _kept(value: object) -> object:
-    """Return a value of a plain type as it is, and of any other how it looks, in part where that is long.
+    """Return a value of a plain type as it is, and of any other type its repr, shortened where it is long.
 
-    So an error keeps no tensor alive, can be sent to another process, and is raised whatever the value's own repr does.
+    So an error keeps no tensor alive, can be sent to another process, and is raised even if the value's repr fails.
     """
     if isinstance(value, (_Nothing, _Shown, str, int, float, complex, type(None))):
         return value
@@ -55,8 +55,8 @@ class SteepestError(Exception):
     """Base class of all errors raised by steepest.
 
     Args:
-        rule: What has to hold, as a clause without a full stop.
-        got: The value received, shown in parentheses, a long one in part; leave it out where there is none.
+        rule: The rule that was broken, as a clause without a full stop.
+        got: The value received, shown in parentheses, shortened if long; leave it out if there is none.
         remedy: What to do, as a sentence.
 
     >>> str(SteepestError("lr must not be negative", got=-1.0, remedy="Pass lr >= 0."))
@@ -102,7 +102,7 @@ class ImportFailed(SteepestError, ImportError):  # noqa: N818
 
 
 class MissingExtra(SteepestError, ImportError):  # noqa: N818
-    """A package is not installed that only an extra of steepest brings; the remedy is the line that installs it."""
+    """A package of an extra of steepest is not installed; the remedy is the command that installs it."""
 
 
 class TaskError(SteepestError, ValueError):
@@ -114,7 +114,7 @@ class NonFiniteGradient(SteepestError, ArithmeticError):  # noqa: N818
 
 
 class StorageError(SteepestError):
-    """A storage cannot be opened, or holds another comparison."""
+    """A storage of results cannot be opened, or holds another comparison."""
 
 
 class OutputError(SteepestError, OSError):

@@ -1,4 +1,4 @@
-"""What the options of `SteepestDescent` may be."""
+"""The options of `SteepestDescent`, and their validation."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ TORCH_OPTIONS = {
     "capturable": 'Leave it out: with nonfinite="ignore" and a tensor as lr a step can be captured.',
     "differentiable": "Write it with steepest.norms.penalized_step; autograd follows all but the polar factor.",
 }
-"""Options of torch's optimizers that there are none of here, with what to do instead."""
+"""Options of torch's optimizers that do not exist here, with what to do instead."""
 
 
 def refuse(options: Mapping[str, object], known: list[str]) -> None:
-    """Raise InvalidArgument for the first option that is torch's but not ours, UnknownName for one that is neither."""
+    """Raise InvalidArgument for the first unsupported option of torch's, UnknownName for an unknown option."""
     for name, value in options.items():
         if name in TORCH_OPTIONS:
             raise InvalidArgument(f"{name} is not an option here", got=value, remedy=TORCH_OPTIONS[name])
@@ -53,7 +53,7 @@ def refuse(options: Mapping[str, object], known: list[str]) -> None:
 
 
 def refuse_fixed(optimizer: str, options: Mapping[str, object], fixed: tuple[str, ...]) -> None:
-    """Raise InvalidArgument for the first option that the optimizer decides itself."""
+    """Raise InvalidArgument for the first option that the optimizer sets itself."""
     for name in fixed:
         if name in options:
             raise InvalidArgument(
@@ -62,7 +62,7 @@ def refuse_fixed(optimizer: str, options: Mapping[str, object], fixed: tuple[str
 
 
 class NotParameters(InvalidArgument, TypeError):  # noqa: N818 - as the others
-    """What is passed as parameters is no list of them, of which torch's optimizers make a TypeError."""
+    """The parameters are not a list of parameters, for which torch's optimizers raise a TypeError."""
 
 
 def listed(name: str, value: Any, described: str) -> list[Any]:
@@ -128,7 +128,7 @@ def check_seen(name: str, parameter: Tensor) -> None:
 
 @contextlib.contextmanager
 def in_own_words() -> Generator[None, None, None]:
-    """Let what torch's optimizer refuses inside be an InvalidArgument too."""
+    """Turn errors of torch's optimizer inside into InvalidArgument."""
     try:
         yield
     except SteepestError:

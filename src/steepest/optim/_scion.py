@@ -22,7 +22,7 @@ __all__ = ["Scion", "is_embedding", "looks_like_embedding", "route", "scion_rule
 _OUTPUT_FACTOR = 60.0
 
 
-# Layers that multiply by their weight, whatever they are called.
+# Layers that multiply by their weight, whatever their names.
 _MULTIPLYING = (nn.Linear, nn.Bilinear, _ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
 
 

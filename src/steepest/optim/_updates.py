@@ -33,7 +33,7 @@ def follow(
 
 
 def directions(norm: Norm, vs: Sequence[Tensor], mode: Mode) -> tuple[list[Tensor], float]:
-    """Return, for each v by itself, a tensor and the factor that makes it the step for lr = 1.
+    """Return, for each v separately, a tensor and the factor that makes it the step for lr = 1.
 
     The step is -||v||_* d(v), or -d(v) if constrained; it is proportional to lr. The tensors may be the v themselves,
     and are in float32 where v in float16 may give long ones.

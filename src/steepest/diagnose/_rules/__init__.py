@@ -1,4 +1,4 @@
-"""The rules: each one looks at the records of a run and names a cause, or does not."""
+"""The rules: each one reads the records of a run and names a cause, or none."""
 
 from steepest.diagnose._rules.order import diagnose
 

@@ -21,8 +21,8 @@ def dead_units(records: Records, *, at_start: bool) -> Diagnosis | None:
 
     A unit that is 0 for every example has no gradient, and neither has what lies before a dead layer. Healthy ReLU
     networks have such units too: ten layers of 50 with He's weights correlate the examples so strongly that up to 60%
-    of the last layer's units are on for none of 32; hence 90%. If what feeds the activation is positive somewhere
-    (2% of the entries), something else has made the zeros, for instance a mask, and it is not this cause.
+    of the last layer's units are on for none of 32; hence 90%. If some inputs of the activation are positive (2% of the
+    entries), something else has made the zeros, for instance a mask, and it is not this cause.
     """
     for name, site in records.sites.items():
         if site.kind not in ("activation", "input"):
@@ -56,9 +56,9 @@ def dead_units(records: Records, *, at_start: bool) -> Diagnosis | None:
 def saturated_units(records: Records, *, at_start: bool) -> Diagnosis | None:
     """Name layers of a bounded activation with at least 90% of the entries within 1% of its ends.
 
-    There tanh' <= 1 - .99^2 = .02 and sigmoid' <= .0099, so what passes back is a hundredth. Xavier's weights give
-    less than 1%; weights so large that the inputs of tanh are N(0, s^2) give 1 - 2.65 / s / sqrt(pi / 2), 90% for
-    s = 21.
+    There tanh' <= 1 - .99^2 = .02 and sigmoid' <= .0099, so a hundredth of the gradient is passed back. Xavier's
+    weights give less than 1%; weights so large that the inputs of tanh are N(0, s^2) give 1 - 2.65 / s / sqrt(pi / 2),
+    90% for s = 21.
     """
     found: list[tuple[str, float]] = []
     for name, site in records.sites.items():

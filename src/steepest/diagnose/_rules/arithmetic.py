@@ -25,7 +25,7 @@ def non_finite(records: Records, *, at_start: bool = False) -> Diagnosis | None:
     count = min(1, len(records.steps)) if at_start else len(records.steps)
     bad_loss = ~np.isfinite(records.loss) & records.given
     infinite = ~np.isfinite(gradient) & ~records.rows.missing
-    # The norm of a gradient that explodes can be beyond float32 although each entry is not: not this cause.
+    # The norm of an exploding gradient can exceed float32's range although no entry does: not this cause.
     beyond = np.isinf(gradient) & np.isfinite(records.loss)[:, None] & np.isfinite(records.output_gradient)[:, None]
     infinite &= ~beyond
     anywhere: NDArray[np.bool_] = np.asarray(infinite.any(axis=1))

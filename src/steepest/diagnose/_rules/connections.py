@@ -1,4 +1,4 @@
-"""Parameters that the loss, the gradient or the optimizer does not reach."""
+"""Parameters that the loss, the gradients or the optimizer do not reach."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["disconnected_parameters"]
 def disconnected_parameters(records: Records) -> Diagnosis | None:
     """Name parameters that cannot train, unless the user said that they are frozen.
 
-    A fact each, without a threshold, and one of the whole run, since layers are unfrozen and parameter groups added.
-    The parameter stays, and `requires_grad` is False, or the optimizer does not hold it, or its gradient is None
-    (detached, or not used) while others have one, at every record; nobody has registered it, though the output depends
-    on it; nothing is known of an optimizer, and it never moved while others did, although it has a gradient.
+    Each is a fact without a threshold, and one of the whole run, since layers are unfrozen and parameter groups added.
+    The parameter stays, and at every record `requires_grad` is False, or the optimizer does not hold it, or its
+    gradient is None (detached, or not used) while others have one; or it is registered with no module, though the
+    output depends on it; or no optimizer is known, and it never moved while others did, although it has a gradient.
     """
     watched = np.array([not p.frozen for p in records.parameters])
-    # Somebody moves what moves: an optimizer that nobody knows, or an average of other weights.
+    # A parameter that moves is updated by something: an unknown optimizer, or an average of other weights.
     stays = (np.nan_to_num(records.rows.update) > 0).sum(axis=0) < 2
     fixed = np.array([not p.trainable for p in records.parameters]) & stays
     left_out = np.array([p.optimised is False for p in records.parameters]) & stays

@@ -1,4 +1,4 @@
-"""Targets that the inputs say nothing about."""
+"""Targets that do not depend on the inputs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["data_unrelated_to_target"]
 def data_unrelated_to_target(records: Records) -> Diagnosis | None:
     """Name a run that trains, and settles at the loss of a predictor that ignores its input.
 
-    Asked last, when nothing else is wrong; it needs `target=`, and 20 losses. The losses of the last third are like
-    what the best constant costs (the entropy of the classes; the variance of the targets): see `constant_predictor`.
-    Their mean is not below that of the middle third by more than three standard errors (at least 2%, unless all steps
-    go one way, as early in a slow run or a warm-up: then whatever falls has not settled). And the weights
-    have moved by more than 1%: a run that has not moved has not been able to learn.
+    Applied last, when nothing else is wrong; it needs `target=`, and 20 losses. The losses of the last third are like
+    that of the best constant predictor (the entropy of the classes; the variance of the targets): see
+    `constant_predictor`. Their mean is not below that of the middle third by more than three standard errors (at least
+    2%, unless the steps keep one direction, as early in a slow run or a warm-up: then a loss that falls has not
+    settled). And the weights have moved by more than 1%: a run that has not moved has not been able to learn.
     """
     loss = records.loss[records.given]
     if len(loss) < 20 or not np.isfinite(loss).all():

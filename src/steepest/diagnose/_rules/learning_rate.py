@@ -20,8 +20,8 @@ def suggestion(records: Records, *, least: float = 0.0, most: float = math.inf) 
 
     Where it would be above `most`, it is `most`.
 
-    What a first step does to the weights is proportional to the learning rate, whatever the rate is, and does not
-    suffer from what a bad rate does later. So the rate is scaled until the first step is a good one. With the relative
+    The first step's change of the weights is proportional to the learning rate, for any rate, and is not affected by
+    the later effects of a bad rate. So the rate is scaled until the first step has a good size. With the relative
     update r = ||update|| / ||weight||, the median over the weights:
 
         rate = lr r* / r_0,    r* = .035, and at most .1 / L where steps follow the gradient and nothing normalises.

@@ -1,4 +1,4 @@
-"""What several rules look at."""
+"""Measures that several rules share."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = [
 
 _BEYOND = 1e19  # the square of a larger number is infinite in float32
 COHERENT = 0.5
-"""The cosine between what the two halves of a run moved, from which on all steps go one way."""
+"""The cosine between the displacements of a run's two halves above which its steps keep one direction."""
 MOVED = 0.01
-"""The relative displacement of the median weight from which on a run has gone somewhere."""
+"""The relative displacement of the median weight above which a run has moved."""
 
 
 def constant_predictor(records: Records, losses: Array) -> tuple[str, float] | None:
     """Return the baseline (its name, its value) that losses are like: neither better than it nor far worse.
 
     Their mean is not below it by more than three standard errors (at least 2% and at most 15%), and not more than a
-    quarter above: what steps that follow noise cost.
+    quarter above, which steps that follow noise cost.
     """
     mean, error = float(losses.mean()), float(losses.std(ddof=1)) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
     for name, value in records.baselines.items():
@@ -47,8 +47,8 @@ def trained_before(records: Records) -> bool | None:
     """Return whether the run began with a model that had learned something; None where that is not known.
 
     Where the loss of the best constant predictor is known, by the targets or inferred: whether the first third of the
-    losses is below it. Elsewhere True if the optimizer had taken steps, or if its rate is below half of the largest
-    that is known of it, as at the end of a schedule: then a small loss cannot be told from a small rate.
+    losses is below it. Otherwise True if the optimizer had taken steps, or if its rate is below half of its largest
+    known one, as at the end of a schedule: then a small loss cannot be distinguished from a small rate.
     """
     loss = records.loss[records.given]
     known = [records.inferred] if records.inferred > 0 else [*records.baselines.values()]
@@ -63,12 +63,12 @@ def trained_before(records: Records) -> bool | None:
 
 
 def _margin(error: float, value: float) -> float:
-    """Return how far below a baseline losses may be and be like it: three standard errors, at least 2%, at most 15%."""
+    """Return how far below a baseline losses may be and equal it: three standard errors, at least 2%, at most 15%."""
     return min(max(3 * error, 0.02 * value), 0.15 * value)
 
 
 def confidence(margin: float) -> float:
-    """Return m / (1 + m) of the factor m by which a number is beyond its threshold: .5 at the threshold."""
+    """Return m / (1 + m) of the factor m by which a number exceeds its threshold: .5 at the threshold."""
     return 1.0 if not np.isfinite(margin) else float(margin / (1 + margin))
 
 
@@ -108,7 +108,7 @@ def relative_gradients(records: Records, record: int) -> Array:
 
 
 def typical_updates(records: Records) -> Array:
-    """Return the median over the weights of update over weight, by record.
+    """Return the median over the weights of ||update|| / ||weight||, by record.
 
     A weight that started at zero grows by 1/k of its norm at step k however small the steps are: it counts from 10 on.
     """

@@ -1,4 +1,4 @@
-"""In which order the rules are asked: the cause before its effects."""
+"""The order in which the rules are applied: causes before their effects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BEFORE_ANY_STEP: tuple[CauseRule, ...] = (
 )
 """From the weights to the gradients."""
 _IN_THE_RUN: tuple[CauseRule, ...] = (
-    learning_rate_too_high,  # first: a step far too large leaves all kinds of things behind
+    learning_rate_too_high,  # first: a step far too large has many kinds of effects
     non_finite,
     partial(dead_units, at_start=False),
     partial(saturated_units, at_start=False),
@@ -47,8 +47,8 @@ def diagnose(records: Records, failure: str = "") -> Diagnosis:
     """Return the first cause that a rule finds, or that the run is healthy.
 
     Args:
-        records: What was recorded.
-        failure: For what the monitor has stopped to record, if it has.
+        records: The records of the run.
+        failure: Why the monitor stopped recording, if it did.
     """
     count = len(records.steps)
     if not count:
@@ -60,7 +60,7 @@ def diagnose(records: Records, failure: str = "") -> Diagnosis:
         remedy = "Record after backward() and before zero_grad(), or give the optimizer: Monitor(model, optimizer)."
         return Diagnosis("undetermined", 0.0, (evidence,), remedy, tuple(p.name for p in records.parameters))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an all-nan slice is a sentence here, not a mistake
+        warnings.simplefilter("ignore", RuntimeWarning)  # an all-nan slice is expected here, not a mistake
         for rule in (*_BEFORE_ANY_STEP, *_IN_THE_RUN, *_OF_A_SOUND_NETWORK):
             found = rule(records)
             if found is not None:

@@ -29,19 +29,19 @@ _LARGE = 0.1
 
 
 def learning_rate_too_high(records: Records) -> Diagnosis | None:
-    """Name steps that are as large as the weights, after which the run is worse off.
+    """Name steps that are as large as the weights, after which the run is worse.
 
     The median over the weights of ||update|| / ||weight|| reached .5 in a step: a step of that size leaves little of
-    what the weights were, and weights that did not start at zero stay below .2 in healthy runs. And it did harm: the
-    loss or a weight is not finite; the loss has not fallen by a quarter of what it was, or of what a constant
-    predictor has; or the output no longer depends on the example, for which .1 is enough, since nothing else kills a
-    network that was alive. What follows from such a step (NaN, dead units, a constant output) is its effect.
+    what the weights were, and weights that did not start at zero stay below .2 in healthy runs. And it was harmful: the
+    loss or a weight is not finite; the loss has not fallen by a quarter of what it was, or of what a constant predictor
+    has; or the output no longer depends on the example, for which .1 is enough, since nothing else kills a network that
+    was alive. What follows from such a step (NaN, dead units, a constant output) is its effect.
     """
     updates = typical_updates(records)
     update = float(np.nan_to_num(updates).max(initial=0.0))
     if not update >= _LARGE:
         return None
-    # What comes after a step that has done harm is not in proportion to the rate.
+    # Steps after a harmful one are not proportional to the rate.
     at, first_large = int(np.nanargmax(updates)), int(np.argmax(updates >= min(update, _HUGE)))
     loss = records.loss[records.given]
     finite = bool(np.isfinite(loss).all() and records.finite_weights.all())
@@ -50,7 +50,7 @@ def learning_rate_too_high(records: Records) -> Diagnosis | None:
     bound = min([first, *(value for value in constant if value <= first)]) if constant else first
     variation = records.statistic("output", "variation") if "output" in records.sites else np.array([1.0])
     dead = start_of(variation) > 1e-3 and not late(np.nan_to_num(variation)) > 1e-3
-    learned = len(constant) > 0 and last < 0.5 * min(constant)  # a trained model has no way to fall
+    learned = len(constant) > 0 and last < 0.5 * min(constant)  # the loss of a trained model cannot fall
     worse = len(loss) == 0 or not finite or (last > 0.75 * bound and not learned)
     if not (dead or (worse and update >= _HUGE)):
         return None
@@ -71,17 +71,17 @@ def learning_rate_too_high(records: Records) -> Diagnosis | None:
 
 
 def learning_rate_too_low(records: Records) -> Diagnosis | None:
-    """Name steps that all go one way and get nowhere.
+    """Name steps that keep one direction and hardly move the weights.
 
     After T >= 10 records the median weight has moved by less than 1% of its norm, the loss has kept more than half of
-    its value, and there is a way to go: the second half of the run went on where the first half went (cosine of the
-    two displacements above .5; a run at a minimum walks at random, 0), or the loss is still that of a constant
-    predictor, or nothing moves although every record has a gradient. Only weights are judged that had a gradient at
-    half of the records or more.
+    its value, and there is something left to learn: the second half of the run went on in the direction of the first
+    half (cosine of the two displacements above .5; a run at a minimum walks at random, 0), or the loss is still that of
+    a constant predictor, or nothing moves although every record has a gradient. Only weights are judged that had a
+    gradient at half of the records or more.
 
-    A trained model does all of that at any rate, as at the end of a schedule, and its small gradients would ask for a
-    rate of thousands: see `trained_before`. A rate that is still rising (warm-up) is not judged, nor one of which the
-    first step says that it is about right.
+    A trained model shows all of that at any rate, as at the end of a schedule, and its small gradients would suggest a
+    rate of thousands: see `trained_before`. A rate that is still rising (warm-up) is not judged, nor one whose first
+    step is of about the right size.
     """
     loss = records.loss[records.given]
     if len(records.steps) < 10 or not records.finite_weights.all():
@@ -116,10 +116,11 @@ def learning_rate_too_low(records: Records) -> Diagnosis | None:
 
 
 def _supported(records: Records) -> float:
-    """Return the largest rate for which the run gives a reason.
+    """Return the largest rate that the run justifies.
 
     A schedule's own largest rate, if it is above the present one. Else a thousand times the largest that was seen,
-    unless the targets say that the model is untrained: then its gradients are those of a start, and bound the rate.
+    unless the targets say that the model is untrained: then its gradients are those at initialisation, and bound the
+    rate.
     """
     seen = float(np.nanmax(records.lr, initial=0.0))
     if records.peak_lr > seen:

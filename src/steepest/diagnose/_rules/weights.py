@@ -55,9 +55,9 @@ def symmetric_units(records: Records) -> Diagnosis | None:
     """Name layers in which at least half of the units are copies of one another and stay so.
 
     Units with equal incoming weights and biases compute the same; if their outgoing weights are equal too, they get
-    the same gradient and stay equal, so a layer of n copies is one unit, whatever its gradient norm. Counted are rows
-    of the weight (see `share_of_copies`), before the first step and at the last look: copies that differ in what they
-    feed part at the first step and are not counted. Threshold .5, from the definition.
+    the same gradient and stay equal, so a layer of n copies is one unit, whatever its gradient norm. Rows of the weight
+    are counted (see `share_of_copies`), before the first step and at the last record of copies: copies with different
+    outgoing weights diverge at the first step and are not counted. The threshold is .5, from the definition.
     """
     found: dict[str, tuple[float, float]] = {}
     for name, looks in records.copies.items():
@@ -87,8 +87,8 @@ def symmetric_units(records: Records) -> Diagnosis | None:
 def flat_loss(records: Records) -> Diagnosis | None:
     """Name gradients that are all exactly 0 although the weights are not.
 
-    A fact: every gradient that there is, is 0 at every record, of at least 3. What follows the output has no slope. It
-    is no fault of a model that has learned all, or of a loss that is 0, as a hinge's.
+    A fact: all gradients are 0 at every record, of at least 3: the loss does not change with the output. It is no fault
+    if the model has learned everything, or if the loss is 0, as a hinge loss may be.
     """
     gradient, missing = records.rows.gradient, records.rows.missing
     loss = records.loss[records.given]

@@ -1,1 +1,1 @@
-"""What is watched while a model trains."""
+"""Observation of a model while it trains."""

@@ -1,4 +1,4 @@
-"""What flows through a model: small samples taken in forward hooks, their statistics worked out later, many at once."""
+"""Activations of a model: small samples taken in forward hooks, whose statistics are computed later, many at once."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class ActivationWatch:
     not seen.
 
     Args:
-        model: What is called.
-        inner: Whose layers are looked at: the model, or what torch.compile has wrapped.
-        guard: What protects the training from this.
+        model: The module that is called.
+        inner: The module whose layers are watched: the model, or the one that torch.compile has wrapped.
+        guard: The guard that protects the training from errors here.
         started: Called before the model's forward pass.
         known: Returns the parameters that are the model's or the optimizer's.
     """
@@ -112,7 +112,7 @@ class ActivationWatch:
             self._arm_layers()
 
     def take(self) -> ActivationRow:
-        """Return what this step has shown."""
+        """Return the record of this step."""
         seen = self._passes.chosen()
         samples = seen.samples
         if seen.silent:  # of what was run without a graph only that which the backward pass has run again
@@ -121,7 +121,7 @@ class ActivationWatch:
         return ActivationRow(samples, seen.outputs)
 
     def forget(self) -> None:
-        """Drop what this step has shown."""
+        """Drop the record of this step."""
         self._passes = Passes()
         self._again: set[str] = set()
 
@@ -173,7 +173,7 @@ class ActivationWatch:
         }
 
     def release(self) -> None:
-        """Keep the numbers and let go of the model and every tensor."""
+        """Keep the numbers and release the model and every tensor."""
         self.disarm()
         self._pending = []
         self.forget()

@@ -1,4 +1,4 @@
-"""What stands in the values that a model takes and returns, and in the graph behind them."""
+"""The tensors in the values that a model takes and returns, and the graph behind them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def floating(value: Any) -> Tensor | None:
 
 
 def candidates(output: Any) -> list[Tensor]:
-    """Return what may be the prediction in what a model returns: its dense floating tensors, at most 16.
+    """Return the candidates for the prediction in a model's output: its dense floating tensors, at most 16.
 
     Those that need a gradient, if any does.
     """
@@ -49,7 +49,7 @@ def heads(outputs: Sequence[Tensor], layers: Mapping[Any, str]) -> set[str]:
 
 
 def unregistered(outputs: Sequence[Tensor], inputs: Any, known: set[nn.Parameter]) -> list[tuple[int, ...]]:
-    """Return the shapes of the parameters on which a model's outputs depend and that are nobody's that is known.
+    """Return the shapes of parameters on which a model's outputs depend and that no module or optimizer holds.
 
     The graph is followed back to the inputs; what they depend on is not the model's.
     """

@@ -1,4 +1,4 @@
-"""Hooks that cannot harm the training they look at."""
+"""Hooks whose errors cannot harm the training that they watch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Guard:
 
     @property
     def failed(self) -> bool:
-        """Whether something has gone wrong."""
+        """Whether the monitor has failed."""
         return bool(self.reason)
 
     def __enter__(self) -> None:

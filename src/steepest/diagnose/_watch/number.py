@@ -15,5 +15,5 @@ def number(value: Number) -> float:
 
 
 def kept(value: Number) -> Number:
-    """Return what a number is now, whatever becomes of its tensor."""
+    """Return a number's present value, independent of later changes of its tensor."""
     return value.detach().clone() if isinstance(value, Tensor) else value

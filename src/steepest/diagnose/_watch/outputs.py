@@ -21,8 +21,8 @@ class Output:
         feeds: The places of those that were computed from it.
         gradient: The root mean square over examples of ||dL_i/d output||, summed over the passes of a step; None while
             no backward pass has reached it.
-        whole: All of it, as long as somebody wants to see it.
-        slope: All of its gradient, likewise.
+        whole: The whole tensor, as long as it is needed.
+        slope: Its whole gradient, likewise.
     """
 
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ def prediction(outputs: Sequence[Output], target: tuple[int, ...] | None) -> Out
     """Return the prediction among the outputs; None if that is not known.
 
     The loss depends on it: a backward pass has come to it. And it was not merely computed on the way to another one, as
-    hidden states are. Of several it is the one whose shape goes with the target's.
+    hidden states are. Of several it is the one whose shape matches the target's.
     """
     compared = [each.gradient is not None for each in outputs]
     reached = [o for o, here in zip(outputs, compared, strict=True) if here and not any(compared[i] for i in o.feeds)]

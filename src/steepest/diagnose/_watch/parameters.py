@@ -22,7 +22,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class ParameterRows:
-    """What was seen of P parameters at T records.
+    """The measurements of P parameters at T records.
 
     Attributes:
         gradient: T x P, ||g||_2; nan where there was no gradient.
@@ -31,8 +31,8 @@ class ParameterRows:
         update: T x P, ||w_after - w_before|| / ||w_before|| of one step; nan where w_before is 0 or was not seen.
         jump: T x P, the same over all steps since the record before; the first is the update.
         displacement: P, ||w_last - w_first|| / ||w_first||; nan where w_first is 0.
-        persistence: The cosine between what the first and what the second half of the run moved: about 1 where all
-            steps go one way, 0 for a random walk; nan before the second record.
+        persistence: The cosine between the displacements of the first and the second half of the run: about 1 if the
+            steps keep one direction, 0 for a random walk; nan before the second record.
         absent: T x P, whether the model did not have the parameter yet.
     """
 
@@ -171,7 +171,7 @@ class ParameterWatch:
                 self._spacing *= 2
 
     def rows(self) -> ParameterRows:
-        """Return all that was kept."""
+        """Return all records."""
         self.flush()
         rows = np.full((len(self._rows), 4, self._count), np.nan)
         absent = np.ones((len(self._rows), self._count), dtype=bool)
@@ -192,7 +192,7 @@ class ParameterWatch:
         )
 
     def release(self) -> None:
-        """Let go of every tensor."""
+        """Release every tensor."""
         self._parameters, self._views, self._storages, self._checkpoints, self._pending = [], [], [], [], []
         self._first = self._last = self._owner = None
 

@@ -1,4 +1,4 @@
-"""What one forward pass of a model has shown so far."""
+"""The observations of one forward pass of a model."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Pass:
         samples: By site, in the order in which they were seen.
         silent: The modules of the sites that were seen while no graph was made: by a checkpoint, or as no part of what
             trains.
-        alive: By site, what was sampled, for as long as it lives.
-        nodes: The names of the weight layers by their node in the graph, where somebody wants to see it.
+        alive: By site, the tensor that was sampled, as long as it is alive.
+        nodes: The names of the weight layers by their node in the graph, if they are needed.
         outputs: What the model returned.
         reached: Whether a backward pass has come to it.
         layer: The weight layer that was run last.
@@ -64,7 +64,8 @@ class Passes:
 
     Before the pass that trains there may be others with a graph: validation without `no_grad`, a second view of the
     data, a pass for an adversary. While none is reached the first and the latest are kept; when one is, no other is
-    looked at: accumulated batches cost nothing. Each thread has a pass of its own, `open` while the model is running.
+    looked at: further accumulated batches are not sampled. Each thread has a pass of its own, `open` while the model is
+    running.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a model consists of and who trains it: looked at again in every step, for both change while people train."""
+"""The parameters of a model and the optimizers that hold them, read anew in every step, as both may change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO_WEIGHT = re.compile(r"bias|pos|token|embed", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is known of a parameter, over all records of a run.
+    """The properties of a parameter, over all records of a run.
 
     Attributes:
         name: Its name in `model.named_parameters()`.
@@ -34,7 +34,7 @@ class Parameter:
         is_weight: Whether it is a matrix or kernel that is no embedding.
         trainable: Whether it required a gradient at any record.
         optimised: Whether the optimizer held it at any record; None if no optimizer is known.
-        frozen: Whether the user said that it stays on purpose, and it did stay.
+        frozen: Whether the user declared it frozen, and it did not move.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Parameter:
 
 
 class Structure:
-    """The parameters of a model, by the names under which any of them was ever seen.
+    """The parameters of a model, by all names that they had during the run.
 
     A name is a place: what stands in it may be replaced (a new head), may come later (progressive growing), and may be
-    taken away. Layers are frozen and unfrozen, parameter groups are added. So what is said of a parameter is what held
-    at any record.
+    taken away. Layers are frozen and unfrozen, parameter groups are added. So a property of a parameter is one that
+    held at any record.
 
     Raises:
         InvalidArgument: If the model has no parameters, or lazy ones, or the optimizers hold none of them.
@@ -124,17 +124,17 @@ class Structure:
             self.look(again=True)
 
     def gradients(self) -> list[Tensor | None]:
-        """Return the gradients in the order of the names; None where there is none, or what has left the model."""
+        """Return the gradients in the order of the names; None where there is none, or the parameter was removed."""
         if len(self._present) == len(self.named):
             return [p.grad for p in self.named.values()]
         return [p.grad if name in self._present else None for name, p in self.named.items()]
 
     def known(self) -> set[nn.Parameter]:
-        """Return the parameters that are somebody's: the model's, or the optimizers'."""
+        """Return the known parameters: those of the model and of the optimizers."""
         return {*self.model.parameters(), *self._optimised()}
 
     def described(self, moved: NDArray[np.bool_] | None = None) -> tuple[Parameter, ...]:
-        """Return what is known of every parameter; `moved` says which have trained whatever was said of them."""
+        """Return the properties of every parameter; `moved` says which have moved, even if declared frozen."""
         went = [False] * len(self.named) if moved is None else moved.tolist()
         return tuple(
             Parameter(
@@ -152,7 +152,7 @@ class Structure:
         )
 
     def release(self) -> None:
-        """Let go of the model and of the optimizers."""
+        """Release the model and the optimizers."""
         self.model, self._optimizers = nn.Identity(), ()
         self.named, self._present, self._owner, self._modules, self._tables = {}, {}, {}, [], []
 

@@ -1,4 +1,4 @@
-"""How well a predictor does that ignores its input."""
+"""The loss of the best predictor that ignores its input."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ class TargetWatch:
         self._names.append(name)
 
     def infer(self, output: Tensor, gradient: Tensor, loss: float) -> None:
-        """Find out what a constant predictor costs from the gradient of the loss alone, where the loss is a usual one.
+        """Infer the loss of a constant predictor from the gradient of the loss alone, where the loss is a usual one.
 
         The gradient of a mean loss with respect to the output tells the target: of squared errors over n entries
-        y = o - n g / 2, of cross entropies over N rows y = softmax(o) - N g. A loss is believed that has this value.
+        y = o - n g / 2, of cross entropies over N rows y = softmax(o) - N g. A kind of loss is accepted if it has this
+        value.
         """
         found = [value for value in _implied(output.detach().float(), gradient.detach().float(), loss) if value > 0]
         self._inferred.append(found[0] if found else float("nan"))
@@ -76,7 +77,7 @@ class TargetWatch:
         self._count += self._pending[-1].numel()
 
     def flush(self) -> None:
-        """Bring what was kept to the host."""
+        """Copy the sample to the host."""
         for rows in self._pending:
             if rows.is_floating_point():
                 self._values.append(np.array(rows.tolist(), dtype=float))

@@ -74,7 +74,7 @@ class UnitWatch:
             self._looks = [each for each in self._looks if each[0] != record] + [look]
 
     def flush(self) -> None:
-        """Bring what was found to the host."""
+        """Copy the results to the host."""
         self._looks = [(record, {name: float(share) for name, share in found.items()}) for record, found in self._looks]
 
     def looks(self) -> dict[str, list[tuple[int, float]]]:

@@ -1,1 +1,1 @@
-"""Where a rule ends: a point or a direction, and its certificate."""
+"""The limit of a rule: a point or a direction, and its certificate."""

@@ -27,9 +27,9 @@ class Affine(Limit):
         target: The m values that A theta takes there.
         theta0: The start.
         limit: The point.
-        rounding: How much of each coordinate of the limit may be rounding, of it and of what went into it.
+        rounding: A bound on the rounding error of each coordinate of the limit, from it and from its inputs.
         span: An orthonormal basis, n x r, of the steps' span in the coordinates W^-1 theta.
-        still: Which coordinates no step moves, or None if all are moved.
+        still: The coordinates that no step moves, or None if all are moved.
         root: W.
         exact: Whether A theta = b can be reached.
     """

@@ -1,4 +1,4 @@
-"""What is known of rules that are no linear map of gradients, on squared losses."""
+"""The limits of rules that are not linear maps of gradients, on squared losses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def line_limit(
         problem: With the squared loss.
         direction: a -> the direction of all steps on the equation <a, theta> = b.
         reason: Why that is the limit.
-        several: What is to be said of several equations.
+        several: The reason to give for several equations.
         shrinking: Whether the length of a step is a multiple of ||g||_*, rather than given by a schedule.
     """
     a = single_equation(problem)

@@ -1,4 +1,4 @@
-"""What is known of rules whose step is a fixed linear map of gradients: they stay in theta0 + D (row space)."""
+"""The limits of rules whose step is a fixed linear map of gradients: they stay in theta0 + D (row space)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MOST_CURVED = 1e6
 
 @dataclass(frozen=True)
 class LinearRule:
-    """How a linear rule is run, as far as it matters for its limit.
+    """The properties of a linear rule that its limit depends on.
 
     Attributes:
         root: W, D = W W' being the preconditioner.
         nesterov: Whether its momentum is Nesterov's.
         minibatches: Whether steps see some rows only.
         normalised: Whether the length of a step does not shrink with the gradient.
-        name: How a sentence calls it.
+        name: The name used in sentences.
         D: The preconditioner itself, where it is known better than by its root.
     """
 
@@ -46,7 +46,7 @@ class LinearRule:
 
 def linear_limit(problem: Problem, rule: LinearRule) -> Limit:
     """Return the limit of a rule that moves by D times sums of gradients."""
-    # A row of which nothing moves has no part in any gradient, whatever its target or label.
+    # A row without a moving coordinate contributes to no gradient, whatever its target or label.
     felt = moved_by(rule.root, problem.A).any(dim=1)
     if not bool(felt.all()):
         if not bool(felt.any()):

@@ -1,4 +1,4 @@
-"""Where gradients that a fixed matrix multiplies take theta on a squared loss."""
+"""The limit of gradient descent with a fixed preconditioner on a squared loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Singular values, with a rank that is said to be unclear where it is."""
+"""Singular values, and the numerical rank, or that it is ambiguous."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Factors:
         singular_values: r, descending.
         right: n x r; its rows are exactly 0 where columns of C are.
         clear: Whether every other singular value is rounding: between the precision of C and 1e-10 of the largest one
-            nobody can tell, and a gradient method would need 1e20 steps to.
-        still: Which columns are 0, or None if none is.
+            that cannot be decided, and a gradient method would need 1e20 steps.
+        still: The columns that are 0, or None if there are none.
         condition: The largest singular value over the smallest of these; 1 if there are none.
     """
 
@@ -66,7 +66,7 @@ def decomposed(C: Tensor, precision: float) -> Factors:
     rank, clear = _told(each, C, precision)
     basis = right[:rank].mT
     if not whole:
-        # Rounding would move what no row touches.
+        # Rounding would move coordinates that no row touches.
         basis = C.new_zeros(C.shape[1], rank)
         basis[moving] = right[:rank].mT
     condition = each[0] / each[rank - 1] if rank else 1.0
@@ -74,7 +74,7 @@ def decomposed(C: Tensor, precision: float) -> Factors:
 
 
 def rank_of(A: Tensor, precision: float) -> int | None:
-    """Return the rank of A, or None where it cannot be told.
+    """Return the rank of A, or None where it is ambiguous.
 
     It is looked for in units of rows and columns in which all entries are as near to 1 as they can be, so that neither
     other units nor another order of rows or columns change the answer.

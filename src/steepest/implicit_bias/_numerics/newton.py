@@ -16,14 +16,14 @@ Convex = Callable[[Tensor], Point]
 
 
 def minimum(function: Convex, x: Tensor, iterations: int = 200) -> Tensor:
-    """Return where Newton's method ends: with Levenberg's damping and halved steps, until nothing improves.
+    """Return the end of Newton's method with Levenberg's damping and halved steps, taken until nothing improves.
 
     The caller checks the point, by the equations that it has to solve.
 
     Args:
         function: Convex and twice differentiable where it is finite.
         x: A start at which it is finite.
-        iterations: At most so many.
+        iterations: The maximum number of iterations.
     """
     here = function(x)
     best, stalled = x, 0

@@ -1,4 +1,4 @@
-"""Newton's method in many digits, where float64 cannot tell small coordinates from 0."""
+"""Newton's method in many digits, where float64 cannot distinguish small coordinates from 0."""
 
 from __future__ import annotations
 

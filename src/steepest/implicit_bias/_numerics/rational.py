@@ -59,7 +59,7 @@ def solved(
         theta0: n.
         D: What multiplies gradients.
         still: Where a solution of the equations is looked for, n: what cannot move, 0 elsewhere.
-        rank: Of A on what D moves.
+        rank: The rank of A on the coordinates that D moves.
         slack: As `Problem.slack`.
         unsure: What rounding in the targets is relative to, beside themselves.
     """

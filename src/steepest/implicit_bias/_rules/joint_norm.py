@@ -1,4 +1,4 @@
-"""The parts of which an optimizer of this library consists, and the one norm in which all of them step together."""
+"""The parts of an optimizer of this library, and the joint norm in which all of them step together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Joined", "Part", "diagonal_of", "joint_norm", "parts_of"]
 
 @dataclass(frozen=True)
 class Part:
-    """What steps by itself: a parameter, or all parameters of a group with a norm of the network.
+    """A part that steps independently: a parameter, or all parameters of a group with a norm of the network.
 
     Attributes:
         norm: Of a tensor of this shape.
@@ -67,7 +67,7 @@ class Joined(Norm):
 
 
 def parts_of(optimizer: SteepestDescent) -> list[Part]:
-    """Return what steps by itself, in the order of the parameters."""
+    """Return the parts that step independently, in the order of the parameters."""
     parts: list[Part] = []
     for group in optimizer.param_groups:
         norm, rate = group["norm"], float(group["lr"]) * float(group["factor"])
@@ -104,7 +104,7 @@ def joint_norm(parts: Sequence[Part]) -> tuple[Norm, tuple[int, ...]]:
 
 
 def diagonal_of(parts: Sequence[Part]) -> Tensor | None:
-    """Return the D with which the penalized step is -D g, or None where that is not so of every part."""
+    """Return the D with which the penalized step is -D g, or None where a part has none."""
     each = [_diagonal(part.norm, part.shape) for part in parts]
     if any(diagonal is None for diagonal in each):
         return None

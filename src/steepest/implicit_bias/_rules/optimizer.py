@@ -128,7 +128,7 @@ class OptimizerRule(Rule):
         ) from refused[0]
 
     def step(self, problem: Problem, runs: int) -> Step:
-        """Return the steps of one optimizer a run, each with its own learning rate."""
+        """Return the steps of one optimizer per run, each with its own learning rate."""
         optimizers = [self.optimizer(problem.columns) for _ in range(runs)]
         parameters = [parameters_of(optimizer) for optimizer in optimizers]
         # A live optimizer's groups keep the ratios of their learning rates.
@@ -165,7 +165,7 @@ def parameters_of(optimizer: Optimizer) -> list[Tensor]:
 
 
 def coasting(optimizer: Optimizer, rates: Tensor) -> Tensor | None:
-    """Return the way that the present momentum buffers go on, rate mu / (1 - mu) each, or None where there are none.
+    """Return the displacement that the present momentum buffers cause, rate mu / (1 - mu) each, or None without any.
 
     Args:
         optimizer: With the buffers of torch's SGD.

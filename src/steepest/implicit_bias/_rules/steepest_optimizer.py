@@ -47,7 +47,7 @@ class SteepestOptimizer(OptimizerRule):
 
     @property
     def name(self) -> str:
-        """Its place in this library."""
+        """Its name in this library."""
         return f"steepest.optim.{self.kind.__name__}"
 
     @property
@@ -168,7 +168,7 @@ class SteepestOptimizer(OptimizerRule):
     def _constrained(
         self, problem: Problem, optimizer: SteepestDescent, parts: list[Part], has_momentum: bool
     ) -> Limit:
-        """Return theta0 where all gradients vanish in any arithmetic; otherwise nothing, as steps do not shrink."""
+        """Return theta0 where all gradients vanish in any arithmetic; otherwise None, as steps do not shrink."""
         buffers = any("momentum_buffer" in state for state in optimizer.state.values())
         if not buffers and not bool(problem.A.any() if problem.separable_loss else _felt(problem).any()):
             still = resting(problem, whole=True)
@@ -322,7 +322,7 @@ def _own_schedule(optimizer: SteepestDescent, rates: Schedule, fresh: bool = Fal
 
 
 def _of_entries(norm: Norm) -> bool:
-    """Return whether the shape of what is measured does not matter."""
+    """Return whether the norm does not depend on the tensor's shape."""
     while isinstance(norm, Scaled):
         norm = norm.norm
     return isinstance(norm, (L1, L2, LInf, Lp))

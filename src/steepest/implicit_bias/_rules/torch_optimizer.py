@@ -53,7 +53,7 @@ class TorchOptimizer(OptimizerRule):
 
     @property
     def name(self) -> str:
-        """Its place in torch, or its own name."""
+        """Its name in torch, or its own name."""
         return f"{'torch.optim.' if self.kind.__module__.startswith('torch.') else ''}{self.kind.__name__}"
 
     @property
@@ -145,7 +145,7 @@ class TorchOptimizer(OptimizerRule):
         return made
 
     def step(self, problem: Problem, runs: int) -> Step:
-        """Return the steps of one optimizer a run, each with its own learning rate."""
+        """Return the steps of one optimizer per run, each with its own learning rate."""
         if self.kind is not torch.optim.LBFGS:
             return super().step(problem, runs)
         optimizers = [self.optimizer(problem.columns) for _ in range(runs)]

@@ -1,1 +1,1 @@
-"""What is done to the parameters of a model."""
+"""How the parameters of a model are filled."""

@@ -1,4 +1,4 @@
-"""What was done to one weight."""
+"""The result of filling one weight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Fill:
     """What was done to one weight, for its row of the table.
 
     Attributes:
-        rule: In words.
+        rule: The rule, in words.
         std: The standard deviation asked; nan where none is.
         fan: The fan used; nan where none is.
         gain: The gain used; nan where none is.

@@ -39,13 +39,13 @@ class Scheme(Protocol):
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known when a model is filled.
+    """The plan by which a model is filled.
 
     Attributes:
-        met: What each layer's outputs meet next.
+        met: The operations that each layer's outputs meet next.
         with_data: Whether that was found by a run on data.
         keep_biases: Whether biases stay as they are.
-        left: Why a parameter, by name, is not to be touched.
+        left: By name, why a parameter is left unchanged.
     """
 
     met: dict[nn.Module, set[Activation | None]] = field(default_factory=dict[nn.Module, set[Activation | None]])
@@ -147,7 +147,7 @@ class Filler:
         self.scheme, self.generator, self.setting = scheme, generator, setting
 
     def make(self, position: Position) -> tuple[Tensor | None, Fill]:
-        """Return the values of a parameter, whole, and what they are; None where it stays as it is."""
+        """Return the values of a parameter, whole, and a description; None where it stays unchanged."""
         module, name, like = position.module, position.name, position.like
         left = Fill(f"as {type(module).__name__} made it")
         if not like.is_floating_point():
@@ -255,7 +255,7 @@ _FUSED = re.compile(r"(^|_)(w?qkv|in_proj|c_attn|query_key_value)($|_)", re.IGNO
 
 
 def _parts(position: Position, shape: tuple[int, ...]) -> tuple[int, str]:
-    """Return into how many parts, one under the other, a weight falls that are filled each by itself, and the words."""
+    """Return the number of stacked parts of a weight that are filled separately, and their description."""
     module: Any = position.module
     if position.name == "in_proj_weight" and isinstance(module, nn.MultiheadAttention):
         return 3, "per projection"

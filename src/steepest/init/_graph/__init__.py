@@ -1,1 +1,1 @@
-"""What follows a layer, read from a run or from symbols."""
+"""The operations that follow a layer, found by a run on data or a symbolic trace."""

@@ -1,4 +1,4 @@
-"""What a model computes, as far as an initialisation needs to know it."""
+"""The graph of a model's operations, as far as an initialisation needs it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Graph", "Node", "Op"]
 
 
 class Op(Enum):
-    """What a step of the computation means for the layer in front of it.
+    """The meaning of an operation for the layer in front of it.
 
     Attributes:
-        SOURCE: An input, or a tensor that comes from nowhere that is followed.
+        SOURCE: An input, or a tensor whose origin is not followed.
         LAYER: A weight layer.
         ACTIVATION: A known nonlinearity.
         THROUGH: Shape only, linear without weights, normalisation, pooling or dropout.
@@ -25,7 +25,7 @@ class Op(Enum):
         ADD: A sum of two.
         MULTIPLY: An elementwise product or quotient.
         MIX: A matrix product, a softmax, a loss: what meets it has no activation of its own.
-        UNKNOWN: Something that may be an activation.
+        UNKNOWN: An operation that may be an activation.
         EXIT: Where the trace ends before the model does.
         ASIDE: A question about shape, type or statistics, which is no activation.
         OUTPUT: The model's output.
@@ -36,7 +36,7 @@ class Op(Enum):
 
 @dataclass(frozen=True)
 class Node:
-    """A step: what it is, the steps whose tensors it takes, and the layer or activation that it calls.
+    """A step: its kind, the steps whose tensors it takes, and the layer or activation that it calls.
 
     `branches` counts the residual additions inside of a composite module.
     """

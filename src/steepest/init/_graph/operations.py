@@ -1,4 +1,4 @@
-"""What each function of torch means for the layer in front of it."""
+"""The meaning of each torch function for the layer in front of it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def name_of(function: Any) -> str:
 def operation(function: Any, positional: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[Op, Activation | None]:
     """Return what a call means: its kind, and the activation if it is a known one.
 
-    A function that nobody listed may be an activation: it is UNKNOWN, never silently none.
+    A function that is not listed may be an activation: it is UNKNOWN, never silently none.
 
     Args:
         function: The function, or a method's name.

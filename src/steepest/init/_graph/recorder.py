@@ -20,7 +20,7 @@ __all__ = ["record_call", "record_run"]
 
 
 class GraphRecorder(TorchFunctionMode):
-    """Writes down each function that is called on tensors it knows, and each leaf module as one step."""
+    """Records each function that is called on tensors it knows, and each leaf module as one step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class GraphRecorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call the function, and note it unless a leaf module calls it."""
+        """Call the function, and record it unless a leaf module calls it."""
         keywords = kwargs or {}
         sources = [] if self.inside else self.numbers((args, keywords))
         result = func(*args, **keywords)
@@ -60,7 +60,7 @@ class GraphRecorder(TorchFunctionMode):
         return self.graph
 
     def mark(self, value: Any, number: int) -> None:
-        """Say that the tensors in a value are the output of a step."""
+        """Register the tensors in a value as the output of a step."""
         for tensor in tensors(value):
             if not isinstance(tensor, nn.Parameter):
                 self._numbers[tensor] = number
@@ -70,11 +70,11 @@ class GraphRecorder(TorchFunctionMode):
         return [self._numbers[tensor] for tensor in tensors(value) if tensor in self._numbers]
 
     def enter(self, _module: nn.Module, _args: Any, _kwargs: Any) -> None:
-        """Stop noting; a hook before a leaf module."""
+        """Stop recording; a hook before a leaf module."""
         self.inside += 1
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        """Note a leaf module; a hook behind it."""
+        """Record a leaf module; a hook behind it."""
         self.inside -= 1
         if not self.inside:
             self.mark(output, add_step(self.graph, module, self.numbers((args, kwargs))))
@@ -88,7 +88,7 @@ def record_run(model: nn.Module, inputs: tuple[Any, ...]) -> Graph:
 
 
 def record_call(function: Callable[[Tensor], Any], x: Tensor, layer: nn.Module) -> Graph:
-    """Call a function as what follows a layer, and return the graph."""
+    """Call a function on a layer's output, and return the graph."""
     recorder = GraphRecorder()
     recorder.mark(x, recorder.graph.add(Op.LAYER, layer=layer))
     return recorder.record(function, (x,))

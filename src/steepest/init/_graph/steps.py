@@ -15,7 +15,7 @@ __all__ = ["add_step"]
 
 
 def add_step(graph: Graph, module: nn.Module, inputs: Sequence[int]) -> int:
-    """Append a module that is not looked into and return its step's number."""
+    """Append a module as one step and return the step's number."""
     if is_norm(module):
         return graph.add(Op.THROUGH, inputs[:1], layer=module)
     if isinstance(module, nn.PReLU):

@@ -19,7 +19,7 @@ __all__ = ["trace_symbolically"]
 
 
 class Tracer(fx.Tracer):
-    """Goes into every module that is not a leaf and not of a type that cannot be traced; knows where it is."""
+    """Traces every module that is not a leaf and not of a type that cannot be traced; knows the current module."""
 
     proxy_buffer_attributes = True  # a mask is cut to a length that is a symbol
 

@@ -1,4 +1,4 @@
-"""What a model does between its layers: found by a run on data or by symbols, and by rules that are written down."""
+"""The operations between a model's layers, found by a run on data or a symbolic trace, and by fixed rules."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run_untouched(run: Callable[[tuple[Any, ...]], Any], model: nn.Module, data:
 def activations(model: nn.Module, graph: Graph) -> Met:
     """Return for each weight layer what may follow it, `NONE` where nothing does and None where it is not known.
 
-    Rules stand above what the graph says:
+    Rules take precedence over the graph:
 
     | layer                                        | followed by                                                |
     |----------------------------------------------|------------------------------------------------------------|
@@ -90,5 +90,5 @@ def _of_callable(function: Callable[[Tensor], Tensor], layer: nn.Module) -> set[
     try:
         with untouched(function if isinstance(function, nn.Module) else layer):
             return followers(record_call(function, x, layer))[layer] or {None}
-    except Exception:  # whatever a function of the user's own needs that it does not find here
+    except Exception:  # a user's function may need anything that is missing here
         return {None}

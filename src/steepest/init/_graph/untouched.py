@@ -1,4 +1,4 @@
-"""A model run or traced without leaving a trace in it."""
+"""A model run or traced without side effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["untouched"]
 
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Generator[None, None, None]:
-    """Let a model run, and give everything back as it was: buffers, attributes, modes, global random numbers.
+    """Let a model run, and restore everything: buffers, attributes, modes, global random numbers.
 
     Inside, torch's global generators start from seed 0, so that a run with dropout always gives the same; gradients
     are off and warnings, which the user's own run will give, are not shown. What a forward does to Python objects

@@ -1,1 +1,1 @@
-"""What the layers of a model are."""
+"""The kinds of a model's layers."""

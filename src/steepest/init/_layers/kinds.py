@@ -1,4 +1,4 @@
-"""Which modules are weight layers, norm layers and composites, and what is known of them without looking further."""
+"""Which modules are weight layers, norm layers and composites, and what is known of them without a trace."""
 
 from __future__ import annotations
 

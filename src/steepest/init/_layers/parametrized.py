@@ -22,16 +22,16 @@ _ITERATIONS = 100
 
 
 def value_of(parametrizations: ParametrizationList) -> Tensor:
-    """Return the weight, without what reading it does in training, as the power iteration of a spectral norm."""
+    """Return the weight without the side effects of reading it in training, such as a power iteration."""
     with _in_eval_mode(parametrizations):
         return parametrizations()
 
 
 def assign(parametrizations: ParametrizationList, weight: Tensor) -> bool:
-    """Set the parameters so that they give a weight, or what comes nearest to it; return whether that was possible.
+    """Set the parameters so that they give a weight, or the nearest one to it; return whether that was possible.
 
-    It is not for a parametrization without an inverse, or one that gives nan for this weight: the parameters then stay
-    as they were. They keep their memory in any case.
+    It is impossible for a parametrization without an inverse, or one that gives nan for this weight: the parameters
+    then stay unchanged. They keep their memory in any case.
     """
     originals = list(parametrizations.parameters(recurse=False))
     memories = [original.detach() for original in originals]
@@ -75,10 +75,10 @@ class Hooked:
     """A weight that a hook of torch.nn.utils.weight_norm, .spectral_norm or .prune computes before every forward.
 
     Attributes:
-        name: The weight's.
-        hook: What computes it.
+        name: The weight's name.
+        hook: The hook that computes it.
         parameters: The names of the parameters that it is computed from, that of the weight's shape last.
-        kind: What it is called.
+        kind: The name of the hook's kind.
     """
 
     name: str

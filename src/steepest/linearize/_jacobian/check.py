@@ -29,8 +29,8 @@ def probe(network: Network, inputs: Inputs, found: Factored, structure: Structur
     """Return the factors once J' u agrees with autograd's, parameter by parameter, for a random u.
 
     A wrong entry of J changes J' u for almost every u (Freivalds 1977). Where the factors disagree, the structure is
-    determined anew, as what was found on other examples need not hold for these; then the vectorised general path is
-    replaced by backward passes, and these by backward passes over the whole batch.
+    determined anew, as the structure found on other examples need not hold for these; then the vectorised general path
+    is replaced by backward passes, and these by backward passes over the whole batch.
 
     Raises:
         LinearizationMismatch: If they still disagree.
@@ -97,7 +97,7 @@ def _differences(found: Factored, truth: _Truth, sketched: bool) -> Generator[Te
 
 
 class _Truth:
-    """What plain autograd says of a batch.
+    """The result of plain autograd for a batch.
 
     Attributes:
         values: The outputs, [n, C].
@@ -129,7 +129,7 @@ class _Truth:
 
     @functools.cached_property
     def _rounding(self) -> Tensor:
-        """By parameter, what equal numbers may differ by.
+        """By parameter, the difference up to which two numbers count as equal.
 
         J' u is that far from J' v + J' (u - v), and from itself where x and the parameters differ in their last digit.
         """
@@ -163,7 +163,7 @@ class _Truth:
         allowed = self._close * self._sizes
         if bool((errors <= allowed).all()):  # not `errors > allowed`, as NaN is no agreement
             return None
-        # A gradient that is zero but for rounding agrees with what is zero but for another rounding.
+        # A gradient that is zero up to rounding agrees with one that is zero up to other rounding.
         allowed = torch.maximum(allowed, self._rounding)
         if bool((errors <= allowed).all()):
             return None

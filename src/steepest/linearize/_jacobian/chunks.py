@@ -1,4 +1,4 @@
-"""A Jacobian in chunks of examples: what fits into the budget is kept, what does not is made again when needed."""
+"""A Jacobian in chunks of examples: factors that fit into the budget are kept, others recomputed when needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from steepest.linearize._trace.network import Network
 __all__ = ["Jacobian", "readable"]
 
 _SAMPLE = 16
-"""Examples that tell what one of them costs."""
+"""The number of examples from which the memory of one is estimated."""
 
 _SMALL = 1 << 17
 """Entries of a matrix that is made of its blocks at once; a larger one is filled in place."""
@@ -91,7 +91,7 @@ class Jacobian:
         return found
 
     def _factorize_own(self, some: slice) -> Factored:
-        """Return the factors of some of the examples; what was found out about them the first time holds."""
+        """Return the factors of some of the examples; the structure found the first time is used again."""
         key, inputs = (some.start, some.stop), take(self.inputs, some)
         if key in self._structures:
             return self._unchecked(inputs, self._structures[key])[0]
@@ -233,14 +233,14 @@ class Jacobian:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return self.network.device
 
     def require(self, needed: int, what: str) -> None:
-        """Refuse what does not fit into the budget, beside a model that was converted to another precision.
+        """Refuse a result that does not fit into the budget, beside a model that was converted to another precision.
 
         Raises:
-            InvalidArgument: With the smallest budget that would do.
+            InvalidArgument: With the smallest budget that suffices.
         """
         if needed > self._free:
             needed += self.network.converted_bytes

@@ -35,7 +35,7 @@ def add_gram(
         other: J2, of the same parameters, or the same object.
         sizes: Entries of each parameter.
         trace: Whether only the sum over outputs is asked for.
-        work_bytes: What temporary blocks may occupy.
+        work_bytes: The memory that temporary blocks may occupy, in bytes.
     """
     plain: dict[tuple[int, int], list[Pair]] = {}
     rest: list[tuple[Sequence[Placed], Sequence[Placed], int]] = []

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 __all__ = ["Sampling"]
 
 _FIRST, _OF = 2, 8
-"""So many batches of a kind are compared at first, and then one of so many."""
+"""The number of batches of each kind that are compared at first, and the interval of those after."""
 
 _KINDS = 1 << 10
-"""So many kinds are remembered; where there are more, all begin anew."""
+"""The number of kinds that are remembered; with more, all start anew."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class _Kind:
 
 
 class Sampling:
-    """What has been compared so far."""
+    """The kinds of batches that have been compared so far."""
 
     def __init__(self) -> None:
         self._kinds: dict[int, _Kind] = {}
@@ -43,13 +43,13 @@ class Sampling:
         own = self._kinds.setdefault(hash(kind), _Kind())
         block, place = divmod(own.seen - _FIRST, _OF)
         own.seen += 1
-        # The place moves from block to block, so that no loop over batches hides one of them for ever.
+        # The position varies from block to block, so that no periodic loop over batches skips the same batch forever.
         due = block < 0 or place == (5 * block + 3) % _OF
         own.unseen = own.unseen if due else own.unseen + 1
         return due
 
     def agrees(self, kind: Hashable | None) -> None:
-        """Take down that a batch of this kind was right."""
+        """Record that a batch of this kind was right."""
         if kind is not None and (own := self._kinds.get(hash(kind))):
             own.unseen = 0
 

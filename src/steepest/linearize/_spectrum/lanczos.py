@@ -26,13 +26,13 @@ def largest_eigenpairs(
     Args:
         apply: X [n, b] -> A X.
         n: Size of A.
-        k: How many, 1 to n.
-        device: Where.
+        k: The number of eigenvalues, 1 to n.
+        device: The device of the computation.
         tolerance: Relative to the largest eigenvalue.
-        restarts: Cycles at most.
+        restarts: The maximum number of cycles.
 
     Raises:
-        SteepestError: If that is not reached.
+        SteepestError: If the tolerance is not reached.
 
     Source: Golub and Underwood, "The block Lanczos method for computing eigenvalues" (1977); Wu and Simon,
     "Thick-restart Lanczos method" (2000).
@@ -68,7 +68,7 @@ def largest_eigenpairs(
 
 
 def _outside(basis: Tensor, block: Tensor) -> Tensor:
-    """Return an orthonormal basis of a block's part outside of the basis, of as many columns as there is room for."""
+    """Return an orthonormal basis of a block's part outside of the basis, with as many columns as fit."""
     block = block[:, : basis.shape[0] - basis.shape[1]]
     for _ in range(3):  # twice is enough (Parlett), once more as the first leaves columns of very different lengths
         block = torch.linalg.qr(block - basis @ (basis.T @ block))[0]

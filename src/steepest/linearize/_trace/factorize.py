@@ -1,4 +1,4 @@
-"""The Jacobian of a batch as factors: what a network's structure is, and what its examples fill in."""
+"""The Jacobian of a batch as factors: the structure of a network, and the values that the examples fill in."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def balance(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the examples are in the cotangent of a call.
+    """The position of the examples in the cotangent of a call.
 
     Attributes:
         layout: Their axis.
         lead: How many axes of positions there are.
         alone: Whether no other axis is merged with theirs.
-        sure: Whether no other layout could be meant.
+        sure: Whether no other layout is possible.
     """
 
     layout: Layout
@@ -59,14 +59,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Structure:
-    """What was found out about a network on some examples, and holds for others whose pass looks the same.
+    """The structure of a network, found on some examples, which holds for others whose pass calls the same functions.
 
     Attributes:
         places: By call that a rule took, in their order; None where the outputs do not depend on it.
         skip: Calls that are left to autograd.
-        general: Parameters without a rule in at least one of their uses.
+        general: Parameters that have no rule in at least one of their uses.
         reusable: Whether the places are those of any number of examples.
-        by: How the general ones are found: "vmap" or "backward".
+        by: How their gradients are computed: "vmap" or "backward".
     """
 
     places: Mapping[Key, Place | None]
@@ -94,7 +94,7 @@ class Factored:
     Attributes:
         values: The outputs, [n, C].
         blocks: By parameter: what its columns are the sum of; empty where they are zero.
-        kind: What passes that do the same have in common; None where this one's is not known, or decided by values.
+        kind: The key that equal passes share; None where it is not known, or where values decide which operations run.
     """
 
     values: Tensor
@@ -145,7 +145,7 @@ def _record(network: Network, inputs: Inputs, skip: frozenset[Key]) -> tuple[Ten
             found = network.model(*(t.clone() for t in inputs))  # it may write into them
     except SteepestError:
         raise
-    except Exception:  # a model's code may meet ours in ways that nobody has seen: then without rules
+    except Exception:  # a model's code may break the interception in unforeseen ways: then without rules
         recorder = CallRecorder(network.parameters, {}, frozenset(), {}, None)
         network.reseed()
         found = network.run(inputs)

@@ -1,4 +1,4 @@
-"""Where the examples are in a tensor inside of a network."""
+"""The position of the examples in a tensor inside of a network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Layout:
 
         Args:
             x: Any tensor that has this layout after its first `offset` dimensions.
-            n: How many examples there are.
+            n: The number of examples.
             offset: Dimensions before those that the layout counts.
         """
         k = self.axis + offset
@@ -40,7 +40,7 @@ class Layout:
         return x.unflatten(k, (r, n)).movedim(k + 1, 0)
 
     def spread(self, weights: Tensor, lead: torch.Size) -> Tensor:
-        """Return one weight an example, each at the positions of its example, ready to be broadcast over `lead`."""
+        """Return one weight per example, at the positions of its example, ready to be broadcast over `lead`."""
         r = lead[self.axis] // len(weights)
         along = weights.repeat_interleave(r) if self.outer else weights.repeat(r)
         return along.reshape([-1 if i == self.axis else 1 for i in range(len(lead))])

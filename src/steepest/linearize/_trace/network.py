@@ -1,4 +1,4 @@
-"""What counts as the outputs of a model, and a copy of the model that yields them."""
+"""The outputs of a model, and a private copy of the model that computes them."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Network:
     Attributes:
         model: The copy.
         parameters: Its trainable parameters by name, in the order of the columns.
-        device: Where they are.
+        device: The device of the parameters.
         coupled: Whether an example's outputs depend on the others of its batch, so that a batch must not be divided.
         buffers_of_original: By identity, those of the user's model, until it was seen that the copy does without them.
-        seed: What random numbers start from in each call; None for a model that draws none.
+        seed: The seed of the random numbers in each call; None for a model that draws none.
         dtype: The precision that the copy was converted to; None where it has the model's own.
-        converted_bytes: What is occupied by the parameters and buffers that were converted.
+        converted_bytes: The memory of the parameters and buffers that were converted, in bytes.
     """
 
     def __init__(self, model: nn.Module, outputs: Any, seed: int | None, dtype: torch.dtype | None = None) -> None:
@@ -90,7 +90,7 @@ class Network:
         self._width: int | None = None
 
     def _convert(self, dtype: torch.dtype | None) -> int:
-        """Convert the copy to that precision, and return what the converted parameters and buffers occupy."""
+        """Convert the copy to that precision, and return the bytes of the converted parameters and buffers."""
         if dtype is None:
             return 0
         others = {id(t): t for _, t in _state(self.model) if t.is_floating_point() and t.dtype != dtype}
@@ -230,7 +230,7 @@ class Network:
             )
 
     def require_copy(self, values: Tensor) -> None:
-        """Refuse a model whose code holds on to the original: a closure, or a hook, that no copy can follow.
+        """Refuse a model whose code refers to the original: a closure, or a hook, which a copy cannot replace.
 
         Raises:
             InvalidArgument: If the outputs depend on a parameter of the user's own model.
@@ -242,7 +242,7 @@ class Network:
         self._originals, self.buffers_of_original = [], {}  # once is enough, and they are the user's
 
     def require_visible(self, values: Tensor) -> None:
-        """Refuse what keeps gradients from `torch.autograd.grad`, which then says None where there is one.
+        """Refuse code that hides gradients from `torch.autograd.grad`, which then returns None where there is one.
 
         Raises:
             InvalidArgument: If there is a reentrant checkpoint.
@@ -267,7 +267,7 @@ class Network:
             torch.manual_seed(self.seed)
 
     def quiet(self) -> contextlib.AbstractContextManager[None]:
-        """Evaluate in full precision with gradients, whatever stands around the call, from the seed if there is one."""
+        """Evaluate in full precision with gradients, in any context of the caller, from the seed if there is one."""
         autocast = torch.is_autocast_enabled(self.device.type)
         if torch.is_grad_enabled() and self.seed is None and not autocast and not torch.is_inference_mode_enabled():
             return contextlib.nullcontext()
@@ -388,4 +388,4 @@ def _refuse_modes(model: nn.Module, seed: int | None) -> None:
 
 
 Choice = None | int | Sequence[int] | Callable[[Any], Tensor]
-"""Which outputs: all, some by their number, or what a function makes of the model's output."""
+"""The choice of outputs: all, some by their indices, or a function of the model's output."""

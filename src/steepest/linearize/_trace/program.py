@@ -1,4 +1,4 @@
-"""What a forward pass does: by it batches are of one kind, of which some stand for all."""
+"""The functions that a forward pass calls: batches that call the same are of one kind, and only some are checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Program:
 
     @property
     def kind(self) -> Hashable | None:
-        """What passes have in common that do the same; None where values decide what this one does.
+        """The key that equal passes share; None where values decide which operations this one runs.
 
         They decide where one is read into Python, where examples are placed by an index, and where an operation takes
         the axis of the examples away, as what it returns may bind all of them or none.
@@ -33,7 +33,7 @@ class Program:
         return None if self._is_steered else tuple(self._steps)
 
     def calls(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
-        """Take down a call."""
+        """Record a call."""
         if self._is_steered:
             return
         given = [*args, *kwargs.values()] if kwargs else args
@@ -51,7 +51,7 @@ class Program:
             self._is_steered = not is_description
 
     def _mixes(self, given: Iterable[Any], returned: Iterable[Tensor]) -> bool:
-        """Return whether the axis of the examples is in what was given and not in what is returned."""
+        """Return whether the axis of the examples is in the arguments and not in the result."""
         return (
             self._n > 1
             and not any(map(self._has_examples, returned))
@@ -71,7 +71,7 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _places(function: Any, args: tuple[Any, ...]) -> bool:
-    """Return whether values decide where something goes, or what is taken."""
+    """Return whether values decide where entries are placed, or which are taken."""
     if function is Tensor.__getitem__ or function is Tensor.__setitem__:
         index = args[1] if isinstance(args[1], tuple) else (args[1],)
         return any(isinstance(i, (Tensor, list)) for i in index)
@@ -82,7 +82,7 @@ _PLACE = (
     "argsort", "argwhere", "bincount", "bucketize", "gather", "index", "kthvalue", "masked_s", "msort", "nonzero",
     "put", "scatter", "searchsorted", "segment", "sort", "take", "topk", "unique",
 )  # fmt: skip
-"""How the names of functions begin that place, choose or count by values."""
+"""The prefixes of functions that place, choose or count by values."""
 
 _DESCRIBE = frozenset(
     (

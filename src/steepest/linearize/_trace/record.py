@@ -1,4 +1,4 @@
-"""One forward pass in which every operation that a rule knows leaves what its weights' gradients are made of."""
+"""One forward pass in which each operation with a rule records the ingredients of its weights' gradients."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ LayerRule = Callable[["CallRecorder", Callable[..., Any], tuple[Any, ...], dict[
 class CallRecorder(TorchFunctionMode):
     """Intercepts torch's functions: where a rule knows one, the weights are cut out of autograd's graph.
 
-    What a rule has not taken stays in the graph and is found there, so that no use of a parameter is lost.
+    Uses without a rule stay in the graph and are found there, so that no use of a parameter is lost.
 
     Args:
         parameters: The trainable parameters by name.
         rules: By function.
         skip: The calls that are to be left to autograd.
         foreign: By identity, tensors that no operation may take.
-        program: Takes down what the pass does; None where it is run without this recorder.
+        program: Records the functions that the pass calls; None where it is run without this recorder.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class CallRecorder(TorchFunctionMode):
         *,
         shared: frozenset[int] | None = None,
     ) -> Tensor:
-        """Keep a call and return its output, of which what is done in place later changes nothing."""
+        """Keep a call and return its output, in a form that later in-place operations do not affect."""
         if output.grad_fn is not None and output._base is not None:
             # In-place operations on a view rewrite its history, and the edge would lead nowhere.
             output = output.clone()

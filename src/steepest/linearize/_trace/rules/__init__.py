@@ -1,4 +1,4 @@
-"""What each kind of operation knows of its weights' gradients: one file a kind."""
+"""The rules for the gradients of each kind of operation's weights: one file per kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operations with a weight and a bias have in common."""
+"""Recording of operations with a weight and a bias."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def affine(
         apply: The operation.
         weight: Its weight, or None.
         bias: What it adds at every position, or None.
-        of_weight: What the weight's gradient is made of; None where the weight is no parameter.
+        of_weight: The ingredients of the weight's gradient; None where the weight is not a parameter.
         lead: See `Call`.
         arrange: See `Call`.
     """
@@ -59,7 +59,7 @@ def affine(
 
 
 def bias_of(slot: Slot) -> Use:
-    """Return the use of what is added to every position."""
+    """Return the use of a bias that is added to every position."""
     return Use(slot, lambda left, *_: Outer(left, None))
 
 
