@@ -89,7 +89,7 @@ def statistics(samples: Tensor, site: Site) -> Tensor:
     net, nonzero = signs.mean(dim=(1, 2, 3)), signs.abs_().mean(dim=(1, 2, 3))
     dead = signs.amax(dim=(1, 2)) < 1
     nothing = torch.full_like(mean, torch.nan)
-    # Copies stay copies: every eighth record is looked at, and the last.
+    # Copies stay copies: every eighth record is checked, and the last.
     looked = sorted({*range(0, len(x), 8), len(x) - 1})
     similarity = nothing.clone()
     similarity[looked] = _copies(x[looked].flatten(1, 2), alive=(about > 1e-6 * center.square()).any(dim=1)[looked])

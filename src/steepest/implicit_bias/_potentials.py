@@ -56,7 +56,8 @@ class Entropy(Potential):
     >>> Entropy().gradient(torch.tensor([1.0, 2.0]))
     tensor([0.0000, 0.6931])
 
-    Source: Kivinen and Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors" (1997).
+    Source: Kivinen and Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors" (1997,
+    doi:10.1006/inco.1996.2612).
     """
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

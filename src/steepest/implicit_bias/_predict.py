@@ -94,7 +94,7 @@ class Prediction:
         where = self.point if self.point is not None else self.direction
         if where is None:
             raise InvalidArgument(
-                "there must be a point or a direction to look at",
+                "the prediction must have a point or a direction",
                 got="not determined",
                 remedy="Look at .spread().points.",
             )

@@ -119,7 +119,7 @@ def _endless(schedule: Schedule, steps: NDArray[np.float64], largest: float) -> 
     rests = np.append(np.cumsum(stretches[::-1])[::-1], 0.0)
     vanishes = bool(values[-1] == 0) or _keeps_falling(schedule, values)
     counted = values > _UNDERFLOW * largest
-    # The last stretch has nothing behind it that was looked at.
+    # Nothing is known after the last stretch.
     counted[-math.ceil(math.log(4) / math.log(1.05)) :] = False
     after = np.append(np.cumsum(steps[::-1])[::-1][1:], 0.0) + rests[0]
     suffices = not bool((counted & (values > rests)).any()) and not bool((steps > after * (1 + 1e-9)).any())
@@ -135,7 +135,8 @@ def _endless(schedule: Schedule, steps: NDArray[np.float64], largest: float) -> 
 def _keeps_falling(schedule: Schedule, values: NDArray[np.float64]) -> bool:
     """Return whether the last twenty octaves fall by the same factor each, at least nearly, and so do those to 2^300.
 
-    A power of t does; what goes to a constant falls less and less, and so does 1 / log t, which cannot be told from it.
+    A power of t does; a schedule that tends to a constant falls less and less, and so does 1 / log t, which cannot be
+    distinguished from it.
     """
     octave = math.ceil(math.log(2) / math.log(1.05))
     falls = np.diff(np.log(values[-1::-octave][:21]))

@@ -32,7 +32,7 @@ def as_inputs(name: str, x: Any) -> Inputs:
         raise InvalidArgument(
             f"{name} must be a dense tensor whose first dimension counts the examples, or a tuple of such tensors",
             got=[shown(t) for t in inputs] if listed else x,
-            remedy="At least one example; several inputs go in as a tuple.",
+            remedy="At least one example; pass several inputs as a tuple.",
         )
     if any(t.is_inference() for t in inputs):
         with torch.inference_mode(False):

@@ -71,8 +71,8 @@ class Linearization(Operator):
             [3., 4., 1.],
             [5., 6., 1.]])
 
-    Source: Jacot et al., "Neural tangent kernel: convergence and generalization in neural networks" (2018); Novak et
-    al., "Fast finite width neural tangent kernel" (2022).
+    Source: Jacot et al., "Neural tangent kernel: convergence and generalization in neural networks" (2018,
+    arXiv:1806.07572); Novak et al., "Fast finite width neural tangent kernel" (2022, arXiv:2206.08720).
     """
 
     def __init__(
@@ -371,7 +371,7 @@ class Linearization(Operator):
         inputs = own if x is own else converted(as_inputs(name, x), self._jacobian.network.dtype)
         if len(inputs) != len(own):
             raise InvalidArgument(
-                f"{name} must be {len(own)} inputs", got=len(inputs), remedy="Several inputs go in as a tuple."
+                f"{name} must be {len(own)} inputs", got=len(inputs), remedy="Pass several inputs as a tuple."
             )
         return inputs
 
@@ -381,7 +381,7 @@ class Linearization(Operator):
             raise InvalidArgument(
                 f"y must be a finite number for each of the {self.examples} x {self.outputs} outputs",
                 got=y if targets is None else f"{len(targets)} numbers",
-                remedy="Classes go in as one-hot vectors.",
+                remedy="Pass classes as one-hot vectors.",
             )
         return targets
 

@@ -44,7 +44,7 @@ class Blockwise(Norm[dict[str, Tensor]]):
     >>> norm({"weight": torch.tensor([[1.0, -2.0]]), "bias": torch.tensor([3.0, 4.0])})
     tensor(5., dtype=torch.float64)
 
-    Source: Large et al., "Scalable Optimization in the Modular Norm" (2024).
+    Source: Large et al., "Scalable Optimization in the Modular Norm" (2024, arXiv:2405.14813).
     """
 
     blocks: tuple[tuple[str, Norm], ...]

@@ -33,7 +33,8 @@ class KullbackLeibler(ByValue, Distance[Tensor]):
     >>> penalized_step(KullbackLeibler(torch.tensor([0.5, 0.5])), torch.tensor([0.0, 1.0]), alpha=1.0)
     tensor([ 0.2311, -0.2311])
 
-    Source: Kivinen and Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors" (1997).
+    Source: Kivinen and Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors" (1997,
+    doi:10.1006/inco.1996.2612).
     """
 
     point: Float[Tensor, "*shape"]

@@ -54,7 +54,7 @@ class Norm(Distance[T]):
     So <g, d(g)> = ||g||_*, and ||d(g)|| = 1 unless g = 0, where d(g) = 0. Subclasses are frozen
     dataclasses: they compare equal by value and can be keys. As a distance a norm is its square.
 
-    Source: Bernstein and Newhouse, "Old Optimizer, New Norm: An Anthology" (2024), proposition 1.
+    Source: Bernstein and Newhouse, "Old Optimizer, New Norm: An Anthology" (2024, arXiv:2409.20325), proposition 1.
     """
 
     @abstractmethod
@@ -85,7 +85,7 @@ class Norm(Distance[T]):
         return None
 
     def duality_maps(self, gs: Sequence[T]) -> list[T]:
-        """Return d(g) of each tensor by itself; a norm overrides this where many at once are faster."""
+        """Return d(g) of each tensor separately; a norm overrides this where many at once are faster."""
         check_list(gs)
         return [self.duality_map(g) for g in gs]
 

@@ -19,7 +19,7 @@ _FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def check_tensor(x: Any) -> None:
-    """Raise InvalidArgument unless x is a dense tensor of real floating-point numbers; entries are not looked at."""
+    """Raise InvalidArgument unless x is a dense tensor of real floating-point numbers; its entries are not checked."""
     # Of the usual ones that is known for a tenth of a microsecond.
     if not (isinstance(x, Tensor) and x.dtype in _FLOATING and x.layout is torch.strided and not x.is_meta):
         floating("the tensor of a norm", x)

@@ -75,7 +75,7 @@ class Routing(Mapping[str, Route]):
 
     The table's last column is the length of a constrained step, measured without the scale of the norm.
 
-    A test of your own can hold it: `assert routing["head.weight"].norm == LInf()`.
+    Your own tests can assert it: `assert routing["head.weight"].norm == LInf()`.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], kinds: Mapping[str, str], routes: Mapping[str, Route]):

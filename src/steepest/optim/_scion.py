@@ -52,7 +52,7 @@ def is_embedding(name: str, module: nn.Module, parameter: Tensor) -> bool:
 
 
 def scion_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
-    """Return the rules of `Scion` for a model, to be used with `route` after rules of your own.
+    """Return the rules of `Scion` for a model, to be used with `route`, after your own rules if any.
 
     | what                                          | norm                               | a step of length lr        |
     |-----------------------------------------------|------------------------------------|----------------------------|
@@ -68,7 +68,7 @@ def scion_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
     Raises:
         InvalidArgument: If model is not a module.
 
-    Source: Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs" (2025).
+    Source: Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs" (2025, arXiv:2502.07529).
     """
     instance("model", model, nn.Module, "a torch.nn.Module")
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
@@ -142,7 +142,7 @@ class Scion(SteepestDescent):
     >>> len(optimizer.param_groups)
     4
 
-    Source: Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs" (2025).
+    Source: Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs" (2025, arXiv:2502.07529).
     """
 
     _fixed: ClassVar[tuple[str, ...]] = ("mode",)

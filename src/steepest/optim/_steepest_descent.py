@@ -86,7 +86,7 @@ class SteepestDescent(Optimizer):
     >>> w.data
     tensor([-0.1000,  0.1000])
 
-    Source: Bernstein and Newhouse, "Old Optimizer, New Norm: An Anthology" (2024).
+    Source: Bernstein and Newhouse, "Old Optimizer, New Norm: An Anthology" (2024, arXiv:2409.20325).
     """
 
     _kept: ClassVar[frozenset[str]] = frozenset({"momentum_buffer"})
@@ -207,14 +207,14 @@ class SteepestDescent(Optimizer):
                 self._step(norm, batch, group)
 
     def _step(self, norm: Norm, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """Step each parameter by itself, as a whole."""
+        """Step each parameter separately, as a whole."""
         vs = [whole_like(v, p) for v, p in zip(self._follow(parameters, group), parameters, strict=True)]
         steps, factor = directions(norm, vs, group["mode"])
         parts = [part_like(step, p) for step, p in zip(steps, parameters, strict=True)]
         self._move(parameters, parts, factor, group)
 
     def _step_entrywise(self, norm: Norm, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """Step each entry by itself, piece by piece and without any communication."""
+        """Step each entry separately, piece by piece and without any communication."""
         gradients, buffers = self._gradients(parameters, group), self._buffers(parameters, group)
         held = [local(p) for p in parameters]
         momentum, nesterov, mode = group["momentum"], group["nesterov"], group["mode"]

@@ -19,7 +19,7 @@ def non_finite(records: Records, *, at_start: bool = False) -> Diagnosis | None:
 
     A fact: the loss, a weight or a gradient is not finite. A step whose gradient alone was not finite
     and that left all weights finite is no fault: a gradient scaler skips such steps. With at_start only the first
-    record is looked at: what is not finite there, no step has made.
+    record is checked: no step has caused what is not finite there.
     """
     gradient, weight = records.rows.gradient, records.rows.weight
     count = min(1, len(records.steps)) if at_start else len(records.steps)

@@ -64,7 +64,7 @@ class Passes:
 
     Before the pass that trains there may be others with a graph: validation without `no_grad`, a second view of the
     data, a pass for an adversary. While none is reached the first and the latest are kept; when one is, no other is
-    looked at: further accumulated batches are not sampled. Each thread has a pass of its own, `open` while the model is
+    watched: further accumulated batches are not sampled. Each thread has a pass of its own, `open` while the model is
     running.
     """
 

@@ -143,7 +143,7 @@ def _in_its_units(Z: Tensor) -> Tensor:
 def _euclidean(Z: Tensor) -> tuple[Tensor, Tensor] | None:
     """Solve min ||w||_2, Z w >= 1, as a least-distance problem by non-negative least squares, then on its active set.
 
-    Source: Lawson and Hanson, "Solving Least Squares Problems" (1974), chapter 23.
+    Source: Lawson and Hanson, "Solving Least Squares Problems" (1974, doi:10.1137/1.9781611971217), chapter 23.
     """
     require("The largest margin", "scipy", extra="implicit-bias")
     from scipy.optimize import nnls

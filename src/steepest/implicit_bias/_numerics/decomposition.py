@@ -91,7 +91,8 @@ def obviously_full(found: Factors, C: Tensor) -> bool:
 def balanced(A: Tensor) -> Tensor:
     """Return A with rows and columns multiplied by powers of 2, so that logarithms of entries sum to about 0 in each.
 
-    Source: Curtis and Reid, "On the Automatic Scaling of Matrices for Gaussian Elimination" (1972).
+    Source: Curtis and Reid, "On the Automatic Scaling of Matrices for Gaussian Elimination" (1972,
+    doi:10.1093/imamat/10.1.118).
     """
     there = A != 0
     logs = torch.where(there, A.abs(), 1).log2()
@@ -123,6 +124,6 @@ def solves(A: Tensor, theta: Tensor, b: Tensor, slack: float) -> bool:
     """Return whether A theta = b holds in every row, to `slack` of the numbers that go into that row.
 
     Source: Oettli and Prager, "Compatibility of Approximate Solution of Linear Equations with Given Error Bounds for
-    Coefficients and Right-hand Sides" (1964).
+    Coefficients and Right-hand Sides" (1964, doi:10.1007/BF01386090).
     """
     return bool(((A @ theta - b).abs() <= slack * (A.abs() @ theta.abs() + b.abs())).all())

@@ -25,8 +25,8 @@ __all__ = ["OptimizerRule", "class_of", "coasting", "equations", "parameters_of"
 class OptimizerRule(Rule):
     """An optimizer as a rule; its learning rate is the schedule's step, or its own where a claim depends on it.
 
-    A subclass must implement what is known of its limit, given an optimizer over the problem's numbers that nothing
-    obvious keeps from one, and a scale.
+    A subclass must implement what is known of its limit, given an optimizer over the problem's numbers without an
+    option that rules a limit out, and a scale.
 
     Attributes:
         made: What makes it from parameters, or a live one.

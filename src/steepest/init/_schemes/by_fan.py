@@ -30,7 +30,7 @@ class He(Initializer):
         InvalidArgument: If the mode is neither.
         UnknownName: If there is no such nonlinearity.
 
-    Source: He et al., "Delving Deep into Rectifiers" (2015), equations 10 and 14.
+    Source: He et al., "Delving Deep into Rectifiers" (2015, arXiv:1502.01852), equations 10 and 14.
     """
 
     mode: Literal["fan_in", "fan_out"] = "fan_in"
@@ -90,7 +90,8 @@ class Orthogonal(Initializer):
     Raises:
         UnknownName: If there is no such nonlinearity.
 
-    Source: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear networks" (2013).
+    Source: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear networks" (2013,
+    arXiv:1312.6120).
     """
 
     nonlinearity: str = "relu"

@@ -46,7 +46,7 @@ class LSUV(Initializer):
     >>> print(f"{model(x).var().item():.3f}")
     1.000
 
-    Source: Mishkin and Matas, "All you need is a good init" (2015).
+    Source: Mishkin and Matas, "All you need is a good init" (2015, arXiv:1511.06422).
     """
 
     data: Any = None

@@ -1,1 +1,1 @@
-"""What can be looked at."""
+"""Displays of a linearization."""

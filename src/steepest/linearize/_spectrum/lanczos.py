@@ -35,7 +35,7 @@ def largest_eigenpairs(
         SteepestError: If the tolerance is not reached.
 
     Source: Golub and Underwood, "The block Lanczos method for computing eigenvalues" (1977); Wu and Simon,
-    "Thick-restart Lanczos method" (2000).
+    "Thick-restart Lanczos method for large symmetric eigenvalue problems" (2000, doi:10.1137/S0895479898334605).
     """
     width = min(n, k + 8)
     draw = torch.Generator().manual_seed(0)

@@ -141,7 +141,7 @@ class Network:
             return self.model(*(t.clone() for t in inputs))  # it may write into them
         except Exception as error:  # a model's own code may raise anything
             shapes = ", ".join(str(tuple(t.shape[1:])) for t in inputs)
-            remedy = "The first dimension counts the examples; several inputs go in as a tuple."
+            remedy = "The first dimension counts the examples; pass several inputs as a tuple."
             if self.dtype is not None:
                 remedy += " If its code asks for another precision, leave dtype out."
             raise InvalidArgument(

@@ -31,7 +31,8 @@ class Steps:
 # rounding in bfloat16 moves singular values by that much, and above its interval a polynomial of degree 5 grows fast.
 # The interval's lower end is at least 0.05 of its upper one, so that large singular values are never pressed down to
 # where they drown in rounding. The first interval is [least, 1.02]; they end within 0.0024 of 1.
-# After Amsel, Persson, Musco and Gower, "The Polar Express" (2025); tests/norms/test_polar_steps.py computes them anew.
+# After Amsel, Persson, Musco and Gower, "The Polar Express" (2025, arXiv:2505.16932); tests/norms/test_polar_steps.py
+# computes them anew.
 STEPS = Steps(
     (
         (7.798442557121178, -20.37088821958967, 14.151453793705366),
