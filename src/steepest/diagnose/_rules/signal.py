@@ -1,4 +1,4 @@
-"""Gradients that shrink or grow on their way to the input."""
+"""Gradients that vanish or explode on their way to the input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPICAL, _SMALLEST = 1e-3, 1e-4
 def exploding_gradients(records: Records) -> Diagnosis | None:
     """Name gradients that are huge before any step was taken.
 
-    What is huge depends on the loss's unit, so the gradient of the parameters is compared with the gradient of the
+    The scale of gradients depends on the loss's unit, so the gradient of the parameters is compared with that of the
     output: A = max_p ||dL/dp|| / r, r the root mean square over examples of ||dL_i/d output||. For an output layer
     ||dL/dW|| <= r ||a||, and with ||a|| of 32 to 1024 units of size 1, A is 6 to 32 at most; healthy runs have .1 to
     30. Eight layers that each amplify by 2.2 have 500, the threshold.
@@ -59,7 +59,7 @@ def exploding_gradients(records: Records) -> Diagnosis | None:
 
 
 def _output_bias(records: Records) -> float:
-    """Return the gradient norm of the output layer's bias, a lower bound of what the output's own is."""
+    """Return the gradient norm of the output layer's bias, a lower bound on that of the output."""
     for i, p in enumerate(records.parameters):
         if p.module in records.output_layers and not p.is_weight:
             return float(records.rows.gradient[0, i])
@@ -70,9 +70,9 @@ def vanishing_gradients(records: Records) -> Diagnosis | None:
     """Name gradients that shrink by orders of magnitude between the output and the input.
 
     Of the hidden layers' weights the median gradient norm is below 1e-3 and the smallest below 1e-4 of the largest
-    in the network, at the first record and at the last (there 1e-2: what learns a little still does not train). In
-    healthy networks, of up to 20 layers, the smallest is above 1e-2. Gradients that are all exactly 0 are not this
-    cause: nothing shrinks, something is cut.
+    in the network, at the first record and at the last (there 1e-2: a layer that learns a little still does not train).
+    In healthy networks, of up to 20 layers, the smallest is above 1e-2. Gradients that are all exactly 0 are not this
+    cause: nothing shrinks, the graph is cut.
     """
     chosen = hidden(records)
     if not len(records.steps) or not chosen.any():

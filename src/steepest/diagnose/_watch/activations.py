@@ -104,7 +104,7 @@ class ActivationWatch:
         self._handles, self._layers = [], []
 
     def follow(self) -> None:
-        """Watch the layers that the model has now."""
+        """Watch the model's present layers."""
         for handle in self._layers:
             handle.remove()
         self._layers = []
@@ -135,7 +135,7 @@ class ActivationWatch:
         self._turn += 1
 
     def flush(self) -> None:
-        """Turn the samples kept into numbers on the host."""
+        """Compute statistics of the samples, as numbers on the host."""
         rows: list[dict[str, NDArray[np.float64]]] = [{} for _ in self._pending]
         gradients = [row.outputs[0].gradient if row.outputs else None for row in self._pending]
         for name, site in self._sites.items():

@@ -82,9 +82,9 @@ class ParameterWatch:
 
     @torch.no_grad()
     def follow(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Watch these from now on: in the old places the old ones or others, and new ones behind them.
+        """Watch these parameters from now on: at each old position the same or another one, and new ones after them.
 
-        Others and new ones begin their way here; that they were put in is no update.
+        The displacement of other and new ones starts here; replacing a parameter is not an update.
         """
         self.flush()
         same = torch.tensor([i < self._count and p is self._parameters[i] for i, p in enumerate(parameters)])
@@ -143,7 +143,7 @@ class ParameterWatch:
         self._pending.append(row)
 
     def flush(self) -> None:
-        """Turn the records kept into numbers on the host."""
+        """Convert the records to numbers on the host."""
         pending = self._pending
         if not pending:
             return

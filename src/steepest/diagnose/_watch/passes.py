@@ -74,7 +74,7 @@ class Passes:
         self.settled = False
 
     def begin(self, thread: int, training: bool) -> Pass | None:
-        """Begin a pass of the whole model, if it is worth a look."""
+        """Begin a pass of the whole model, if it is to be watched."""
         kept = [each for each in self._kept if each.whole]
         self.open.pop(thread, None)
         if self.settled or (kept and not training):  # of validation, the first pass at most
@@ -96,12 +96,12 @@ class Passes:
         return self.open.pop(thread, None)
 
     def reach(self, reached: Pass) -> None:
-        """Say that a backward pass has come to this one; the first that is kept is the one that counts."""
+        """Record that a backward pass has reached this one; the first of the kept passes that is reached counts."""
         if not self.settled and reached in self._kept:
             reached.reached = self.settled = True
 
     def chosen(self) -> Pass:
-        """Return the pass that trains, as far as that can be told."""
+        """Return the pass that trains, as far as it is known."""
         for wanted in ("reached", "training"):
             for each in self._kept:
                 if getattr(each, wanted):

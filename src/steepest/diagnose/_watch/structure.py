@@ -31,7 +31,7 @@ class Parameter:
         name: Its name in `model.named_parameters()`.
         module: The name of the module that owns it.
         size: Its number of entries.
-        is_weight: Whether it is a matrix or kernel that is no embedding.
+        is_weight: Whether it is a matrix or kernel and not an embedding.
         trainable: Whether it required a gradient at any record.
         optimised: Whether the optimizer held it at any record; None if no optimizer is known.
         frozen: Whether the user declared it frozen, and it did not move.
@@ -49,13 +49,12 @@ class Parameter:
 class Structure:
     """The parameters of a model, by all names that they had during the run.
 
-    A name is a place: what stands in it may be replaced (a new head), may come later (progressive growing), and may be
-    taken away. Layers are frozen and unfrozen, parameter groups are added. So a property of a parameter is one that
-    held at any record.
+    The parameter under a name may be replaced (a new head), added later (progressive growing), or removed. Layers are
+    frozen and unfrozen, parameter groups are added. So a property of a parameter is one that held at any record.
 
     Raises:
         InvalidArgument: If the model has no parameters, or lazy ones, or the optimizers hold none of them.
-        UnknownName: If a name in `frozen` is no parameter's or module's.
+        UnknownName: If a name in `frozen` is not a parameter or module.
     """
 
     def __init__(self, model: nn.Module, optimizers: tuple[Optimizer, ...], frozen: Iterable[str]) -> None:
@@ -95,16 +94,16 @@ class Structure:
         self._begun = False
 
     def changed(self) -> bool:
-        """Return whether modules or parameters are others than before; if so, they are the ones known from now on."""
+        """Return whether modules or parameters have changed; if so, use the new ones from now on."""
         if self._sharded or self._layout == [id(each) for table in self._tables for each in table.values()]:
             return False
         self._read()
         return True
 
     def look(self, *, again: bool = False) -> None:
-        """See what requires a gradient and what the optimizers hold; `again` also where no group has changed its size.
+        """Read which parameters require gradients and are in optimizers; `again` even if no group has changed its size.
 
-        What is seen at the first record replaces what was seen before it.
+        The first record replaces what was read before it.
         """
         groups = tuple(len(group["params"]) for o in self._optimizers for group in o.param_groups)
         flags = [p.requires_grad for p in self._present.values()]
@@ -117,7 +116,7 @@ class Structure:
         self._held.update(name for name, p in self._present.items() if id(p) in self._ids)
 
     def begin(self) -> None:
-        """Forget what was seen before the first record: what is frozen by then never trained."""
+        """Forget what was read before the first record: parameters that are frozen by then never trained."""
         if not self._begun:
             self._begun = True
             self._trainable, self._held = set(), set()
@@ -157,7 +156,7 @@ class Structure:
         self.named, self._present, self._owner, self._modules, self._tables = {}, {}, {}, [], []
 
     def _read(self) -> None:
-        self._modules = list(self.model.modules())  # kept, so that no new one is taken for one that has gone
+        self._modules = list(self.model.modules())  # kept, so that a new one is not mistaken for a removed one
         self._tables = [table for m in self._modules for table in (m._modules, m._parameters)]
         self._layout = [id(each) for table in self._tables for each in table.values()]
         self._present = {n: p for n, p in self.model.named_parameters() if p.is_floating_point() or p.is_complex()}

@@ -49,10 +49,10 @@ def share_of_copies(units: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class UnitWatch:
-    """Looks for copies among the units of every layer, now and then: a pass over the weights each time.
+    """Searches every layer for units that are copies, at a few records, with one pass over the weights each.
 
     The units of a weight are its rows, with the bias; of a transposed kernel and of a layer that keeps its weight as
-    inputs x outputs, its columns. Embeddings, whose rows are no units, and grouped kernels, whose rows see different
+    inputs x outputs, its columns. Embeddings, whose rows are not units, and grouped kernels, whose rows have different
     inputs, are left out.
     """
 
@@ -62,11 +62,11 @@ class UnitWatch:
         self._last: tuple[int, Mapping[str, Tensor | float]] | None = None
 
     def follow(self, model: nn.Module) -> None:
-        """Look at the layers that the model has now."""
+        """Watch the model's present layers."""
         self._views = dict(_views(model))
 
     def look(self, parameters: Mapping[str, Tensor], record: int, *, last: bool = False) -> None:
-        """Look at the weights as they are after this record (-1: at the start); a last look replaces the one before."""
+        """Search the weights after this record (-1: at the start); a last search replaces the one before."""
         look = record, {name: share_of_copies(*view(parameters)) for name, view in self._views.items()}
         if last:
             self._last = look
@@ -78,14 +78,14 @@ class UnitWatch:
         self._looks = [(record, {name: float(share) for name, share in found.items()}) for record, found in self._looks]
 
     def looks(self) -> dict[str, list[tuple[int, float]]]:
-        """Return the share of copies at each look, by weight."""
+        """Return the share of copies at each search, by weight."""
         looks = self._looks + ([] if self._last is None else [self._last])
         return {
             name: [(record, float(found[name])) for record, found in looks if name in found] for name in self._views
         }
 
     def release(self) -> None:
-        """Let go of every tensor."""
+        """Release every tensor."""
         self._looks, self._last = [], None
 
 

@@ -18,7 +18,7 @@ __all__ = ["branch_counts", "scale_branches"]
 
 @dataclass(frozen=True)
 class Branch:
-    """A residual addition: where the stream comes from, the layers that end its branch, how many additions it is."""
+    """A residual addition: the origin of its stream, the layers that end its branch, and the number of additions."""
 
     source: int | None
     layers: tuple[nn.Module, ...]
@@ -112,7 +112,7 @@ def _residual(graph: Graph, ancestors: list[int], found: dict[int, Branch], pair
 
 
 def _sources(graph: Graph, found: dict[int, Branch], skip: int, projected: bool) -> Iterator[int]:
-    """Go back from a shortcut through what does not change it, and through one layer if it is a projected one."""
+    """Go back from a shortcut through operations that keep it, and through one layer if it is a projected one."""
     while True:
         node = graph.nodes[skip]
         if not (projected and node.op in (Op.LAYER, Op.THROUGH)):

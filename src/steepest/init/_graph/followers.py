@@ -11,11 +11,11 @@ __all__ = ["followers"]
 
 
 def followers(graph: Graph) -> dict[nn.Module, set[Activation | None]]:
-    """Return for each weight layer what its outputs meet first on each way: activations, `NONE`, or None for unknown.
+    """Return for each weight layer what its outputs meet first on each path: activations, `NONE`, or None for unknown.
 
-    The ways lead through shapes, sums, scalings, norms, pooling and dropout, and end at an activation, the next weight
+    The paths lead through shapes, sums, scalings, norms, pooling and dropout, and end at an activation, the next weight
     layer or the output. Where a tensor is multiplied by a function of itself, as in x * sigmoid(x), that product is an
-    activation of which nothing is known. A layer that is called several times has what it meets in all its calls.
+    unknown activation. For a layer that is called several times, all its calls count.
     """
     consumers = graph.consumers()
     ancestors = graph.ancestors(past_layers=False)
@@ -29,7 +29,7 @@ def followers(graph: Graph) -> dict[nn.Module, set[Activation | None]]:
 def _met(graph: Graph, consumers: list[list[int]], ancestors: list[int], layer: int) -> set[Activation | None]:
     met: set[Activation | None] = set()
     seen = {layer}
-    ahead = [(layer, layer)]  # a step, and the last one on the way at which the tensor became another part of itself
+    ahead = [(layer, layer)]  # a step, and the last one on the path at which the tensor became another part of itself
     while ahead:
         number, origin = ahead.pop()
         for follower in consumers[number]:
