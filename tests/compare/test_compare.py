@@ -262,7 +262,7 @@ def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, t
         return nn.functional.cross_entropy(output, target)
 
     options = {"seeds": 3, "budget": SMALL, "storage": f"sqlite:///{tmp_path / 'study.db'}", "workers": 2}
-    with pytest.raises(SteepestError, match="must live"):
+    with pytest.raises(SteepestError, match="must not die"):
         compare(tiny_task(loss=deadly), ["sgd"], **options)
     assert flag.exists()
     assert len(compare(tiny_task(loss=deadly), ["sgd"], **options).table()) == 1
@@ -273,7 +273,7 @@ def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, t
     [
         ({"optimizers": ["adamv"]}, UnknownName, "Did you mean adamw"),
         ({"optimizers": []}, InvalidArgument, "at least one optimizer"),
-        ({"optimizers": ["sgd", "sgd"]}, InvalidArgument, "must stand in a comparison once"),
+        ({"optimizers": ["sgd", "sgd"]}, InvalidArgument, "must appear in a comparison once"),
         ({"optimizers": ["torch.optim:Nadamm"]}, ImportFailed, "has no attribute 'Nadamm'"),
         ({"optimizers": ["math:sqrt"]}, InvalidArgument, "an optimizer must be a name"),
         ({"optimizers": [torch.optim.LBFGS]}, InvalidArgument, "closure"),

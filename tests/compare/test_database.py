@@ -287,7 +287,7 @@ def test_a_lock_is_waited_for_with_growing_pauses_and_said(path, lasting, monkey
         now = iter(range(1000, 2000, 10))
         monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
         if lasting:
-            with pytest.raises(StorageError, match=r"away for 60 s.*database is locked"):
+            with pytest.raises(StorageError, match=r"unavailable for 60 s.*database is locked"):
                 store.finish(lease, history(0.25))
         else:
             store.finish(lease, history(0.25))
@@ -328,7 +328,7 @@ def test_several_calls_of_one_operation_share_their_minute():
         calls.append(1)
         raise OSError("away")
 
-    with pytest.raises(StorageError, match="away for 0 s"):
+    with pytest.raises(StorageError, match="unavailable for 0 s"):
         patience.call(lambda: patience.call(inner))
     assert len(calls) == 1
 

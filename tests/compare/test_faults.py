@@ -91,7 +91,7 @@ def test_a_disk_that_takes_nothing_is_waited_for_and_the_result_is_stored_when_i
     large = history()
     large.gradient_norm["weight"] = [0.1] * 20_000
     if lasting:
-        with pytest.raises(StorageError, match=r"must not be away for 4 s .*(full|readonly|I/O)") as caught:
+        with pytest.raises(StorageError, match=r"must not be unavailable for 4 s .*(full|readonly|I/O)") as caught:
             store.finish(lease, large)
         assert "\n" not in str(caught.value)
         mend()
@@ -229,7 +229,7 @@ def test_a_server_that_stays_away_ends_the_trial_in_one_line_and_finished_runs_s
     store.finish(store.claim(), history())
     lease, store.patience.seconds = store.claim(), 3.0
     server.kill()
-    with pytest.raises(StorageError, match=r"must not be away for 3 s .*me:\*\*\*@127") as caught:
+    with pytest.raises(StorageError, match=r"must not be unavailable for 3 s .*me:\*\*\*@127") as caught:
         store.finish(lease, history())
     assert "\n" not in str(caught.value)
     with pytest.raises(StorageError, match="must be a database that Optuna can open") as caught:

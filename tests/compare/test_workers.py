@@ -227,7 +227,7 @@ def test_a_worker_that_ends_itself_is_told(tiny_task):
             os._exit(7)
         return nn.functional.cross_entropy(output, target)
 
-    with pytest.raises(SteepestError, match="the processes that train must live") as caught:
+    with pytest.raises(SteepestError, match="worker processes must not die") as caught:
         compare(tiny_task(loss=loss), ["sgd"], seeds=3, budget=SMALL, workers=2)
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""The fair trial: its protocol, its storage, its statistics and its result."""
+"""The fair trial: protocol, storage, statistics and result."""
 
 from steepest import _importing
 

@@ -1,4 +1,4 @@
-"""The optimizers that can stand in a trial, by name."""
+"""The optimizers that can take part in a trial, by name."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ _FALLBACK_LR = 1e-2
 
 @dataclass(frozen=True)
 class Candidate:
-    """An optimizer that stands in a trial.
+    """An optimizer that takes part in a trial.
 
     Args:
-        name: How reports call it.
+        name: Its name in reports.
         build: build(model, lr) -> the optimizer.
-        lr: The learning rate at which the grid of tuning is centred, > 0.
+        lr: The learning rate at which the tuning grid is centred, > 0.
 
     Raises:
-        InvalidArgument: If lr is not a finite positive number, the name no string, or build no function.
+        InvalidArgument: If lr is not a finite positive number, name is not a non-empty string, or build is not a
+            function.
     """
 
     name: str
@@ -58,7 +59,7 @@ OptimizerSpec = str | Candidate | type[Optimizer] | functools.partial[Any]
 
 
 def _muon(model: nn.Module, lr: float) -> Optimizer:
-    """Muon on the matrices, constrained sign descent on vectors and embeddings, momentum for all."""
+    """Return Muon for the matrices and constrained sign descent for vectors and embeddings, all with momentum."""
     return Muon(route(model, muon_rules(model)).param_groups(lr), lr=lr)
 
 
@@ -131,15 +132,15 @@ def _build(of_class: Any, options: dict[str, Any], model: nn.Module, lr: float) 
 
 
 def check_candidate(candidate: Candidate, task: Task, schedule: str) -> str | None:
-    """Take two steps with the optimizer, so that what does not fit shows before any training.
+    """Take two steps with the optimizer, so that errors show before any training.
 
     Args:
         candidate: The optimizer.
-        task: What it is to train.
-        schedule: The trial's: all but "constant" set the learning rate at each step.
+        task: The task on which it steps.
+        schedule: The trial's schedule; all but "constant" set the learning rate at each step.
 
     Returns:
-        What a person should know about its learning rate; None if it follows the one that is asked for.
+        A notice about its learning rate; None if it follows the one that is requested.
 
     Raises:
         InvalidArgument: If it cannot be made for the task's model or cannot step, or if it has a schedule of its own

@@ -34,7 +34,7 @@ from steepest.tasks import Task, load
 __all__ = ["DEFAULT_OPTIMIZERS", "compare"]
 
 DEFAULT_OPTIMIZERS = ("sgd", "momentum", "adamw", "sign", "muon")
-"""What is compared where nobody says what."""
+"""The optimizers that are compared by default."""
 
 
 def compare(
@@ -53,11 +53,11 @@ def compare(
     observers: Mapping[str, Callable[[], RunObserver]] | None = None,
     listener: Listener | None = None,
 ) -> Comparison:
-    """Run a fair trial and return what it found; started again on the same storage, it goes on where it was.
+    """Run a fair trial and return its result; started again on the same storage, it resumes where it stopped.
 
     Every cell (optimizer x init) is tuned with the same number of learning rates and seeds (see `next_runs`); then
-    its best rate is run with `seeds` fresh seeds, each of which gives every cell the same starting weights and data
-    order. The verdict (see `compare_pairs`) is about these final runs only.
+    its best rate is run with `seeds` fresh seeds. For each seed, all cells have the same data order, and those of one
+    init the same starting weights. The verdict (see `compare_pairs`) uses these final runs only.
 
     A storage may hold runs of an edited task: only runs of the present code and data are used (see docs/compare.md).
 
@@ -67,33 +67,33 @@ def compare(
             them, or `Candidate`s.
         inits: Names in `steepest.init.SCHEMES` or schemes; None for the
             task's own.
-        seeds: Final runs of each cell, at least 3.
-        budget: What each cell may spend.
+        seeds: Final runs per cell, at least 3.
+        budget: The budget of each cell; None for `Budget()`.
         baseline: The optimizer whose median best validation loss is the target for the steps; None for adamw where
             it takes part, else the first optimizer.
         storage: An Optuna storage URL, for example sqlite:///trial.db, or the path of a SQLite file; None keeps the
-            runs in memory. It may be away for a minute.
-        workers: Runs at a time, at least 1, each on one thread; 1 runs in this process.
+            runs in memory. The trial waits for up to a minute where the storage is unavailable.
+        workers: Runs in parallel, at least 1, each on one thread; 1 runs in this process.
         run_timeout: Seconds after which a run counts as hanging, or for example "10m"; None for 20 times the median
-            of its cell (a minute at least), once that is known. It is tried once more; then the trial stops. One
-            worker only says it.
-        device: Where to train.
-        accept_edits: Whether the finished runs from before the last edit are used, too: to be said where the edit does
+            of its cell (at least a minute), once that is known. The run is tried once more; then the trial stops. With
+            one worker there is only a message.
+        device: The device to train on.
+        accept_edits: Whether finished runs from before the last edit are used, too; pass True only if the edit does
             not change the numbers.
-        observers: By name, functions that make an observer of a run (see `steepest.train.Observer`), which also has
-            `found()`, plain JSON. The first final run of each alternative is observed, and its history keeps under that
-            name what was found; for example {"features": steepest.features.FeatureObserver}.
-        listener: Is told of every run that starts or ends, and of everything that a person should know.
+        observers: By name, functions that make an observer of a run (see `steepest.train.Observer`), whose `found()`
+            returns plain JSON. The first final run of each alternative is observed, and its history keeps the result
+            under that name; for example {"features": steepest.features.FeatureObserver}.
+        listener: Receives every run that starts or ends, and every message for the user.
 
     Returns:
-        The comparison: verdict, tables, displays and report.
+        The comparison, with verdict, tables and displays.
 
     Raises:
-        UnknownName: If an optimizer, init or task has no such name.
+        UnknownName: If there is no optimizer, init, baseline or built-in task of a given name.
         ImportFailed: If a `module:attribute` cannot be imported.
         TaskError: If the task cannot be trained or sent to worker processes, or a run fails.
         SteepestError: If a worker process dies, or a run hangs twice.
-        StorageError: If the storage cannot be used, is away for a minute, or is no longer what it was.
+        StorageError: If the storage cannot be used, is unavailable for a minute, or was changed by another program.
         InvalidArgument: If another argument is outside its range.
 
     >>> import torch
@@ -126,7 +126,7 @@ def compare(
         budget=budget,
         seeds=seeds,
     )
-    # Before the storage is opened, so that one of a task that cannot be trained never comes to be.
+    # Before the storage is opened, so that a task that cannot be trained does not create one.
     task.check()
     steps = budget.steps or task.steps
     context = RunContext(task, candidates, schemes, steps, budget.schedule, device, chosen_observers)
@@ -187,7 +187,7 @@ def _several(name: str, given: Any) -> list[Any]:
         return list(instance(name, given, Iterable, "several", remedy="Pass a list."))
     except InvalidArgument:
         raise
-    except Exception as error:  # what claims to be iterable, and is not
+    except Exception as error:  # an object that claims to be iterable, and is not
         raise InvalidArgument(rule, got=given, remedy="Pass a list.") from error
 
 
@@ -196,7 +196,7 @@ def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in named:
         if name in found:
             raise InvalidArgument(
-                f"every {kind} must stand in a comparison once",
+                f"every {kind} must appear in a comparison once",
                 got=name,
                 remedy="Remove it, or give it another name.",
             )

@@ -1,4 +1,4 @@
-"""What a comparison is made of: cells, runs, a budget; and the design that holds them."""
+"""The design of a comparison: its cells, runs and budget."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def phase(self) -> Literal["tuning", "final"]:
-        """What the run is for."""
+        """The phase of the run: "tuning" or "final"."""
         return "final" if self.seed >= FIRST_SEED else "tuning"
 
     def __str__(self) -> str:
@@ -61,14 +61,14 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What every cell may spend, the same for all.
+    """The budget of each cell, the same for all.
 
     Args:
-        steps: Training steps of a run; None for the task's own number.
+        steps: Training steps per run; None for the task's own number.
         rates: Learning rates tried in tuning, at least 5: five on a logarithmic grid (half a decade apart),
-            the rest where they help most. All cells get one more as long as any needs one.
-        tuning_seeds: Seeds with which each rate is tried, 1 to 1000.
-        schedule: How the rate decays, "cosine" or "constant".
+            the rest where they help most. While any cell needs one more rate, every cell gets one more.
+        tuning_seeds: Tuning seeds per rate, 1 to 1000.
+        schedule: The learning rate schedule, "cosine" or "constant".
 
     Raises:
         InvalidArgument: If a number is outside its range, or there is no such schedule.
@@ -90,12 +90,12 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """All that decides which runs a comparison consists of.
+    """The specification that determines the runs of a comparison.
 
     Attributes:
-        cells: The alternatives, with the grid index at which each one's grid is centred.
-        budget: What every cell may spend in tuning.
-        seeds: Final runs of every cell.
+        cells: The alternatives, with the grid index at which each tuning grid is centred.
+        budget: The tuning budget of each cell.
+        seeds: Final runs per cell.
     """
 
     cells: dict[Cell, int]

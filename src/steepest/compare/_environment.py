@@ -1,4 +1,4 @@
-"""Where a comparison was run, as far as it matters to its numbers."""
+"""The versions and the hardware that a comparison was run with."""
 
 from __future__ import annotations
 

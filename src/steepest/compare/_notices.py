@@ -1,4 +1,4 @@
-"""What a person should know about the runs beside their numbers."""
+"""Notices about the runs for the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 4
 
 
 def untouched_notices(task: Task, inits: Mapping[str, Initializer]) -> list[str]:
-    """Say which parameters the inits leave as the model made them, if one is asked for that would fill them."""
+    """Return a line with the parameters that the inits do not change, if an init is requested that fills weights."""
     filling = [name for name, scheme in inits.items() if not isinstance(scheme, Default)]
     left = [name for name, parameter in task.build(seed=0).named_parameters() if not parameter.requires_grad]
     if not (filling and left):
@@ -25,7 +25,7 @@ def untouched_notices(task: Task, inits: Mapping[str, Initializer]) -> list[str]
 
 
 def run_notices(histories: Mapping[Run, History], known: Collection[str]) -> list[str]:
-    """Return what the runs of each optimizer remark, once each, but of those of which something is known."""
+    """Return the first remark of the runs of each optimizer, except of the known ones."""
     found: dict[str, str] = {}
     for run in sorted(histories):
         if run.cell.optimizer not in known:

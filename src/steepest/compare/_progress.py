@@ -1,4 +1,4 @@
-"""What a person sees while a comparison runs."""
+"""The progress of a comparison, shown on a console."""
 
 from __future__ import annotations
 
@@ -24,50 +24,50 @@ __all__ = ["Lines", "Listener", "RichProgress", "Silent"]
 
 @runtime_checkable
 class Listener(Protocol):
-    """Is told of every run that starts or ends."""
+    """Receives the progress of a comparison."""
 
     def started(self, run: Run) -> None:
-        """A run was handed to a worker."""
+        """Take note that a run was given to a worker."""
         ...
 
     def known(self, losses: Mapping[Run, float], total: int) -> None:
-        """These runs are finished, of about `total`."""
+        """Take note of the losses of all finished runs, of about `total` runs."""
         ...
 
     def noticed(self, line: str) -> None:
-        """Something came up that a person should know; may come from another thread."""
+        """Take note of a message for the user; may be called from another thread."""
         ...
 
     def waiting(self, reason: str) -> None:
-        """Nothing goes on, for this reason; "" when it goes on. May come again and again."""
+        """Take note of the reason why the comparison waits; "" when it continues. May be called repeatedly."""
         ...
 
 
 class Silent:
-    """Says nothing."""
+    """A listener that shows nothing."""
 
     def started(self, run: Run) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def known(self, losses: Mapping[Run, float], total: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def noticed(self, line: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def waiting(self, reason: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 class Lines(Silent):
-    """Writes what a person should know, a line each, and nothing else."""
+    """A listener that writes messages for the user, one line per message, and nothing else."""
 
     def __init__(self, console: Console) -> None:
         self._console = instance("console", console, Console, "a rich.console.Console")
         self._is_waiting = False
 
     def waiting(self, reason: str) -> None:
-        """Write the first of many reasons."""
+        """Write the first reason of a wait."""
         if reason and not self._is_waiting:
             self.noticed(reason)
         self._is_waiting = bool(reason)
@@ -78,7 +78,7 @@ class Lines(Silent):
 
 
 class RichProgress:
-    """A bar with how much is left, what is trained, and the best so far; a context manager."""
+    """A progress bar with the time left, the present run and the best run so far; a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -120,5 +120,5 @@ class RichProgress:
         self._progress.console.print(line, highlight=False, soft_wrap=True)
 
     def waiting(self, reason: str) -> None:
-        """Say it in place of the run."""
+        """Show the reason in place of the run."""
         self._progress.update(self._bar, description=reason)

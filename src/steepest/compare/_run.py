@@ -1,4 +1,4 @@
-"""One run of a comparison, wherever it is executed."""
+"""One run of a comparison, in any process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["RunContext", "RunObserver", "execute"]
 
 
 class RunObserver(Protocol):
-    """Listens to one run, and leaves something in its history."""
+    """An observer of one run whose result is kept in the run's history."""
 
     def __call__(self, event: Event) -> object:
         """Take note of an event."""
         ...
 
     def found(self) -> Any:
-        """Return what was found, as plain JSON."""
+        """Return the result as plain JSON."""
         ...
 
 
@@ -44,7 +44,7 @@ class RunContext:
 
 
 def execute(context: RunContext, run: Run) -> History:
-    """Execute one run on one thread, so that its bits do not depend on who executes it.
+    """Execute one run on one thread, so that its result is the same to the bit in every process.
 
     The first final run of each alternative is observed.
 
@@ -77,5 +77,5 @@ def execute(context: RunContext, run: Run) -> History:
     finally:
         torch.set_num_threads(threads)
     history = replace(history, observations={name: each.found() for name, each in observers.items()})
-    # The gradients of tuning runs are looked at by nobody, and would be most of what is stored.
+    # Nothing reads the gradients of tuning runs, which would be most of the storage.
     return history if run.phase == "final" else replace(history, gradient_norm={})

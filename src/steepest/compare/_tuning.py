@@ -1,4 +1,4 @@
-"""The protocol of tuning, as a pure function: what is known decides what is run next."""
+"""The tuning protocol as a pure function from the finished runs to the next ones."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Tuned = dict[Cell, int]
 
 
 def next_runs(design: Design, losses: Losses) -> list[Run]:
-    """Return the runs that the protocol asks for now, given all that is finished; none when it is complete.
+    """Return the runs that the protocol requires next, given the finished ones; none when it is complete.
 
-    Tuning goes in rounds. The first tries five rates half a decade apart in every cell. In each later round every
-    cell gets exactly one more: beyond the edge where its best is on the edge of what it tried, else between the
-    best and its better neighbour. Rounds go on until the budget is spent and no cell's best is on an edge, at
-    most to twice the budget. Then each cell's best rate is run with the final seeds.
+    Tuning proceeds in rounds. The first tries five rates half a decade apart in every cell. In each later round every
+    cell gets exactly one more rate: beyond the edge if its best rate is at the edge of those tried, else between the
+    best rate and its better neighbour. Rounds continue until the budget is spent and no cell's best rate is at an
+    edge, up to twice the budget. Then each cell's best rate is run with the final seeds.
 
     Args:
-        design: The comparison.
-        losses: What is finished.
+        design: The design of the comparison.
+        losses: The final validation losses of the finished runs.
 
     Returns:
         The missing runs of the current round (or of the final phase), in a fixed order.
@@ -46,13 +46,13 @@ def next_runs(design: Design, losses: Losses) -> list[Run]:
 
 
 def tried_grid_indices(design: Design, losses: Losses) -> dict[Cell, list[int]]:
-    """Return the grid_indices of every cell that tuning has asked for, ascending."""
+    """Return by cell the grid indices that tuning has requested, ascending."""
     tried, _ = _rounds(design, losses)
     return {cell: sorted(grid_indices) for cell, grid_indices in tried.items()}
 
 
 def _rounds(design: Design, losses: Losses) -> tuple[dict[Cell, list[int]], bool]:
-    """Return the grid_indices asked for so far and whether tuning is complete."""
+    """Return the grid indices requested so far, and whether tuning is complete."""
     half = _FIRST // 2
     tried = {cell: [centre + _COARSE * k for k in range(-half, half + 1)] for cell, centre in design.cells.items()}
     while all(run in losses for run in _tuning_runs(design, tried)):
@@ -83,7 +83,7 @@ def mean_losses(design: Design, cell: Cell, grid_indices: list[int], losses: Los
 
 
 def best_grid_index(means: Mapping[int, float]) -> int:
-    """Return the grid index of the lowest mean; of several equal ones the middle."""
+    """Return the grid index of the lowest mean; among equal ones, the middle one."""
     lowest = min(means.values())
     ties = [grid_index for grid_index, mean in means.items() if mean == lowest]
     return ties[len(ties) // 2]
@@ -109,5 +109,5 @@ def _one_more(means: Mapping[int, float]) -> int:
         middle = (best + neighbour) // 2
         if middle not in means:
             return middle
-    # Both sides are as fine as the grid is; what is left is to look further out.
+    # Both sides are as fine as the grid allows: try a rate further out.
     return highest + _COARSE

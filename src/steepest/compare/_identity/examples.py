@@ -1,4 +1,4 @@
-"""What the data of a task are: tensors whole, of a Dataset a sample of examples."""
+"""The content of a task's data: whole tensors, or a sample of a Dataset's examples."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from steepest.errors import TaskError
 __all__ = ["POSITIONS", "describe_data"]
 
 POSITIONS = 64
-"""How many examples of a Dataset are looked at."""
+"""The number of examples of a Dataset that are examined."""
 
 
 def describe_data(name: str, data: Dataset[Any] | tuple[Tensor, ...]) -> tuple[dict[str, Any], int]:
-    """Return what the data are, as an `Identity` holds it, and how many examples came out different when read again.
+    """Return the content of data as an `Identity` holds it, and how many examples came out different when read again.
 
-    Tensors, and a TensorDataset's, are looked at whole (see `sketch`). Of another Dataset, which may be too large to
-    read, 64 examples are: the first, the last, and equally spaced ones between. Each is read twice with torch's,
-    numpy's and Python's random numbers seeded alike; one that comes out different all the same is left out.
+    Tensors, and those of a TensorDataset, are examined whole (see `sketch`). Of any other Dataset, which may be too
+    large to read, 64 examples are: the first, the last, and equally spaced ones between. Each is read twice with the
+    same seeds for torch, numpy and Python; an example that still comes out different is left out.
 
     Args:
-        name: What they are called, "data of train".
+        name: A name for the data, such as "data of train".
         data: Tensors or a map-style Dataset.
 
     Raises:
@@ -64,7 +64,7 @@ def _read(name: str, data: Dataset[Any], i: int) -> list[Any]:
         raise TaskError(
             f"the {name} must be a Dataset all of whose examples can be read",
             got=f"example {i}: {last_line(error)}",
-            remedy="Mend or leave out this example.",
+            remedy="Fix or leave out this example.",
         ) from error
 
 

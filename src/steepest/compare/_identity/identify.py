@@ -1,4 +1,4 @@
-"""The identity of the runs of a comparison, found out once and before anything runs."""
+"""The identities of the runs of a comparison, determined once and before anything runs."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from steepest.tasks import Task
 __all__ = ["identify", "unidentified"]
 
 _TASK = "the task"
-_TOLD_ONLY = {"torch": torch.__version__, "steepest": __version__}  # whose version is told and decides nothing
-_NAMED = ("name", "steps", "init")  # of a task: part of what was asked for
+_TOLD_ONLY = {"torch": torch.__version__, "steepest": __version__}  # whose version is only reported
+_NAMED = ("name", "steps", "init")  # of a task: part of the request
 _DATA = ("train", "valid")
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 def identify(context: RunContext, design: Design) -> tuple[dict[Cell, Identity], list[str]]:
-    """Return the identity of each cell's runs, and a line for everything that it cannot see.
+    """Return the identity of each cell's runs, and one line per change that it cannot detect.
 
-    Everything that is held by the task, the optimizers and the inits is looked at twice, before and after the data
-    were read and the first steps were taken: what has changed by itself, such as a counter or a cache, decides
-    nothing. Modules that are loaded when they are needed are loaded by then.
+    Everything that the task, the optimizers and the inits hold is examined twice, before and after the data are read
+    and the first steps are taken: values that change by themselves, such as a counter or a cache, are left out.
+    Modules that are loaded on demand are loaded by then.
 
     Raises:
         TaskError: If the task's own code fails.
@@ -58,8 +58,8 @@ def identify(context: RunContext, design: Design) -> tuple[dict[Cell, Identity],
         data.update(found)
         if unsteady:
             notices.append(
-                f"{unsteady} of the {POSITIONS} examples of {field} that were looked at come out different when read "
-                "again, and are left out: a change of them is not seen."
+                f"{unsteady} of the {POSITIONS} examined examples of {field} come out different when read "
+                "again, and are left out: a change of them is not detected."
             )
     probes = {cell: probe(context, cell, grid_index) for cell, grid_index in design.cells.items()}
     after = _look(context, classes)
@@ -70,7 +70,7 @@ def identify(context: RunContext, design: Design) -> tuple[dict[Cell, Identity],
     identities: dict[Cell, Identity] = {}
     for cell, grid_index in design.cells.items():
         own = (_TASK, _optimizer(cell.optimizer), _init(cell.init))
-        # A module that only another optimizer or init uses is none of this cell's.
+        # A module that only another optimizer or init uses does not belong to this cell.
         mine = {each for name in own for each in reachable(after[name].modules, modules, by_name=True)}
         others = {each for name in after if name not in own for each in reached[name]} - mine
         files = {shown_file(name, str(modules[name].__file__)) for name in others}
@@ -92,7 +92,7 @@ def identify(context: RunContext, design: Design) -> tuple[dict[Cell, Identity],
 
 
 def unidentified(context: RunContext, design: Design) -> dict[Cell, Identity]:
-    """Return identities for a storage in memory, which holds no runs of an earlier time."""
+    """Return identities for a storage in memory, which holds no earlier runs."""
     return {cell: Identity(request=_request(context, cell), content={}, versions={}) for cell in design.cells}
 
 
@@ -116,19 +116,19 @@ def _init(name: str) -> str:
 
 
 def _settings(task: Task, lr: float) -> dict[str, str]:
-    """Return what the task says in plain values, in words."""
+    """Return the plain values of a task as text."""
     plain = {field: value for field, value in _fields(task) if isinstance(value, _PLAIN)}
     return {**{field: str(value) for field, value in plain.items()}, "the middle of the learning rates": f"{lr:.3g}"}
 
 
 def _fields(task: Task) -> list[tuple[str, Any]]:
-    """Return what the task holds besides data and what was asked for by name, by how it is called."""
+    """Return the fields of a task, except its data and what is requested by name, with readable names."""
     names = [field.name for field in dataclasses.fields(task) if field.name not in (*_NAMED, *_DATA)]
     return [(name.replace("_", " "), getattr(task, name)) for name in names]
 
 
 def _classes(context: RunContext) -> dict[str, list[type]]:
-    """Return the classes of what the task and the optimizers make, which their functions may hide."""
+    """Return the classes of the modules and optimizers that are made, which the functions may hide."""
     model = context.task.build(seed=0)
     found: dict[str, list[type]] = {_TASK: list(dict.fromkeys(type(module) for module in model.modules()))}
     for name, candidate in context.candidates.items():
@@ -138,7 +138,7 @@ def _classes(context: RunContext) -> dict[str, list[type]]:
 
 
 def _look(context: RunContext, classes: Mapping[str, list[type]]) -> dict[str, Values]:
-    """Follow the task, each optimizer and each init to everything that they hold."""
+    """Collect everything that the task, each optimizer and each init hold."""
     syntax = {str(module.__file__): shown_file(name, str(module.__file__)) for name, module in own_modules().items()}
     held: dict[str, list[tuple[str, Any]]] = {
         _TASK: [(f"the {name}", value) for name, value in _fields(context.task) if not isinstance(value, _PLAIN)],
@@ -147,7 +147,7 @@ def _look(context: RunContext, classes: Mapping[str, list[type]]) -> dict[str, V
     }
     for field in _DATA:
         data = getattr(context.task, field)
-        if not isinstance(data, tuple | TensorDataset):  # whose tensors are looked at as such
+        if not isinstance(data, tuple | TensorDataset):  # tensors are sketched by describe_data
             held[_TASK].append((f"data of {field}", data))
     found: dict[str, Values] = {}
     for owner, parts in held.items():
@@ -176,6 +176,6 @@ def _versions(names: Iterable[str]) -> dict[str, str]:
             continue
         try:
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # a module may be called otherwise than its package
+        except importlib.metadata.PackageNotFoundError:  # the names of a module and its package may differ
             found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
     return found

@@ -1,4 +1,4 @@
-"""What decides the numbers of a run, so that a run of yesterday's code is never counted as today's."""
+"""The identity of a run: what determines its results, so that no run of older code is counted as a run of this one."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import Any
 __all__ = ["DIGEST", "Content", "Identity", "Part", "alike", "digest"]
 
 Part = Mapping[str, Any]
-"""By name, in the user's words: text or a whole number, which must be the same; a float, which must be nearly the same;
-or [text, tolerance, number, ...], where the text must be the same and every number within the tolerance."""
+"""By name, in the user's words: text or a whole number, which must be equal; a float, which must be nearly equal;
+or [text, tolerance, number, ...], where the text must be equal and every number within the tolerance."""
 
 Content = Mapping[str, Part]
 """The parts by kind: settings, code, values, packages, examples, probe."""
 
 DIGEST = "#"
-"""Text that begins so is a digest, which says nothing but that something changed."""
+"""The first character of a digest, which shows only that something changed."""
 
 # Machines that share a storage differ in the last bits of a number, and a training step makes more of them.
 _RELATIVE = 1e-4
 _ABSOLUTE = 1e-8
 _LONGEST_SHOWN = 40
 
-# Of these a name that only one side has is no difference: a value that only one of them looks at belongs to code that
-# only one of them has, and an example that only one of them has comes out different at every reading.
+# In these kinds a name that only one side has is no difference: a value that only one of them reads belongs to code
+# that only one of them has, and an example that only one of them has differs at every reading.
 _WHERE_BOTH = ("values", "examples")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What decides the numbers of a run, besides its learning rate and its seed.
+    """What determines the results of a run, besides its learning rate and its seed.
 
     Attributes:
-        request: What was asked for by name: task, optimizer, init, steps, schedule, device. Runs of another request are
+        request: What was requested by name: task, optimizer, init, steps, schedule, device. Runs of another request are
             never used.
-        content: What these are: code, values, data, and what came out of first steps. Runs whose content differs are
-            used only if a person says that the difference does not matter.
-        versions: Those of torch and steepest; a difference is told, and no more.
+        content: Code, values and data behind these names, and the results of first steps. Runs whose content differs
+            are used only if the user accepts the difference.
+        versions: The versions of torch and steepest; a difference is reported, and the runs are used.
     """
 
     request: Mapping[str, str | int]
@@ -49,7 +49,7 @@ class Identity:
 
     @property
     def key(self) -> str:
-        """A digest of all of it, under which a storage keeps it."""
+        """A digest of the identity, under which a storage keeps it."""
         return digest([self.request, self.content, self.versions])
 
     def matches(self, other: Identity) -> bool:
@@ -57,9 +57,9 @@ class Identity:
         return self.request == other.request and not self.differences(other)
 
     def differences(self, other: Identity) -> list[str]:
-        """Return in the user's words what differs in content from the other, which was there before.
+        """Return in the user's words the differences in content from another, earlier identity.
 
-        What came out of the first steps is named only where nothing else explains it.
+        Different results of the first steps are named only where nothing else explains them.
         """
         found: dict[str, str] = {}
         for kind in sorted({*self.content, *other.content} - {"probe"}):
@@ -71,7 +71,7 @@ class Identity:
 
 
 def digest(value: Any) -> str:
-    """Return a digest of plain JSON, whatever the order of its names.
+    """Return a digest of plain JSON that does not depend on the order of its names.
 
     >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     True
@@ -80,7 +80,7 @@ def digest(value: Any) -> str:
 
 
 def _differences(kind: str, new: Part, old: Part) -> Iterator[tuple[str, str]]:
-    """Yield what differs, each by its name and in a phrase."""
+    """Yield every difference, by its name and as a phrase."""
     for name in {**new, **old}:
         if name not in new or name not in old:
             if kind not in _WHERE_BOTH:
@@ -95,7 +95,7 @@ def _differences(kind: str, new: Part, old: Part) -> Iterator[tuple[str, str]]:
 
 
 def alike(a: Any, b: Any) -> bool:
-    """Return whether two entries of a part are the same."""
+    """Return whether two entries of a part are equal within their tolerance."""
     if isinstance(a, list) and isinstance(b, list):
         if len(a) != len(b) or a[:1] != b[:1]:
             return False
@@ -107,7 +107,7 @@ def alike(a: Any, b: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """Return a value that can be shown to a person in a line, else nothing."""
+    """Return a value as short text, or "" if it cannot be shown in a line."""
     if isinstance(value, list):
         return ""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)

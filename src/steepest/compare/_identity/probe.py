@@ -1,4 +1,4 @@
-"""The first step of an alternative, taken three times: what code and data come to."""
+"""The first step of an alternative with three seeds, which shows the effect of code and data."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SEEDS = 3
 
 
 def probe(context: RunContext, cell: Cell, grid_index: int) -> dict[str, float]:
-    """Return losses and metrics at the start and after one step, with each of three seeds, by what they are.
+    """Return losses and metrics at the start and after one step, with each of three seeds, by name.
 
-    The step is trained as any run is, at the learning rate of that grid index. It is validated on as many examples as a
-    training batch holds, spread over the validation data; on all of them if the metric takes no fewer.
+    The step is trained as in any run, at the learning rate of the grid index. It is validated on as many examples as a
+    training batch holds, spread over the validation data; on all of them if the metric fails on fewer.
 
     Raises:
         TaskError: If the task's own code fails.
@@ -34,7 +34,7 @@ def probe(context: RunContext, cell: Cell, grid_index: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for seed in range(_SEEDS):
         run = Run(cell, grid_index, seed)
-        with warnings.catch_warnings(action="ignore"):  # the runs give them too
+        with warnings.catch_warnings(action="ignore"):  # the runs issue them too
             try:
                 history = execute(small, run)
             except TaskError:  # an AUC needs examples of both classes

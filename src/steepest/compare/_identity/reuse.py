@@ -1,4 +1,4 @@
-"""What is said about the finished runs that a storage holds: which are used again, and why others are not."""
+"""Messages about the finished runs of a storage: which are used again, and why others are not."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MOST_DIFFERENCES = 4
 
 
 def reuse_notices(design: Design, past: Iterable[Past], selection: Selection) -> list[str]:
-    """Return a line for everything that a person should know about the finished runs of a storage.
+    """Return the messages for the user about the finished runs of a storage.
 
     Args:
-        design: The comparison.
-        past: Finished runs of what has the same names, whatever the code and the data were when they ran.
-        selection: Which of them the comparison uses.
+        design: The design of the comparison.
+        past: Finished runs with the same names, whatever the code and the data were when they ran.
+        selection: The selection of the runs that the comparison uses.
     """
     past = [each for each in past if each.run.cell in design.cells and _has_its_seed(design, each)]
     own = [each for each in past if selection.includes(each.key)]
@@ -46,7 +46,7 @@ def _has_its_seed(design: Design, past: Past) -> bool:
 
 
 def _by_difference(runs: Iterable[Past], selection: Selection) -> list[tuple[str, list[Past]]]:
-    """Return runs grouped by what differs from what they were made with, in words."""
+    """Return runs grouped by their differences from this comparison, in words."""
     groups: dict[str, list[Past]] = defaultdict(list)
     for each in runs:
         differences = selection.differences(each.key)
@@ -69,7 +69,7 @@ def _versions(runs: Sequence[Past], selection: Selection) -> list[str]:
 
 
 def _finished(runs: Sequence[Past]) -> str:
-    """Return how many, and from when.
+    """Return the number of runs and when they ended, in words.
 
     >>> from datetime import datetime
     >>> from steepest.compare import Run

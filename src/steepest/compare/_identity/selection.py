@@ -1,4 +1,4 @@
-"""Which runs of a storage a comparison may use: those whose identity is its own."""
+"""The runs of a storage that a comparison may use: those with its own identity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PART = "part "
 
 @dataclass(frozen=True)
 class Past:
-    """A finished run of a storage: what it is, the key of its identity, and when it ended."""
+    """A finished run of a storage, with the key of its identity and the time when it ended."""
 
     run: Run
     key: str
@@ -28,10 +28,10 @@ class Past:
 
 
 class Selection:
-    """Tells runs of this comparison from others in the same storage, by the identity that each run names.
+    """Separates runs of this comparison from others in the same storage, by the identity that each run names.
 
-    A storage keeps identities apart from runs, each under its key, and their parts (code, data) once for all that
-    share them.
+    A storage keeps identities separate from runs, each under its key, and stores a part (code, data) that several
+    identities share only once.
 
     Args:
         study: The study that holds runs and identities.
@@ -49,7 +49,7 @@ class Selection:
         self._accepted: dict[Cell, tuple[str, ...]] = {}
 
     def includes(self, key: Any) -> bool:
-        """Return whether runs under this key are this comparison's own; those of an earlier version have none."""
+        """Return whether runs under this key are this comparison's own; runs of earlier versions have no key."""
         if not isinstance(key, str):
             return False
         if key not in self._equal:
@@ -62,16 +62,16 @@ class Selection:
         return any(key in keys for keys in self._accepted.values())
 
     def is_left(self, key: str) -> bool:
-        """Return whether a key is that of a cell's last other identity, whose runs could be accepted and are not."""
+        """Return whether a key is that of a cell's last other identity, whose runs could be accepted but are not."""
         return not self.accepts(key) and key in self._last.values()
 
     def differences(self, key: str) -> list[str]:
-        """Return what differs in this comparison from what runs under a key were made with, in the user's words."""
+        """Return in the user's words the differences of this comparison from the runs under a key."""
         identity, cell = self.identity(key), self.cell(key)
         return [] if identity is None or cell is None else self._identities[cell].differences(identity)
 
     def other_versions(self, key: str) -> list[tuple[str, str]]:
-        """Return the packages whose version is another one, each as it was there and as it is here."""
+        """Return the packages whose version differs, each with the version of those runs and the present one."""
         identity, cell = self.identity(key), self.cell(key)
         if identity is None or cell is None:
             return []
@@ -79,12 +79,12 @@ class Selection:
         return [(f"{name} {there.get(name)}", f"{name} {here[name]}") for name in here if there.get(name) != here[name]]
 
     def cell(self, key: Any) -> Cell | None:
-        """Return the cell of this comparison that was asked for under a key, whatever the code and the data were."""
+        """Return the cell of this comparison with the request of a key, whatever the code and the data were."""
         found = self.identity(key) if isinstance(key, str) else None
         return None if found is None else self._cells.get(_by_name(found.request))
 
     def identity(self, key: str) -> Identity | None:
-        """Return the identity that the storage keeps under a key; None if it has none that can be read."""
+        """Return the identity that the storage keeps under a key; None if there is none, or it cannot be read."""
         if key not in self._known:
             attributes = self._study.user_attrs
             for name in attributes:
@@ -95,8 +95,8 @@ class Selection:
     def look(self, past: Iterable[Past], *, accept_edits: bool) -> None:
         """Find each cell's last other identity among finished runs; use its runs too if edits are accepted.
 
-        With them go the runs that it had accepted itself, and no others: of two versions of a task that nobody called
-        the same, no interval may mix the numbers.
+        The runs that it had accepted itself are used with them, and no others: no interval may mix results of two
+        versions of a task that were never accepted as the same.
         """
         for run in sorted(past, key=lambda run: run.ended):
             if (cell := self.cell(run.key)) is not None and not self.includes(run.key):
@@ -105,7 +105,7 @@ class Selection:
             self._accepted = {cell: (key, *self._accepts[key]) for cell, key in self._last.items()}
 
     def register(self, cell: Cell) -> str:
-        """Keep a cell's identity in the storage, if it is not there yet; return its key."""
+        """Store a cell's identity, if the storage does not have it yet; return its key."""
         identity = self._identities[cell]
         key = identity.key
         known = self._accepts.get(key, ()) if self.identity(key) else None
@@ -127,7 +127,7 @@ class Selection:
         return key
 
     def _read(self, key: str, attributes: Mapping[str, Any]) -> None:
-        self._known[key] = None  # somebody else's attribute, or damaged: runs under it are used by nobody
+        self._known[key] = None  # an attribute of another program, or damaged: its runs are not used
         try:
             record = attributes[_RECORD + key]
             content = {kind: attributes[_PART + part] for kind, part in record["parts"].items()}

@@ -1,4 +1,4 @@
-"""A few numbers that stand for a whole tensor, and are nearly the same for nearly the same tensor."""
+"""Random projections of a tensor: a few numbers, nearly equal for nearly equal tensors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _TOLERANCE = 1e-6
 def sketch(tensor: Tensor) -> list[Any]:
     """Return [text, tolerance, number, ...] for a tensor, as an `Identity` holds it.
 
-    The text holds type, shape and, for integers, a digest of the content. For x in floating point the numbers are
-    <r_k, x> with fixed r_k, products of numbers that are uniform in [-1, 1]; what is not finite counts as 0 and is
-    part of the text. A digest would not do, as the data of two machines differ in the last bits wherever they were
-    computed: relative errors of 1e-7 move the numbers by 1e-7 |x|. The tolerance is 1e-6 |x| (of float16 and
-    bfloat16, whose rounding is coarser, their own precision times |x|), so that one entry in a million that moves by
-    its own size is seen.
+    The text holds type, shape and, for integers, a digest of the content. For floating-point x the numbers are
+    <r_k, x> with fixed r_k, products of numbers that are uniform in [-1, 1]; entries that are not finite count as 0
+    and are part of the text. A digest of x would not do, as computed data differ in the last bits between machines:
+    relative errors of 1e-7 change the numbers by 1e-7 |x|. The tolerance is 1e-6 |x| (for float16 and bfloat16,
+    whose rounding is coarser, their own precision times |x|), so that one entry in a million that changes by its own
+    size is detected.
 
-    Of more than 1 GiB, 4096 rows of 4096 entries are looked at.
+    Above 1 GiB, 4096 rows of 4096 entries are examined.
 
     >>> sketch(torch.zeros(2, 3))
     ['float32 (2, 3)', 0.0, 0.0, 0.0, 0.0]

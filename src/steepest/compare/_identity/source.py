@@ -1,4 +1,4 @@
-"""The user's own code: its syntax, and what is loaded of it."""
+"""The user's own code: its syntax, and the functions that are loaded."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _DEBUGGERS = ("pydev", "_pydev", "debugpy")  # an editor loads them from a folde
 def own_modules() -> dict[str, ModuleType]:
     """Return every loaded module whose file is outside of the standard library, site-packages and this package.
 
-    An editable installation is therefore the user's own. The main module is left out: of a script or notebook, only
-    the functions and values that a task uses count (see `Values`), for its last lines are the call of the comparison.
+    An editable installation therefore counts as the user's own. The main module is left out: of a script or notebook,
+    only the functions and values that a task uses count (see `Values`), as its last lines call the comparison.
     """
     return {
         name: module
@@ -75,13 +75,13 @@ _FOREIGN = _foreign()
 
 
 def reachable(roots: Iterable[str], modules: Mapping[str, ModuleType], *, by_name: bool) -> set[str]:
-    """Return which of the modules can be reached from some of them by what they hold.
+    """Return the modules that can be reached from some of them through imports.
 
     Args:
-        roots: Names of modules to begin with.
-        modules: All that count.
-        by_name: Whether a name in a function that is the last part of a module's name counts, too: so does an import
-            inside of a function look.
+        roots: Names of the modules to begin with.
+        modules: All modules that count.
+        by_name: Whether a name in a function that is the last part of a module's name counts, too: this is how an
+            import inside of a function looks.
     """
     found: set[str] = set()
     left = [name for name in roots if name in modules]
@@ -96,7 +96,7 @@ def reachable(roots: Iterable[str], modules: Mapping[str, ModuleType], *, by_nam
 
 
 def imported(module: ModuleType) -> Iterator[str]:
-    """Yield the modules that a module holds, or of whose functions, classes or objects it holds some."""
+    """Yield the modules that a module imports, or from which it holds functions, classes or objects."""
     for value in list(vars(module).values()):
         if isinstance(value, ModuleType):
             yield value.__name__
@@ -113,7 +113,7 @@ def _named(module: ModuleType, modules: Collection[str]) -> list[str]:
 
 
 def shown_file(module: str, file: str) -> str:
-    """Return how a module's file is called, wherever it lies.
+    """Return the name of a module's file, independent of its folder.
 
     >>> shown_file("pkg.helpers", "/home/me/pkg/helpers.py"), shown_file("pkg", "/home/me/pkg/__init__.py")
     ('pkg/helpers.py', 'pkg/__init__.py')
@@ -125,7 +125,7 @@ def shown_file(module: str, file: str) -> str:
 def module_code(modules: Iterable[tuple[str, ModuleType]]) -> tuple[dict[str, str], list[str]]:
     """Return a digest of each definition of modules, and the files that were edited after they were loaded.
 
-    Of an edited file the functions count as they were loaded, for these are what runs.
+    Of an edited file the functions as they were loaded count, since these are executed.
     """
     found: dict[str, dict[str, str]] = {}
     edited: list[str] = []
@@ -152,13 +152,13 @@ def module_code(modules: Iterable[tuple[str, ModuleType]]) -> tuple[dict[str, st
 def definitions(source: str) -> dict[str, str]:
     r"""Return a digest of the syntax of each definition at the top of a module, by its name in words.
 
-    Positions, comments and texts that stand alone (docstrings) do not count, nor does what runs only as a script.
+    Positions, comments and bare strings (docstrings) do not count, nor does code that runs only as a script.
 
     >>> list(definitions("import torch\nSCALE = 2\ndef loss(a, b): return SCALE * (a - b) ** 2"))
     ['import torch', 'SCALE', 'function loss']
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # it was told when the module was loaded
+        with warnings.catch_warnings(action="ignore"):  # they were issued when the module was loaded
             body = ast.parse(source).body
         found: dict[str, list[str]] = {}
         for node in body:
@@ -233,7 +233,7 @@ def _digest_file(path: str) -> str:
 
 
 def _is_as_loaded(module: ModuleType, source: str) -> bool:
-    """Return whether every function that a module holds is in its source, as it stands in the file now."""
+    """Return whether every function of a module is in the present source of its file."""
     functions = list(_functions(module))
     if not functions or type(module.__loader__) is not SourceFileLoader:  # another loader may have rewritten it
         return True

@@ -1,4 +1,4 @@
-"""The values that functions and objects hold: what code alone does not say."""
+"""The values that functions and objects hold, which their code does not contain."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ from steepest.compare._identity.source import code_digest, codes_of, file_of, is
 
 __all__ = ["Values"]
 
-_MOST = 20_000  # objects that are looked at
+_MOST = 20_000  # objects that are examined
 _DEEPEST = 30
-_HEAP_TYPE = 1 << 9  # Python's flag of a class that was made by a class statement
-_LONGEST = 400  # of longer lists a digest, or the first and the last half of this
-_NAMESPACES = ("argparse", "builtins", "types")  # homes of objects of the standard library that hold a user's settings
+_HEAP_TYPE = 1 << 9  # Python's flag of classes that a class statement made
+_LONGEST = 400  # entries of a list; of longer ones a digest, or the first and the last 200
+_NAMESPACES = ("argparse", "builtins", "types")  # modules of the standard library whose objects hold a user's settings
 _PLAIN = (type(None), bool, int, complex, bytes, torch.dtype, torch.device, torch.Size, torch.layout, enum.Enum)
 
 
 class Values:
-    """Follows functions and objects to everything that they hold.
+    """Collects all values that functions and objects refer to, recursively.
 
-    That is: globals by the names that functions use, closures, defaults, arguments of partials, attributes, what is in
-    containers, tensors.
+    These are globals by the names that functions use, closures, defaults, arguments of partials, attributes, contents
+    of containers, and tensors.
 
     Code whose syntax is known is not read again; of other code (a notebook, a script, `exec`) the code objects are.
-    What is installed is known by its version. Paths count by their last part, so that a moved folder is the same.
+    Installed packages are identified by their versions. Only the last part of a path counts, so that a moved folder
+    is the same.
 
     Args:
-        syntax: The files whose syntax is known, by how they are called.
+        syntax: Names of the files whose syntax is known, by path.
 
     Attributes:
         code: Digests of functions whose syntax is not known, by name.
@@ -66,7 +67,7 @@ class Values:
         return {name: found[0] if len(found) == 1 else digest(found) for name, found in self._code.items()}
 
     def found(self) -> Part:
-        """Return what was found, as an `Identity` holds it."""
+        """Return the collected values as an `Identity` holds them."""
         parts: dict[str, Any] = {}
         for label in dict.fromkeys([*self._texts, *self._sketches]):
             texts, sketches = self._texts[label], self._sketches[label]
@@ -80,7 +81,7 @@ class Values:
         return parts
 
     def follow(self, name: str, value: Any) -> None:
-        """Look at a value and all that it holds; an object's attributes are told apart by their names."""
+        """Collect a value and all that it holds; the attributes of an object are kept by their names."""
         if not _has_attributes(value):
             self._look(name, name, value, 0)
             return
@@ -109,18 +110,18 @@ class Values:
             try:
                 for part in self._parts(label, root, value, depth):
                     self._look(label, root, part, depth + 1)
-            except Exception:  # an object of the user's own may do anything when it is looked at
+            except Exception:  # a user's object may raise anything when its attributes are read
                 self._texts[label].append(type(value).__qualname__)
             self._open.discard(id(value))
 
     def _parts(self, label: str, root: str, value: Any, depth: int) -> Iterator[Any]:
-        """Yield what an object holds."""
+        """Yield the parts of an object."""
         self._texts[label].append(type(value).__qualname__)
         if isinstance(value, MethodType):
             yield from (value.__func__, value.__self__)
         elif isinstance(value, functools.partial):
             yield from (value.func, value.args, value.keywords)
-        elif value is os.environ:  # most of it has nothing to do with the task, and the first step shows what has
+        elif value is os.environ:  # most of it is unrelated to the task, and the first step shows the rest
             return
         elif isinstance(value, Mapping):
             yield from _sample([part for pair in list(cast("Mapping[Any, Any]", value).items()) for part in pair])
@@ -227,8 +228,8 @@ class Values:
 
 
 def _text(value: Any) -> str | None:
-    """Return a value that holds no others as text, else nothing."""
-    if isinstance(value, float):  # a last bit may be another machine's
+    """Return a value without parts as text, any other as None."""
+    if isinstance(value, float):  # the last bits differ between machines
         return f"{value:.9g}"
     if isinstance(value, np.generic):
         return repr(value.item()) if not isinstance(value, np.floating) else f"{value:.9g}"
@@ -240,7 +241,7 @@ def _text(value: Any) -> str | None:
 
 
 def _sample(held: list[Any]) -> list[Any]:
-    """Return what is looked at of a container: all; of a long one a digest, or the ends if it is not plain."""
+    """Return the examined parts of a container: all; of a long one a digest, or both ends if it is not plain."""
     if len(held) <= _LONGEST:
         return held
     if (plain := _plain(held, 0)) is not None:
@@ -249,7 +250,7 @@ def _sample(held: list[Any]) -> list[Any]:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """Return numbers, texts and containers of them as JSON has them; None if anything else is in it."""
+    """Return numbers, texts and containers of them as plain JSON; None if there is anything else."""
     if isinstance(value, Mapping):
         value = [list(pair) for pair in cast("Mapping[Any, Any]", value).items()]
     if isinstance(value, list | tuple) and depth < _DEEPEST:
@@ -265,10 +266,10 @@ def _has_attributes(value: Any) -> bool:
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:
-    """Return what an object holds by name, in `__dict__` or in slots."""
+    """Return the attributes of an object by name, from `__dict__` and slots."""
     home = type(value).__module__.partition(".")[0]
     if home in sys.stdlib_module_names and home not in _NAMESPACES:
-        # A logger knows all others. Of what functools makes, the function inside is what counts.
+        # A logger refers to all others. Of wrappers of functools, the function inside is what counts.
         return [("__wrapped__", value.__wrapped__)] if "__wrapped__" in getattr(value, "__dict__", {}) else []
     names = dict.fromkeys(getattr(value, "__dict__", {}))
     for each in type(value).__mro__:
@@ -294,12 +295,12 @@ def _is_global(instruction: dis.Instruction) -> bool:
 
 def _is_own_function(function: FunctionType) -> bool:
     file = function.__code__.co_filename
-    # What was typed in, or written by a decorator such as dataclass, has no file.
+    # Code that was typed in, or written by a decorator such as dataclass, has no file.
     return _is_own_module(str(function.__module__)) if file.startswith("<") else is_own_file(file)
 
 
 def _is_own_class(of: type) -> bool:
-    if of.__module__ == "builtins":  # the home, too, of a class that `exec` made without a name for its module
+    if of.__module__ == "builtins":  # also the module of a class that `exec` made without a module name
         return bool(of.__flags__ & _HEAP_TYPE)
     return _is_own_module(of.__module__)
 

@@ -1,4 +1,4 @@
-"""The database that a comparison is kept in: looked at before it is touched, and opened."""
+"""The database of a storage: inspected before it is written, then opened."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from steepest.errors import SteepestError, StorageError
 __all__ = ["broken_row", "open_study", "quiet", "storage_errors"]
 
 _STUDY = "steepest"
-_LONGEST_PATH = 500  # bytes; SQLite opens no longer one
+_LONGEST_PATH = 500  # bytes; SQLite opens no longer path
 _OPTUNAS = {
     "studies",
     "study_directions",
@@ -47,7 +47,7 @@ _OPTUNAS = {
 
 
 class PatientStorage(RDBStorage):
-    """Optuna's storage in a database, each of whose calls waits for a database that is away for a short time."""
+    """Optuna's storage in a database, whose calls are retried while the database is unavailable."""
 
     def __init__(self, url: str, patience: Patience, **options: Any) -> None:
         self.patience = patience
@@ -90,10 +90,10 @@ for _name in {*BaseStorage.__abstractmethods__, "_get_trials", "get_trial_id_fro
 def open_study(
     location: Location | None, say: Callable[[str], None] = lambda _reason: None
 ) -> tuple[optuna.Study, Patience]:
-    """Open the study of a storage, or make it; nothing is written where it cannot be used.
+    """Open or create the study of a storage; nothing is written to a database that cannot be used.
 
     Returns:
-        The study, and how patient its storage is.
+        The study, and the `Patience` of its storage.
 
     Raises:
         StorageError: If it cannot be opened, or is not empty and not Optuna's.
@@ -111,8 +111,8 @@ def open_study(
                 load_if_exists=True,
             )
         except (exc.OperationalError, exc.ProgrammingError, exc.IntegrityError, StorageInternalError) as error:
-            # Two processes that open a new storage at once trip over each other's tables; and another program may
-            # have locked it for a while.
+            # Two processes that open a new storage at once may create its tables at the same time; and another
+            # program may have locked it for a while.
             if pause is None and not (is_locked(error) and time.monotonic() < deadline):
                 raise
             if pause is None:
@@ -139,7 +139,7 @@ def _open_storage(location: Location, patience: Patience) -> PatientStorage:
             return PatientStorage(shown, patience)
         if not connecting.get("uri"):
             path = Path(place)
-            # With a connection for each call, what happens to the file is seen, and not what was cached of it.
+            # With one connection per call, the state of the file is read and not what a connection has cached.
             options = {"poolclass": NullPool, "creator": functools.partial(_connect, path, connecting)}
             shown = "sqlite://"
             _require_sqlite(path)
@@ -152,12 +152,12 @@ def _open_storage(location: Location, patience: Patience) -> PatientStorage:
 
 
 def _connect(path: Path, options: Mapping[str, Any], how: str = "mode=rw") -> sqlite3.Connection:
-    """Open a SQLite file, whatever characters its path holds; one that was deleted is not made anew."""
+    """Open an existing SQLite file, whatever characters its path holds; a deleted file is not created again."""
     return sqlite3.connect(f"file:{quote(os.fsencode(path))}?{how}", **options, uri=True)
 
 
 def _connect_to_read(path: Path, options: Mapping[str, Any]) -> sqlite3.Connection:
-    """Open a SQLite file without leaving anything behind, even where it has a write-ahead log that nobody uses now."""
+    """Open a SQLite file without creating other files, even where it has a write-ahead log that is not in use."""
     with path.open("rb") as file:
         has_log = file.read(20)[18:] == b"\2\2"
     is_used = Path(f"{path}-wal").exists()
@@ -180,13 +180,13 @@ def _require_sqlite(path: Path) -> None:
 
 
 def _is_whole_storage(url: str, ways: Sequence[Mapping[str, Any]], location: Location) -> bool:
-    """Return whether a database is a whole storage of Optuna's; else it is empty, or one that was just being made.
+    """Return whether a database is a complete Optuna storage; otherwise it is empty, or was being created.
 
     Raises:
         StorageError: If it holds the tables of another program.
     """
     for options in ways[:-1]:
-        with contextlib.suppress(exc.OperationalError):  # what a crash left half written cannot be read only
+        with contextlib.suppress(exc.OperationalError):  # a database half written by a crash cannot be opened read-only
             return _holds_storage(url, options, location)
     return _holds_storage(url, ways[-1], location)
 
@@ -212,7 +212,7 @@ def _holds_storage(url: str, options: Mapping[str, Any], location: Location) -> 
 
 @contextlib.contextmanager
 def storage_errors(location: Location | None) -> Generator[None, None, None]:
-    """Turn what a database or its driver raises while it is opened into one line without the password."""
+    """Turn errors of a database or its driver while it is opened into one line without the password."""
     try:
         yield
     except SteepestError:
@@ -231,7 +231,7 @@ def _cannot_open(location: Location, why: str) -> StorageError:
 
 
 def broken_row(number: int, run: str, error: object) -> StorageError:
-    """Return the error for a row of a storage that nobody wrote like that."""
+    """Return the error for a damaged row of a storage."""
     why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}" if isinstance(error, Exception) else error
     return StorageError(
         "every run that a storage holds must be as it was written",
@@ -242,7 +242,7 @@ def broken_row(number: int, run: str, error: object) -> StorageError:
 
 @contextlib.contextmanager
 def quiet() -> Generator[None, None, None]:
-    """Keep Optuna's log lines to itself, and leave its setting as it was."""
+    """Silence Optuna's log lines, and restore its setting afterwards."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""Executes what the protocol asks for, until it asks for nothing."""
+"""Executes the runs of the protocol until it is complete."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from steepest.train import History
 __all__ = ["gather", "losses_of"]
 
 
-_TICK = 1.0  # seconds, after which it is looked whether a run hangs
-_UNTOLD = 5.0  # seconds, for which others are waited for without a word
+_TICK = 1.0  # seconds between checks for hanging runs
+_UNTOLD = 5.0  # seconds of waiting for other processes without a message
 
 
 def gather(
     design: Design, store: Store, context: RunContext, workers: int, listener: Listener, timeout: RunTimeout
 ) -> dict[Run, History]:
-    """Execute what the protocol asks for until it asks for nothing.
+    """Execute the runs that the protocol requires until it is complete.
 
     Raises:
         SteepestError: If a worker process dies, or a run hangs twice.
-        StorageError: If the storage is away for too long, or is no longer what it was.
+        StorageError: If the storage is unavailable for too long, or was changed by another program.
     """
     running: dict[Lease, Future[History]] = {}
     hung: set[Run] = set()
@@ -53,7 +53,7 @@ def gather(
         try:
             while needed := next_runs(design, losses := losses_of(finished)):
                 listener.known(losses, _expected(design, finished, len(needed)))
-                # One more than there are workers, so that none waits while the storage writes.
+                # One lease more than there are workers, so that no worker waits while the storage writes.
                 while len(running) <= workers:
                     lease = store.claim() or (store.claim() if store.enqueue(needed) else None)
                     if lease is None:
@@ -72,7 +72,7 @@ def gather(
                     idle_since = time.monotonic()
                     with interrupts.allowed():
                         wait(running.values(), timeout=_TICK, return_when=FIRST_COMPLETED)
-                else:  # what is left is run by other processes
+                else:  # other processes have the runs that are left
                     if time.monotonic() > idle_since + _UNTOLD:
                         listener.waiting(store.waits_for())
                     sleep(0.5)
@@ -94,12 +94,12 @@ def gather(
                         store.renew(lease)
         except BrokenExecutor as error:
             raise SteepestError(
-                "the processes that train must live",
+                "worker processes must not die",
                 got=str(error).splitlines()[0],
-                remedy="Often memory is short: try fewer --workers. Finished runs are kept; start again to go on.",
+                remedy="A common cause is too little memory: try fewer --workers. Finished runs are kept; start again.",
             ) from error
         finally:
-            store.patience.seconds = 0.0  # what has ended waits for nothing
+            store.patience.seconds = 0.0  # no retries on the way out
             with contextlib.suppress(StorageError):
                 for lease in running:
                     store.give_up(lease)
@@ -107,14 +107,14 @@ def gather(
 
 
 def _require_first(hanging: Iterable[Run], hung: set[Run], timeout: RunTimeout, listener: Listener) -> None:
-    """Check that no run hangs for the second time, and take note of the first."""
+    """Check that no run hangs for the second time, and record those that hang for the first time."""
     for run in hanging:
         longest = in_words(timeout.of(run.cell))
         if run in hung:
             raise SteepestError(
                 f"a run must end within {longest}",
                 got=f"{run} hung twice",
-                remedy="Fix the task, or pass a longer --run-timeout. Finished runs are kept; start again to go on.",
+                remedy="Fix the task, or pass a longer --run-timeout. Finished runs are kept; start again to resume.",
             )
         hung.add(run)
         listener.noticed(f"{run} did not end within {longest}: it is tried once more.")
@@ -122,7 +122,7 @@ def _require_first(hanging: Iterable[Run], hung: set[Run], timeout: RunTimeout, 
 
 @contextlib.contextmanager
 def _kept(store: Store, lease: Lease) -> Generator[None, None, None]:
-    """Renew a lease while this process trains and does nothing else; what fails once is tried again next time."""
+    """Renew a lease while this process is busy training; a renewal that fails is tried again at the next interval."""
     ended = threading.Event()
 
     def renew() -> None:
@@ -140,7 +140,7 @@ def _kept(store: Store, lease: Lease) -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def _announced(run: Run, seconds: float, listener: Listener) -> Generator[None, None, None]:
-    """Say when a run in this process, which cannot be ended from outside, takes too long."""
+    """Notify the listener if a run in this process, which cannot be killed, takes too long."""
     line = f"{run} has not ended within {in_words(seconds)}. With --workers 2 such a run would be tried once more."
     timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), listener.noticed, [line])
     timer.daemon = True
@@ -158,7 +158,7 @@ def losses_of(histories: Mapping[Run, History]) -> dict[Run, float]:
 
 
 def _expected(design: Design, finished: Mapping[Run, History], needed: int) -> int:
-    """Return about how many runs there will be in all: what is known, or the budget if that is more."""
+    """Return the approximate total number of runs: those known so far, or those of the budget if that is more."""
     planned = len(design.cells) * (design.budget.rates * design.budget.tuning_seeds + design.seeds)
     if any(run.phase == "final" for run in finished):
         return len(finished) + needed

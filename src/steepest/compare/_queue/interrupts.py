@@ -1,4 +1,4 @@
-"""Ctrl-C at moments at which nothing is half done."""
+"""Ctrl-C deferred to moments at which no operation is half done."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DeferredInterrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore the former handler; one that came after the last `allowed()` is raised here."""
+        """Restore the former handler; raise an interrupt that came after the last `allowed()`."""
         if self._installed:
             signal.signal(signal.SIGINT, self._previous)
         if self._pending and kind is None:

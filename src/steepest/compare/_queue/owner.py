@@ -1,4 +1,4 @@
-"""Whose a claimed run is, and whether its owner is still there."""
+"""The owner of a claimed run, and whether its process is still alive."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from optuna.trial import FrozenTrial
 __all__ = ["LEASE_SECONDS", "Owner"]
 
 LEASE_SECONDS = 120.0
-"""A run whose owner has not been heard of for so long is given to another."""
+"""The time in seconds without a new signature after which a run is given to another owner."""
 
 _SIGNING_SECONDS = 10.0
 
 
 class Owner:
-    """This process as the owner of runs, and as one who watches the other owners.
+    """This process as an owner of runs, and as a watcher of the other owners.
 
-    An owner renews its signature every now and then. Nobody compares clocks: a watcher waits until a signature has not
+    An owner renews its signature at intervals. Clocks are not compared: a watcher waits until a signature has not
     changed for `LEASE_SECONDS` of its own time. Where it can see the owner's process, it need not wait: that is so in
-    the same PID namespace of the same machine since the same start. A host's name and a process's number alone say
-    nothing, as containers have them in common.
+    the same PID namespace of the same machine since the same boot. Host name and process id alone are not enough, as
+    containers may share them.
 
     Args:
         clock: The watcher's time in seconds, which never goes back.
@@ -48,7 +48,7 @@ class Owner:
         }
 
     def signed(self) -> dict[str, Any]:
-        """Return what a claimed run's `owner` attribute holds: who has it, and another value every time."""
+        """Return the `owner` attribute of a claimed run: the owner, and a counter that differs every time."""
         self._renewals += 1
         return {**self._me, "renewals": self._renewals}
 
@@ -57,22 +57,22 @@ class Owner:
         return _owner(trial).get("token") == self._me["token"]
 
     def is_abandoned(self, trial: FrozenTrial) -> bool:
-        """Return whether the owner of a claimed run is gone; to be asked again and again."""
+        """Return whether the owner of a claimed run is gone; to be called repeatedly."""
         if self.is_mine(trial):
             return False
-        # Nobody has signed where a process is, or was stopped, between claiming and signing.
+        # A run has no signature while, or if, its process is stopped between claiming and signing.
         patience = LEASE_SECONDS if "owner" in trial.user_attrs else _SIGNING_SECONDS
         return self._silence(trial) > patience or self._has_ended(_owner(trial))
 
     def describe(self, trial: FrozenTrial) -> str:
-        """Say whose a claimed run is, and when it is taken over."""
+        """Return a sentence on the owner of a claimed run, and on when the run is taken over."""
         owner, silence = _owner(trial), self._silence(trial)
         who = f"process {owner.get('pid')} on {owner.get('host')}" if owner else "an unknown process"
         heard = f"not heard of for {silence:.0f} s" if silence > LEASE_SECONDS / 4 else "which is at work"
         return f"{who}, {heard} (after {LEASE_SECONDS:.0f} s of silence its run is taken over)"
 
     def _silence(self, trial: FrozenTrial) -> float:
-        """Return for how long, as far as this process has seen, a signature has not changed."""
+        """Return for how many seconds this process has seen a signature unchanged."""
         now, signature = self._clock(), json.dumps(trial.user_attrs.get("owner"))
         before = self._seen.get(trial.number)
         if before is None or before[0] != signature:
@@ -93,17 +93,17 @@ def _owner(trial: FrozenTrial) -> Mapping[str, Any]:
 
 
 def _machine() -> str:
-    """Return what only this machine is called, and only until it starts again; "" if nothing is."""
+    """Return an identifier of this machine since its last boot; "" if there is none."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     if boot.exists():
         return boot.read_text().strip()
     node = uuid.getnode()
-    is_made_up = node >> 40 & 1  # then it is another in every process
+    is_made_up = node >> 40 & 1  # then it differs from process to process
     return "" if is_made_up or Path("/proc/self").exists() else f"{node:x}"
 
 
 def _namespace() -> str:
-    """Return among which processes a number means one; "" if unknown, "all" where there are no namespaces."""
+    """Return the PID namespace of this process; "" if unknown, "all" where there are no namespaces."""
     if not Path("/proc/self").exists():
         return "" if os.name == "nt" else "all"  # on Windows, signal 0 would end a process
     try:
@@ -113,7 +113,7 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started, in the machine's own ticks; "" where that is unknown or it has ended."""
+    """Return the start time of a process in clock ticks since boot; "" if it is unknown or the process has ended."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -127,5 +127,5 @@ def _is_running(pid: int, started: object) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True  # somebody else's, who may hide it
+        return True  # a process of another user, which may be hidden
     return not started or _started(pid) == started

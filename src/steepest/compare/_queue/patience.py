@@ -1,4 +1,4 @@
-"""Waiting for a database that is away for a short time, and stopping at once where waiting does not help."""
+"""Waiting for a database that is unavailable for a short time, and stopping at once where waiting does not help."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from steepest.errors import StorageError
 __all__ = ["PATIENCE_SECONDS", "Patience", "WatchedFile", "first_line", "is_locked"]
 
 PATIENCE_SECONDS = 60.0
-"""A storage that is away for longer ends the trial."""
+"""A storage that is unavailable for longer ends the trial."""
 
 _PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0)
-# Busy, out of memory, read-only, an error of the disk, full, cannot be opened, and a lock that fails. What is not here
-# (no such table, a damaged file, no database) does not pass by itself.
+# Busy, locked, out of memory, read-only, disk error, full, cannot be opened, and a failing lock protocol. Other errors
+# (no such table, a damaged file, not a database) do not pass by themselves.
 _PASSING = {5, 6, 7, 8, 10, 13, 14, 15}
 
 T = TypeVar("T")
 
 
 class WatchedFile:
-    """The file of a SQLite database: it must stay the one that was opened.
+    """The file of a SQLite database, which must stay the one that was opened.
 
-    SQLite would go on in a deleted file, which nobody will ever see, and make a new one where it opens it again.
+    SQLite would continue in a deleted file, whose content is lost, and create a new one where it opens it again.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("r+b"):  # on a layered file system, what is opened for writing gets its place here
+        with path.open("r+b"):  # on a layered file system, opening for writing copies the file
             pass
         found = path.stat()
         self._identity = found.st_dev, found.st_ino
@@ -59,18 +59,18 @@ class WatchedFile:
         raise StorageError(
             "the storage must stay as it is while a comparison uses it",
             got=f"{self.path} {happened}",
-            remedy="Put a copy back, if there is one, and start again; runs that are not in it are made anew.",
+            remedy="Restore a copy, if there is one, and start again; runs that are not in it are made again.",
         )
 
 
 class Patience:
-    """Repeats what a database could not do, with growing pauses, for a minute.
+    """Retries failed calls of a database, with growing pauses, for a minute.
 
     Attributes:
-        seconds: How long a storage may be away.
-        say: Is told what is waited for, and "" when it goes on.
-        sleep: Pauses; a place at which nothing is half done.
-        opened: Whether the study was found, so that it must be there from then on.
+        seconds: The longest time in seconds for which a storage may be unavailable.
+        say: Called with the reason of a wait, and with "" when the wait ends.
+        sleep: Pauses; called only where no operation is half done.
+        opened: Whether the study was found, so that it must exist from then on.
         close: Closes the connections.
     """
 
@@ -85,7 +85,7 @@ class Patience:
         self._thread = threading.local()
 
     def once(self, function: Callable[[], object]) -> None:
-        """Call a function of the storage once, and let it be if that fails; from any thread."""
+        """Call a function of the storage once and ignore a failure; from any thread."""
         self._thread.inside = True
         try:
             with contextlib.suppress(exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError, KeyError):
@@ -94,10 +94,10 @@ class Patience:
             self._thread.inside = False
 
     def call(self, function: Callable[[], T]) -> T:
-        """Call a function of the storage, again and again where that may help.
+        """Call a function of the storage, and retry it where that may help.
 
         Raises:
-            StorageError: If it does not help, or has not for a minute.
+            StorageError: If retrying cannot help, or has not helped for a minute.
         """
         if getattr(self._thread, "inside", False):  # only the outermost call is repeated
             return function()
@@ -124,7 +124,7 @@ class Patience:
                 now = time.monotonic()
                 deadline = now + self.seconds if deadline is None else deadline
                 if now >= deadline:
-                    raise self._error(f"the storage must not be away for {self.seconds:.0f} s", said) from error
+                    raise self._error(f"the storage must not be unavailable for {self.seconds:.0f} s", said) from error
                 self.say(f"waiting for the storage, for at most {deadline - now:.0f} s more: {said}")
                 self.sleep(min(next(pauses), deadline - now))
             except KeyError as error:
@@ -152,7 +152,7 @@ def is_locked(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what the database itself said, without what was wrapped around it."""
+    """Return the first line of the database's own error, without the errors that wrap it."""
     cause = _innermost(error)
     text = str(cause).strip() or str(error).strip() or "no reason given"
     return f"{type(cause).__name__}: {text.splitlines()[0]}"
@@ -169,7 +169,7 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(cause, sqlite3.Error):
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _PASSING
     wrapped = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    # A server that restarts, has no connection left or breaks a deadlock is told as one of these.
+    # A server that restarts, has no connection left or breaks a deadlock raises one of these.
     return isinstance(wrapped, (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, OSError)) or (
         isinstance(wrapped, exc.DBAPIError) and wrapped.connection_invalidated
     )

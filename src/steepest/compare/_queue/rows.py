@@ -1,4 +1,4 @@
-"""How a run stands in a row of the storage, and whether it still stands there as it was written."""
+"""A run as a row of the storage, checked when it is read."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LARGEST_GRID_INDEX = 240  # learning rates from 1e-30 to 1e30
 
 
 def run_of(trial: FrozenTrial | optuna.Trial) -> Run:
-    """Return which run a trial is.
+    """Return the run of a trial.
 
     Raises:
-        StorageError: If it does not say so.
+        StorageError: If the trial's attributes are not those of a run.
     """
     with _named(trial):
         attributes, seed = trial.user_attrs, trial.params["seed"]
@@ -34,7 +34,7 @@ def run_of(trial: FrozenTrial | optuna.Trial) -> Run:
 
 
 def history_of(trial: FrozenTrial) -> History:
-    """Return what a finished run left.
+    """Return the history of a finished run.
 
     Raises:
         StorageError: If it is not what `History.to_json` writes.

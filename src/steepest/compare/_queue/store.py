@@ -1,4 +1,4 @@
-"""Where finished runs are kept: an Optuna study, so that a comparison survives whatever stops it."""
+"""The storage of finished runs in an Optuna study, so that an interrupted comparison can be resumed."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ class Lease:
 
 
 class Store:
-    """The queue of runs and their results, shared by everyone who opens the same storage.
+    """The queue of runs and their results, shared by all processes that open the same storage.
 
     A run waits in the queue, is claimed by one process, and ends as finished, with its history in one user
-    attribute. A claimed run belongs to a process (see `Owner`), which says every now and then that it is alive; when
-    it is not, the run goes back to the queue.
+    attribute. A claimed run belongs to a process (see `Owner`), which renews its signature at intervals; when the
+    process is gone, the run returns to the queue.
 
-    One storage may hold runs of many identities, for example of a task before and after an edit. Only those whose
-    identity is that of one of the cells are seen here.
+    One storage may hold runs of many identities, for example of a task before and after an edit. A `Store` uses only
+    runs whose identity is that of one of its cells.
 
     Args:
         url: Any Optuna storage URL, or the path of a SQLite file; None keeps all in memory.
-        identities: What decides the numbers of each cell's runs.
-        accept_edits: Whether finished runs whose task, optimizer and init have the same names, and were something else
-            when they ran, are used too.
-        say: Is told what is waited for, and "" when it goes on.
+        identities: The identity of each cell's runs.
+        accept_edits: Whether finished runs whose task, optimizer and init have the same names, but another content,
+            are used too.
+        say: Called with the reason of a wait, and with "" when the wait ends.
 
     Attributes:
-        patience: How long a storage may be away, then and later.
+        patience: How calls of the storage are retried.
 
     Raises:
         StorageError: If the storage cannot be opened.
@@ -79,7 +79,7 @@ class Store:
             self.selection.look(self.past(), accept_edits=accept_edits)
 
     def past(self) -> list[Past]:
-        """Return every finished run of what has these names, whatever the code and the data were when it ran."""
+        """Return every finished run with the same names, whatever the code and the data were when it ran."""
         return [
             Past(run_of(trial), trial.user_attrs["identity"], trial.datetime_complete or datetime.min)
             for trial in self._all(TrialState.COMPLETE)
@@ -87,7 +87,7 @@ class Store:
         ]
 
     def finished(self) -> dict[Run, History]:
-        """Return every finished run with what it left."""
+        """Return the history of every finished run."""
         accepted = [t for t in self._all(TrialState.COMPLETE) if self.selection.accepts(t.user_attrs.get("identity"))]
         for trial in (*self._trials(TrialState.COMPLETE), *accepted):  # its own first
             run = run_of(trial)
@@ -96,12 +96,12 @@ class Store:
         return dict(self._finished)
 
     def enqueue(self, runs: Collection[Run]) -> int:
-        """Queue the first of the runs that nobody has queued, claimed or finished; free those whose owner is gone.
+        """Queue the first runs that are not yet queued, claimed or finished; release those whose owner is gone.
 
         The queue is kept short, as every claim reads all of it.
 
         Returns:
-            How many runs are waiting in the queue.
+            The number of runs that wait in the queue.
         """
         for trial in self._trials(TrialState.RUNNING):
             if self._owner.is_abandoned(trial):
@@ -138,21 +138,21 @@ class Store:
             lease = Lease(trial, run_of(trial))
             self.renew(lease)
             alike = [t for t in self._trials(*_ALIVE) if run_of(t) == lease.run]
-            if any(t.number < trial.number for t in alike):  # two processes queued it at once: the first stands
+            if any(t.number < trial.number for t in alike):  # two processes queued it at once: the first is kept
                 self._close(trial.number)
             elif any(t.number == trial.number and self._owner.is_mine(t) for t in alike):
                 return lease
-            # Else two took the same one, as SQLite cannot lock a row: the last to sign has it. Should both run it, the
-            # first result stands, and they are the same.
+            # Else two processes took the same run, as SQLite cannot lock a row: the last to sign has it. Should both
+            # run it, the first result is kept, and they are the same.
         return None
 
     def renew(self, lease: Lease) -> None:
-        """Say that this process is alive and still has the run."""
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # somebody thought that it is not
+        """Renew the signature that shows that this process is alive and has the run."""
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process took it for dead
             lease.trial.set_user_attr("owner", self._owner.signed())
 
     def waits_for(self) -> str:
-        """Say who has the runs that nobody has finished."""
+        """Return a sentence on which processes have the unfinished runs."""
         runs = self._trials(TrialState.RUNNING)
         if not runs:
             return ""
@@ -160,7 +160,7 @@ class Store:
         return f"waiting for {run_of(runs[0])}{more}: {self._owner.describe(runs[0])}"
 
     def finish(self, lease: Lease, history: History) -> None:
-        """Keep a run's result; if another process took the run over meanwhile, that one's stands."""
+        """Store a run's result, unless another process has taken over and finished the run."""
         with quiet(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             lease.trial.set_user_attr("history", history.to_json())
             self._study.tell(lease.trial, history.valid_loss[-1], skip_if_finished=True)
@@ -174,7 +174,7 @@ class Store:
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _take(self) -> optuna.Trial | None:
-        """Do as `Study.ask` does, which would take a run of any comparison."""
+        """Take a waiting run as `Study.ask` does, but of this comparison only."""
         for trial in self._trials(TrialState.WAITING):
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 if self._study._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):

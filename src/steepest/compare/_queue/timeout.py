@@ -1,4 +1,4 @@
-"""How long a run may take before it counts as hanging."""
+"""The time after which a run counts as hanging."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from steepest.errors import InvalidArgument
 __all__ = ["RunTimeout", "in_words", "parse_duration"]
 
 _FACTOR = 20
-_LEAST = 60.0  # what a busy machine may add to a run of milliseconds
+_LEAST = 60.0  # seconds; a busy machine may delay a run of milliseconds
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class RunTimeout:
-    """The longest time of a run: as given, or 20 times the median of its cell (and a minute at least).
+    """The longest time of a run: as given, or 20 times the median of its cell (and at least a minute).
 
     Args:
-        seconds: As given; None for the default.
+        seconds: The longest time in seconds; None for the default.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -30,11 +30,11 @@ class RunTimeout:
         self._known: dict[Cell, list[float]] = defaultdict(list)
 
     def learn(self, cell: Cell, seconds: float) -> None:
-        """Take note of how long a run took."""
+        """Record the duration of a finished run."""
         self._known[cell].append(seconds)
 
     def of(self, cell: Cell) -> float:
-        """Return the longest time of a cell's runs in seconds; infinite as long as nothing is known."""
+        """Return the longest time of a cell's runs in seconds; infinite while none has finished."""
         if self._seconds is not None:
             return self._seconds
         known = self._known.get(cell)
@@ -42,10 +42,10 @@ class RunTimeout:
 
 
 def parse_duration(name: str, value: float | str) -> float:
-    """Return a time in seconds, given as a number of them or as for example "90s", "10m" or "1h30m".
+    """Return a duration in seconds, given as a number of seconds or as text such as "90s", "10m" or "1h30m".
 
     Raises:
-        InvalidArgument: If it is none, or not positive and finite.
+        InvalidArgument: If it is not a duration, or not positive and finite.
 
     >>> parse_duration("run_timeout", "1h30m")
     5400.0
@@ -68,7 +68,7 @@ def parse_duration(name: str, value: float | str) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Return a time as a person says it.
+    """Return a duration as readable text.
 
     >>> in_words(0.25), in_words(90), in_words(5400)
     ('0.25 s', '90 s', '90 min')

@@ -1,4 +1,4 @@
-"""Where a storage lies: a file or a URL, and how it is shown without its password."""
+"""The location of a storage, a file or a URL, and how it is shown without its password."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def locate(storage: Location) -> URL:
 
 
 def fixed_location(storage: Location) -> Location:
-    """Return a storage that stays where it is when the working folder changes: the path of a SQLite file whole.
+    """Return a location that does not depend on the working folder: relative paths of SQLite files become absolute.
 
     >>> fixed_location("postgresql://me@host/trial")
     'postgresql://me@host/trial'
@@ -58,7 +58,7 @@ def fixed_location(storage: Location) -> Location:
 
 
 def without_password(storage: Location) -> str:
-    """Return a storage as it may be shown: as it is where it holds no password.
+    """Return a location as text in which passwords are replaced by asterisks.
 
     >>> without_password("postgresql://me:secret@host/trial?sslpassword=secret")
     'postgresql://me:***@host/trial?sslpassword=***'
@@ -68,7 +68,7 @@ def without_password(storage: Location) -> str:
     if isinstance(storage, Path):
         return str(storage)
     url = _parsed(instance("storage", storage, str, "a URL or a path"))
-    # Where it cannot be read, or a password holds a bare @, nobody knows where the password ends.
+    # If it cannot be parsed, or a password holds a bare @, it is unknown where the password ends.
     if url is None or (not url.drivername.startswith("sqlite") and "@" in f"{url.host}{url.database}"):
         scheme = re.match(r"[\w+.-]*://", storage)
         _, at, place = storage.rpartition("@")
@@ -87,7 +87,7 @@ def hide_secrets(text: str, storage: Location) -> str:
     url = _parsed(storage)
     for secret in _secrets(url) if url else ():
         for written in {secret, quote(secret, safe=""), quote(secret, safe="+ "), quote_plus(secret)}:
-            # A short one may be a part of innocent words.
+            # A short secret may occur inside other words.
             pattern = re.escape(written) if len(written) > 3 else rf"(?<!\w){re.escape(written)}(?!\w)"
             text = re.sub(pattern, _HIDDEN, text)
     return text

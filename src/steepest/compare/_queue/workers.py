@@ -1,4 +1,4 @@
-"""Where runs are executed: processes of their own, or this one."""
+"""The executors of runs: worker processes, or this process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Portable:
-    """All that a run needs, as bytes, so that it can be executed in any process on any machine.
+    """The context of a run as bytes, so that it can be executed in any process on any machine.
 
     Raises:
         TaskError: If it cannot be sent to another process.
@@ -58,7 +58,7 @@ class Portable:
         """Return the context.
 
         Raises:
-            TaskError: If this process cannot make it of the bytes.
+            TaskError: If this process cannot unpickle it.
         """
         try:
             with contained("a module that the task needs"):
@@ -77,7 +77,7 @@ class RunExecutor(Executor):
 
     @abstractmethod
     def seconds(self, future: Future[Any]) -> float:
-        """Return for how long a call has been running, or was; 0 as long as it waits."""
+        """Return the running time of a call in seconds; 0 while it waits."""
 
     @abstractmethod
     def restart(self) -> None:
@@ -96,13 +96,13 @@ class ThisProcess(RunExecutor):
         began = time.monotonic()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # handed to whoever asks for the result, as an executor does
+        except Exception as error:  # raised by `Future.result`, as with any executor
             future.set_exception(error)
         self._seconds[future] = time.monotonic() - began
         return future
 
     def seconds(self, future: Future[Any]) -> float:
-        """Return how long the call took."""
+        """Return the duration of the call in seconds."""
         return self._seconds[future]
 
     def restart(self) -> None:
@@ -112,11 +112,11 @@ class ThisProcess(RunExecutor):
 class Processes(RunExecutor):
     """Executes in processes that loky starts.
 
-    They need no `if __name__ == "__main__"`, take lambdas, and end when this process does, however it ends.
+    They need no `if __name__ == "__main__"`, take lambdas, and end with this process, however it ends.
 
     Args:
-        workers: How many processes.
-        folder: Where each call leaves a mark when it begins.
+        workers: The number of processes.
+        folder: The folder in which each call writes an empty file when it begins.
     """
 
     def __init__(self, workers: int, folder: Path) -> None:
@@ -134,14 +134,14 @@ class Processes(RunExecutor):
         return ProcessPoolExecutor(self._count, initializer=_start_worker, initargs=(os.getpid(),), env=environment)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Hand a call to the next process that is free."""
+        """Submit a call to the next free process."""
         mark = self._folder / f"begun-{len(self._marks)}"
         future = self._executor.submit(_marked, str(mark), fn, *args, **kwargs)
         self._marks[future] = mark
         return future
 
     def seconds(self, future: Future[Any]) -> float:
-        """Return since when, as far as it was looked at, the call is running."""
+        """Return the running time of a call in seconds, from when it was first seen to run."""
         if future not in self._began and self._marks[future].exists():
             self._began[future] = time.monotonic()
         return time.monotonic() - self._began.get(future, time.monotonic())
@@ -158,7 +158,7 @@ class Processes(RunExecutor):
 
 @contextlib.contextmanager
 def worker_processes(workers: int) -> Generator[RunExecutor, None, None]:
-    """Yield what executes runs: this process for one worker, else processes that are gone on leaving."""
+    """Yield an executor of runs: this process for one worker, else worker processes that are ended on exit."""
     if workers == 1:
         yield ThisProcess()
         return
@@ -172,7 +172,7 @@ def worker_processes(workers: int) -> Generator[RunExecutor, None, None]:
 
 def _not_portable(error: Exception) -> TaskError:
     return TaskError(
-        "a task for more than one worker must be fit to be sent to other processes",
+        "a task for more than one worker must be picklable by cloudpickle",
         got=f"{type(error).__name__}: {error}",
         remedy="Pass --workers 1 (workers=1) to train in this process.",
     )
@@ -180,7 +180,7 @@ def _not_portable(error: Exception) -> TaskError:
 
 def _marked(mark: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if isinstance(fn, Portable):
-        _read(fn)  # what is imported for it is not the run's time
+        _read(fn)  # importing its modules does not count as the run's time
     Path(mark).touch()
     return fn(*args, **kwargs)
 

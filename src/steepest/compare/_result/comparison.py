@@ -24,19 +24,19 @@ __all__ = ["Comparison", "Standing"]
 
 @dataclass(frozen=True)
 class Standing:
-    """One cell's place in the ranking.
+    """One cell's row of the ranking.
 
     Attributes:
         cell: Optimizer and init.
         lr: The tuned learning rate.
-        lr_on_edge: Whether the best rate lay on the edge of all that were tried, so that a better may lie beyond.
+        lr_on_edge: Whether the best rate was at the edge of the rates tried, so that a better one may lie beyond.
         loss: Mean final validation loss over the seeds with its 95% interval; a diverged run counts as the worst
             loss seen in any final run, its start included.
         metric: Mean final validation metric; nan without one.
-        steps_to_target: Median over the seeds, infinite where half of them miss it.
-        diverged: How many of the final runs diverged.
-        seconds_per_step: Median over the final runs.
-        state_bytes: Bytes of the optimizer's state.
+        steps_to_target: Median number of steps to the target over the seeds, infinite where half of them miss it.
+        diverged: The number of final runs that diverged.
+        seconds_per_step: Time per step in seconds, the median over the final runs.
+        state_bytes: Size of the optimizer's state in bytes.
     """
 
     cell: Cell
@@ -52,17 +52,17 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a fair trial found: plain data, and what follows from it.
+    """The result of a fair trial: plain data, and tables, displays and the verdict derived from it.
 
     Attributes:
         task_name: The task's name.
         metric_name: The metric's name, "" without one.
-        design: What was to be run.
-        steps: Training steps of a run.
-        baseline: The optimizer whose median best is the target.
-        histories: Every finished run.
+        design: The cells, the budget and the number of seeds.
+        steps: Training steps per run.
+        baseline: The optimizer whose median best loss is the target.
+        histories: The history of every finished run.
         environment: Versions and hardware.
-        notices: What a person should know about the runs: which were used again, and why others were not.
+        notices: Sentences about the runs for the user: which were used again, and why others were not.
     """
 
     task_name: str
@@ -75,7 +75,7 @@ class Comparison:
     notices: tuple[str, ...] = ()
 
     def label(self, cell: Cell) -> str:
-        """Return how a cell is called: by its optimizer alone where there is one init, and the other way round.
+        """Return the name of a cell: its optimizer where there is only one init, its init where there is one optimizer.
 
         Raises:
             InvalidArgument: If the comparison has no such cell.
@@ -106,7 +106,7 @@ class Comparison:
 
     @functools.cached_property
     def runs(self) -> tuple[Run, ...]:
-        """The runs of the protocol, tuning first, each cell's in the order of rate and seed."""
+        """The runs of the protocol, tuning first; each cell's runs are ordered by rate and seed."""
         tuning = [
             Run(cell, grid_index, seed)
             for cell, means in self.tuning.items()
@@ -126,7 +126,7 @@ class Comparison:
         return [Run(cell, grid_index, seed) for seed in self.design.final_seeds]
 
     def final_histories(self, cell: Cell) -> list[History]:
-        """Return what the final runs of a cell left, in the order of the seeds."""
+        """Return the histories of a cell's final runs, in the order of the seeds."""
         return [self.histories[run] for run in self.final_runs(cell)]
 
     @functools.cached_property
@@ -158,7 +158,7 @@ class Comparison:
 
     @functools.cached_property
     def target(self) -> float:
-        """The median (of an even number the higher middle) over the baseline's final runs of their best loss."""
+        """The median best loss over the baseline's final runs; for an even number, the higher of the middle two."""
         return statistics.median_high(min(history.valid_loss) for history in self.final_histories(self.baseline_cell))
 
     def steps_to_target(self, run: Run) -> float:
@@ -177,7 +177,7 @@ class Comparison:
 
     @functools.cached_property
     def verdict(self) -> Verdict:
-        """What may be said."""
+        """The verdict on the final runs."""
         if all(history.diverged for cell in self.design.cells for history in self.final_histories(cell)):
             return all_diverged()
         steps = {cell: [self.steps_to_target(run) for run in self.final_runs(cell)] for cell in self.design.cells}
@@ -201,7 +201,7 @@ class Comparison:
 
     @functools.cached_property
     def standings(self) -> dict[Cell, Standing]:
-        """Every cell's place in the ranking, in the order of the cells."""
+        """Every cell's row of the ranking, in the order of the cells."""
         return {cell: self._standing(cell) for cell in self.design.cells}
 
     def _standing(self, cell: Cell) -> Standing:
@@ -258,7 +258,7 @@ class Comparison:
         )
 
     def gradient_norms(self, init: str) -> GradientNormDisplay:
-        """Return the mean gradient norm under an init: the median over the seeds, one curve an optimizer.
+        """Return the mean gradient norm with an init: the median over the seeds, one curve per optimizer.
 
         Raises:
             UnknownName: If the comparison has no such init.
@@ -279,7 +279,7 @@ class Comparison:
         return LayerGradientDisplay(history.gradient_steps, history.gradient_norm)
 
     def diagnoses(self, init: str) -> list[CellDiagnosis]:
-        """Return, for each optimizer under an init, its gradients and why its final runs do not train.
+        """Return, for each optimizer with an init, its gradients and why its final runs do not train.
 
         Raises:
             UnknownName: If the comparison has no such init.

@@ -1,4 +1,4 @@
-"""What the final runs of a cell have in common: their gradients, and why they do not train."""
+"""The gradients and the diagnosis of a cell's final runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class CellDiagnosis:
     """The diagnosis of an alternative over its final runs.
 
     Attributes:
-        cell: Which alternative.
-        diagnosis: That of the first run with the most frequent cause.
-        count: In how many runs this cause was found.
-        seeds: How many runs there were.
-        first_gradient: The mean gradient norm at the first step, the median over the runs.
-        last_gradient: The same at the last recorded step.
+        cell: The alternative.
+        diagnosis: The diagnosis of the first run with the most frequent cause.
+        count: The number of runs with this cause.
+        seeds: The number of runs.
+        first_gradient: The mean gradient norm at the first step, as a median over the runs.
+        last_gradient: The mean gradient norm at the last recorded step, as a median over the runs.
     """
 
     cell: Cell
@@ -36,7 +36,7 @@ class CellDiagnosis:
 
 
 def diagnose_cell(cell: Cell, histories: Sequence[History]) -> CellDiagnosis | None:
-    """Return what most of a cell's final runs say; None where no run was watched."""
+    """Return the most frequent diagnosis of a cell's final runs; None if no run was monitored."""
     diagnoses = [history.diagnosis for history in histories if history.diagnosis is not None]
     if not diagnoses:
         return None

@@ -1,4 +1,4 @@
-"""What a comparison found, to look at."""
+"""Displays of a comparison."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class LossCurvesDisplay:
 
     Attributes:
         steps: The validated steps, the same for all.
-        losses: By series: one row a seed, infinite after a run diverged.
-        target: The loss of the target line; None for none.
+        losses: By series: one row per seed, infinite after a run diverged.
+        target: The loss at which the target line is drawn; None for no line.
     """
 
     steps: Sequence[int]

@@ -1,6 +1,6 @@
-"""Paired intervals, and what may be concluded from many of them at once.
+"""Paired intervals, and multiple testing over many of them.
 
-scipy is imported where it is used: the processes that only train import this package too, and it costs half a second.
+scipy is imported where it is used: worker processes import this package too, and the import costs half a second.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from steepest.errors import InvalidArgument
 __all__ = ["ALPHA", "Interval", "Pair", "compare_pairs", "is_seedless", "mean_interval", "more_seeds"]
 
 ALPHA = 0.05
-"""The chance that a report holds any wrong "beats", at most."""
+"""The family-wise error rate: an upper bound on the chance that a report holds any wrong "beats"."""
 
 Floats = Sequence[float] | NDArray[np.float64]
 Measure = Literal["loss", "steps"]
@@ -30,7 +30,7 @@ _RESAMPLES = 9999
 _POWER = 0.8
 _MOST_SEEDS = 1000
 _RESOLUTION = 1e-6
-"""Differences below this share of the losses are those of rounding: float32 adds up no better."""
+"""Relative differences of losses below this are rounding errors: sums in float32 are no more accurate."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two cells held against each other on one measure, seed by seed.
+    """The comparison of two cells on one measure, paired by seed.
 
     Attributes:
         a: The first cell.
         b: The second cell.
         measure: "loss" (final validation loss) or "steps" (to the target).
-        interval: Of the mean (loss) or median (steps) of a - b over the seeds, at level 1 - alpha. Infinite
-            steps are those of a missed target.
-        alpha: The error that Holm's procedure grants this pair.
-        p: The smallest alpha at which the interval leaves out 0.
-        better: The cell that the interval says is better; None is undecided.
-        more_seeds: Of an undecided pair: how many more seeds would settle it, if the difference and its spread
-            stay as they are (with a chance of 80%); None if more than 1,000 or if it cannot be told.
+        interval: The interval of the mean (loss) or median (steps) of a - b over the seeds, at level 1 - alpha. A
+            missed target counts as infinitely many steps.
+        alpha: The significance level that Holm's procedure assigns to this pair.
+        p: The p-value: the smallest alpha at which the interval excludes 0.
+        better: The cell that the interval shows to be better; None if undecided.
+        more_seeds: For an undecided pair, how many more seeds would settle it with power 80%, if the difference and
+            its spread stay as they are; None if more than 1,000 or if it is unknown.
         seedless: Whether the final losses of neither cell depend on the seed: nothing is decided then, as any
             difference at all would look certain.
     """
@@ -73,12 +73,12 @@ class Pair:
 
 
 class _Location(ABC):
-    """Where paired differences lie: an estimate, a p-value, and an interval at any level.
+    """The location of paired differences: an estimate, a p-value, and an interval at any level.
 
     The interval is the hull of the percentile bootstrap's and of the classical small-sample one. The bootstrap alone
-    is too narrow for ten seeds: an optimizer against itself is called different in 9-21% of all trials with scipy's
-    BCa and in 9-11% with its percentile interval, where 5% is promised (benchmarks/results/statistics.md). A subclass
-    must implement the measure that it is of, the statistic and the classical test.
+    is too narrow for ten seeds: an optimizer is called different from itself in 9-21% of all trials with scipy's
+    BCa and in 9-11% with its percentile interval, at a nominal 5% (benchmarks/results/statistics.md). A subclass
+    must define its measure, and implement the statistic and the classical test.
     """
 
     measure: ClassVar[Measure]
@@ -101,7 +101,7 @@ class _Location(ABC):
 
     @property
     def p(self) -> float:
-        """The smallest alpha at which the interval leaves out 0."""
+        """The smallest alpha at which the interval excludes 0."""
         below, above = float(np.mean(self._resampled <= 0)), float(np.mean(self._resampled >= 0))
         return min(1.0, max(2 * min(below, above), self.classical_p()))
 
@@ -194,29 +194,29 @@ def is_seedless(losses: Floats) -> bool:
 
 
 def compare_pairs(losses: Mapping[Cell, Floats], steps: Mapping[Cell, Floats]) -> list[Pair]:
-    """Hold every two cells against each other on both measures, with one bound on all errors together.
+    """Compare all pairs of cells on both measures, with a bound on the family-wise error rate.
 
-    Holm's procedure over all pairs and both measures: the m-th smallest p-value of M is granted
-    ALPHA / (M - m + 1), and the first that misses its level ends the deciding. The chance that any "better" is wrong
-    is then at most ALPHA, as far as the differences of the seeds seen tell what other seeds would do. That holds for
-    alternatives that are alike (their differences are symmetric); it cannot hold for a rare disaster that none of the
-    seeds has shown: where one run in ten ruins the mean, ten seeds miss it in a third of all trials.
+    Holm's procedure over all pairs and both measures: the m-th smallest of M p-values is tested at level
+    ALPHA / (M - m + 1), and the first that exceeds its level ends the procedure. The chance that any "better" is wrong
+    is then at most ALPHA, as far as the seeds are representative of others. That holds for alternatives with the same
+    distribution (their differences are symmetric); it cannot hold for a rare failure that none of the seeds has shown:
+    where one run in ten ruins the mean, ten seeds miss it in a third of all trials.
 
-    Where the losses of neither cell depend on the seed, nothing is decided (see `Pair.seedless`). Losses that differ by
-    less than a millionth of themselves count as equal.
+    Where the losses of neither cell depend on the seed, nothing is decided (see `Pair.seedless`). Losses whose relative
+    difference is below a millionth count as equal.
 
     Args:
-        losses: Final validation loss by cell, one a seed in the same order; all finite.
-        steps: Steps to the target by cell, likewise; infinite where it was missed.
+        losses: Final validation losses by cell, one per seed in the same order; all finite.
+        steps: Steps to the target by cell, one per seed in the same order; infinite where the target was missed.
 
     Returns:
         The pairs, first those on the loss, then those on the steps, in the order of the cells.
 
     Raises:
-        InvalidArgument: If the cells of both are not the same, a cell has fewer than two seeds or another number of
-            them than the first, a loss is not finite, or a number of steps is nan or negative.
+        InvalidArgument: If losses and steps have different cells, a cell has fewer than two seeds or not as many as
+            the first, a loss is not finite, or a number of steps is nan or negative.
 
-    Source: Holm, "A simple sequentially rejective multiple test procedure" (1979).
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979), 65-70.
     """
     _check_cells(losses, steps)
     fixed = {cell for cell, values in losses.items() if is_seedless(values)}
@@ -268,7 +268,9 @@ def _sample(name: str, values: Any) -> NDArray[np.float64]:
         sample = np.empty(0)
     if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
         raise InvalidArgument(
-            f"{name} must be at least two finite numbers", got=values, remedy="Leave out what diverged, or bound it."
+            f"{name} must be at least two finite numbers",
+            got=values,
+            remedy="Leave out diverged runs, or replace them by a bound.",
         )
     return sample
 
@@ -301,10 +303,10 @@ def _decide(a: Cell, b: Cell, location: _Location, alpha: float, seedless: bool)
 
 
 def more_seeds(differences: Floats, alpha: float) -> int | None:
-    """Return how many more seeds would let a paired t interval leave out 0 with a chance of 80%.
+    """Return how many more seeds a paired t interval needs to exclude 0 with power 80%.
 
-    The smallest n with |mean| sqrt(n) / s >= t(1 - alpha/2, n-1) + t(0.8, n-1), less the seeds there are;
-    at least 1; None if that is more than 1,000.
+    That is the smallest n with |mean| sqrt(n) / s >= t(1 - alpha/2, n-1) + t(0.8, n-1), minus the number of given
+    seeds; at least 1; None if it is more than 1,000.
 
     Raises:
         InvalidArgument: If there are fewer than two differences, one is not finite, or alpha is not in (0, 1).

@@ -1,4 +1,4 @@
-"""What may be said about a comparison, in words."""
+"""The verdict of a comparison, in words."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Verdict:
 
     Attributes:
         headline: What may be said, in one sentence.
-        details: What else there is to say: what is undecided and what would settle it; the steps to the target.
+        details: Further sentences: the steps to the target, what is undecided, and how many seeds would settle it.
         winner: The cell that beats every other on the final validation loss; None is undecided.
-        pairs: Every two cells on both measures (see `compare_pairs`).
+        pairs: All pairs of cells on both measures (see `compare_pairs`).
     """
 
     headline: str
@@ -49,7 +49,7 @@ def judge(
         pairs: All pairs on both measures.
         baseline: The cell whose median best loss is the target.
         target: That loss.
-        label: How a cell is called.
+        label: The name of a cell in reports.
         same_start: The cells whose losses before training do not depend on the seed.
     """
     best = min(means, key=lambda cell: means[cell])
@@ -79,7 +79,7 @@ def judge(
 
 
 def all_diverged(pairs: Sequence[Pair] = ()) -> Verdict:
-    """Say that there is nothing to hold against each other."""
+    """Return the verdict that every run diverged, so that nothing can be compared."""
     return Verdict(
         "No verdict: every run of every alternative diverged.",
         ("Look at the diagnoses, at the data, and whether smaller learning rates or another init help.",),
@@ -95,19 +95,19 @@ def _without_seeds(
     label: Callable[[Cell], str],
     same_start: Collection[Cell],
 ) -> Verdict:
-    """Say that the seeds make no difference, so that any other difference would look certain."""
+    """Return the verdict that losses do not vary with the seed, so that any difference would look certain."""
     names = _and([label(cell) for cell in cells])
     if all(cell in same_start for cell in cells):
         headline = f"No verdict: the runs of {names} do not depend on the seed, so any difference would look certain."
         detail = (
-            "Their losses agree to a millionth from seed to seed, at the start and at the end. Let the start, the "
-            "order of the data or the noise come from torch's global generator, which the trial seeds; set no seed in "
+            "Their losses agree to a millionth across seeds, at the start and at the end. Draw the initial weights, "
+            "the order of the data or the noise from torch's global generator, which the trial seeds; set no seed in "
             "the task."
         )
     else:
         headline = f"No verdict: {names} each end at one loss whatever the seed, so any difference would look certain."
         ends = ", ".join(f"{means[cell]:.6g} ({label(cell)})" for cell in cells)
-        detail = f"Seeds that agree to a millionth cannot say how much a difference means. The losses: {ends}."
+        detail = f"Losses that agree to a millionth across seeds give no scale for a difference. The losses: {ends}."
     return Verdict(headline, (detail,), None, tuple(pairs))
 
 
