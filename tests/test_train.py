@@ -475,7 +475,7 @@ def replaced_by_the_optimizer(model: nn.Module, lr: float) -> Optimizer:
 @pytest.mark.parametrize("optimizer", [written_by_the_optimizer, unfrozen_by_the_optimizer, replaced_by_the_optimizer])
 def test_what_is_frozen_and_moves_is_an_error_that_names_it(optimizer):
     task = small(model=Pretrained, frozen=("backbone",))
-    with pytest.raises(TaskError, match=r"what is frozen must not move \(got 'backbone.weight'\)"):
+    with pytest.raises(TaskError, match=r"a frozen parameter must not change \(got 'backbone.weight'\)"):
         run(task, optimizer, "default", steps=2)
 
 
@@ -488,7 +488,7 @@ def test_an_init_that_touches_what_is_frozen_is_an_error_that_names_it():
                 for parameter in model.parameters():
                     parameter.zero_()
 
-    with pytest.raises(TaskError, match=r"what is frozen must not move \(got 'backbone"):
+    with pytest.raises(TaskError, match=r"a frozen parameter must not change \(got 'backbone"):
         run(small(model=Pretrained, frozen="backbone"), sgd, Filling(), steps=2)
 
 

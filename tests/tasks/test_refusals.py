@@ -83,7 +83,7 @@ DATASET = "must be a tuple of tensors or a map-style torch Dataset with a length
         ({"frozen": 3}, r"frozen must be a tuple of names \(got 3\)"),
         ({"frozen": (3,)}, r"frozen must be a tuple of names \(got 3\)"),
         ({"metric": "accuracy"}, r"metric must be a function, or an object with update and compute \(got 'accuracy'\)"),
-        ({"metric": Running}, r"metric must be a function, .* Of a class pass an instance."),
+        ({"metric": Running}, r"metric must be a function, .* Pass an instance, not a class."),
         ({"train": (X.to_sparse(), Y)}, r"train must be dense tensors with data \(got torch.sparse_coo\)"),
         ({"valid": (X, Y.to("meta"))}, r"valid must be dense tensors with data \(got 'device meta'\)"),
         ({"train": DataLoader(TensorDataset(X, Y))}, rf"train {DATASET} \(got 'DataLoader'\). .* of a DataLoader"),

@@ -1,4 +1,4 @@
-"""What is trained: a model, its data, its loss and its metric."""
+"""Tasks to train on: a model, its data, its loss and its metric."""
 
 from steepest.tasks._curve import curve
 from steepest.tasks._data import Batch

@@ -1,7 +1,7 @@
-"""Outputs and targets whose shapes do not match, and which are broadcast against each other without a word.
+"""Detection of outputs and targets with different shapes that are silently broadcast against each other.
 
-(n, 1) against (n,) gives (n, n): every output is held against every target, and nothing is learned but the mean. torch
-warns of it in some of its losses; what a loss computes by hand is found here.
+(n, 1) against (n,) gives (n, n): every output is compared with every target, and only the mean is learned. torch warns
+of it in some of its losses; this module finds it in any loss or metric.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def mixed_shapes(function: Callable[[Any, Tensor], Any], output: Any, target: Tensor) -> Shapes | None:
-    """Return the shapes that a loss or metric holds against each other, every output against every target; None if not.
+    """Return the shapes if a loss or metric compares every output with every target; otherwise None.
 
-    Two things have to come together. An operation on something made from the outputs alone and something made from the
-    targets alone has a result larger than both, by aligning different numbers of dimensions from the right. And the
-    value does not change when the targets of the examples are permuted, though it changes when they all get the same
-    one: which output belongs to which target does not matter. Losses of pairs, of centres and of bins have the first
-    without the second.
+    Two conditions must hold. First, an operation between a tensor computed from the outputs alone and one computed from
+    the targets alone has a result larger than both, by aligning different numbers of dimensions from the right. Second,
+    the value does not change when the targets are permuted among the examples, though it changes when all examples get
+    the same target: the pairing of outputs and targets does not matter. Losses over pairs, centres or bins meet the
+    first condition without the second.
 
     Args:
         function: loss(output, target), or a metric.
-        output: What the model returns for a batch.
-        target: The batch's targets, one an example.
+        output: The model's output for a batch.
+        target: The targets of the batch, one per example.
     """
     generator = torch.Generator().manual_seed(0)
     output, target = _spread(output, generator), target.detach().cpu().clone()
-    # In float64 a difference is told from rounding; a loss with weights of its own may take float32 only.
+    # In float64, differences stand out from rounding errors; a loss with its own weights may take float32 only.
     for exact in (True, False):
         with torch.no_grad(), contextlib.suppress(Exception):  # a loss that needs more than these is not judged
             return _mixed(function, _in_float64(output) if exact else output, target, generator)
@@ -53,13 +53,13 @@ def _mixed(function: Callable[[Any, Tensor], Any], output: Any, target: Tensor, 
     tolerance = 100 * torch.finfo(value.dtype).eps * float(value.abs())
     others = [target[torch.randperm(len(target), generator=generator)] for _ in range(_DRAWS)]
     changes = [float((_value(function(output, each)) - value).abs()) for each in (*others, *_constant(target))]
-    # Of targets that are all alike, a share of their variance is not finite.
+    # For constant targets, a fraction of their variance is not finite.
     changed = [not change <= tolerance for change in changes]
     return watch.found if not any(changed[:_DRAWS]) and any(changed[_DRAWS:]) else None
 
 
 class _Watch(TorchDispatchMode):
-    """Follows what is made of outputs and of targets, and keeps the shapes of the first suspicious operation."""
+    """Tracks tensors computed from outputs and from targets; keeps the shapes of the first suspicious operation."""
 
     def __init__(self, output: Any, target: Tensor) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _spread(output: Any, generator: torch.Generator) -> Any:
-    """Return a copy of the outputs in which no two examples agree, each still on its side of 0 and of 1."""
+    """Return a copy of the outputs in which no two examples are equal, each on the same side of 0 and 1 as before."""
     if isinstance(output, Tensor):
         output = output.detach().cpu().clone()
         if output.is_floating_point() and output.ndim:
@@ -134,7 +134,7 @@ def _in_float64(output: Any) -> Any:
 
 
 def _inside(output: Any, change: Callable[[Any], Any]) -> Any:
-    """Return what holds outputs with each of them changed."""
+    """Return a container of outputs with each of them changed."""
     if isinstance(output, Mapping):
         items = cast("Mapping[Any, Any]", output).items()
         return cast(Any, type(output))({key: change(item) for key, item in items})
@@ -145,7 +145,7 @@ def _inside(output: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _constant(target: Tensor) -> list[Tensor]:
-    """Return targets that are all alike: all the first one, and all that which differs from it."""
+    """Return two constant targets: the first target everywhere, and one that differs from it everywhere."""
     differs = (target != target[:1]).flatten(1).any(dim=1) if target.ndim > 1 else target != target[:1]
     chosen = (0, int(differs.int().argmax()))
     return [target[i : i + 1].expand_as(target).clone() for i in chosen]

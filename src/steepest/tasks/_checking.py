@@ -1,4 +1,4 @@
-"""What is wrong with a task, found before any training."""
+"""Checks of a task before any training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BROADCAST = re.compile(
 
 
 class Task(Protocol):
-    """What is looked at of a `steepest.tasks.Task`."""
+    """The part of a `steepest.tasks.Task` that is checked."""
 
     @property
     def loss(self) -> Any: ...
@@ -44,11 +44,11 @@ class Task(Protocol):
 
 
 def check_task(task: Task) -> None:
-    """Run the model of a task, its loss and its metric once, and say what is wrong.
+    """Run the model of a task, its loss and its metric once, and raise if something is wrong.
 
     Raises:
-        TaskError: With the reason.
-        UnknownName: If a name in `frozen` is no parameter's or module's.
+        TaskError: If a check fails; the message has the reason.
+        UnknownName: If no parameter or module has a name in `frozen`.
     """
     with _explained("a task's model function must return a torch.nn.Module", "Call it by hand."):
         model, second = task.build(seed=0), task.build(seed=0)
@@ -81,7 +81,7 @@ def check_task(task: Task) -> None:
         raise TaskError(
             "a task's validation loss must be finite before training",
             got=valid,
-            remedy="Look for NaN in `valid`, and for what the model or the loss does in evaluation mode.",
+            remedy="Look for NaN in `valid`, and check the model and the loss in evaluation mode.",
         )
     if task.metric is not None and not math.isfinite(metric):
         raise TaskError(
@@ -101,16 +101,16 @@ def _check_parameters(model: nn.Module, second: nn.Module) -> None:
         raise TaskError(
             "a model to train must have a parameter that is not frozen",
             got=f"{len(parameters)} frozen",
-            remedy="Name less in `frozen`, or set requires_grad=True.",
+            remedy="Remove names from `frozen`, or set requires_grad=True.",
         )
     if shared := [name for name in _shared_tensors(model, second) if name in trained]:
         raise _not_new(shared[0])
 
 
 def _shared_tensors(model: nn.Module, second: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the tensors of a model whose memory is also another model's, by name, each with a copy of it.
+    """Return by name the tensors of a model that share memory with another model, each with a copy of its value.
 
-    Two parameters may be different objects and have one memory: nn.Parameter(tensor), Embedding.from_pretrained and
+    Two parameters may be different objects that share memory: nn.Parameter(tensor), Embedding.from_pretrained and
     load_state_dict(assign=True) copy nothing.
     """
     others = {_memory(tensor) for tensor in _tensors(second).values()} - {0}
@@ -122,7 +122,7 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _memory(tensor: Tensor) -> int:
-    """Return where the memory of a tensor begins; 0 if it has none that can be asked for."""
+    """Return the address of a tensor's memory; 0 if it has none."""
     try:
         return tensor.untyped_storage().data_ptr() if tensor.numel() else 0
     except (NotImplementedError, RuntimeError, ValueError):  # sparse, or not yet initialised
@@ -131,15 +131,15 @@ def _memory(tensor: Tensor) -> int:
 
 def _not_new(name: str) -> TaskError:
     return TaskError(
-        "a task's model function must make a new model each time, or every run goes on where the last one ended",
+        "a task's model function must make a new model each time, or every run continues where the last one ended",
         got=f"the same memory of {name} twice",
-        remedy="Make the module inside of the function; trained weights come by load_state_dict, .clone() or "
+        remedy="Make the module inside of the function; copy trained weights with load_state_dict, .clone() or "
         "copy.deepcopy.",
     )
 
 
 def _some_data(task: Task) -> Batch:
-    """Return a batch, after a look at both ends of the training data."""
+    """Return a batch, after reading the first and the last training example."""
     with _explained("the training data must give batches", "Call train[i] by hand for this reason."), seeded(0):
         task.take(torch.tensor([0, length(task.train) - 1]))
         return next(task.batches(torch.Generator().manual_seed(0)))
@@ -156,7 +156,7 @@ def _check_loss(loss: Any) -> None:
         raise TaskError(
             "a task's loss must be a real floating-point number",
             got=loss.dtype,
-            remedy="Convert what is counted with .float(); take .real or .abs() of complex numbers.",
+            remedy="Convert counts with .float(); take .real or .abs() of complex numbers.",
         )
     if not loss.isfinite():
         raise TaskError(
@@ -173,10 +173,10 @@ def _check_loss(loss: Any) -> None:
 
 
 def _check_shapes(task: Task, model: nn.Module, training: Batch) -> None:
-    """Look on the first training and validation data whether every output is held against every target.
+    """Check on the first training and validation batch that outputs are not compared with every target.
 
     Raises:
-        TaskError: If the loss or the metric does.
+        TaskError: If the loss or the metric does so.
     """
     model.eval()
     functions = {"loss": task.loss, "metric": task.metric}
@@ -198,7 +198,7 @@ def _broadcast(name: str, output: object, target: object) -> TaskError:
 
 @contextlib.contextmanager
 def _no_broadcasting(name: str) -> Generator[None]:
-    """Make an error of the warning with which torch's losses broadcast; give other warnings on."""
+    """Raise where torch's losses warn of broadcasting; issue other warnings again."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -211,7 +211,7 @@ def _no_broadcasting(name: str) -> Generator[None]:
 
 @contextlib.contextmanager
 def _explained(rule: str, remedy: str) -> Generator[None]:
-    """Turn what a user's code raises into one line."""
+    """Turn an error of user code into one line."""
     try:
         yield
     except SteepestError:

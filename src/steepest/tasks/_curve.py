@@ -22,12 +22,12 @@ def curve(width: int = 40, depth: int = 1) -> Task:
 
     With t = 10 x the target is y(x) = (t - floor t) sin(12345 ceil t) - (t - ceil t) sin(12345 floor t),
     which joins the points sin(12345 k) at x = k/10 by straight lines; the training noise is N(0, 0.1^2).
-    Validation is on 1,000 equally spaced points without noise. The network's first-layer biases put
-    each kink -b/w uniformly into [0, 1], so its own init is what a trial uses by default.
+    Validation is on 1,000 equally spaced points without noise. The network's first-layer biases place
+    each kink -b/w uniformly in [0, 1], so a trial uses the network's own init by default.
 
     Args:
-        width: Units of a hidden layer, >= 1.
-        depth: Hidden layers, >= 1.
+        width: Units per hidden layer, >= 1.
+        depth: Number of hidden layers, >= 1.
 
     Raises:
         InvalidArgument: If width or depth is no whole number of at least 1.

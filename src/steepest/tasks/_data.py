@@ -1,4 +1,4 @@
-"""Data as tensors or as a Dataset: their length, and some of their examples."""
+"""Data as tensors or as a Dataset: their length, and examples by index."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Data = Dataset[Any] | tuple[Tensor, ...]
 
 
 def length(data: Data) -> int:
-    """Return how many examples there are."""
+    """Return the number of examples."""
     return len(data[0]) if isinstance(data, tuple) else len(cast(Any, data))
 
 
 def take(data: Data, indices: Tensor) -> Batch:
-    """Return the examples of these numbers.
+    """Return the examples with these indices.
 
     Raises:
         TaskError: If a Dataset's items are no tuples (inputs..., target).
@@ -57,10 +57,10 @@ def rows(data: Data, start: int, stop: int) -> Batch:
 
 
 def check_data(field: str, data: Any) -> None:
-    """Refuse what is neither.
+    """Check that data are a tuple of tensors or a map-style Dataset.
 
     Raises:
-        InvalidArgument: With what it is.
+        InvalidArgument: If they are neither.
     """
     if isinstance(data, tuple):
         lengths = {len(tensor) if isinstance(tensor, Tensor) and tensor.ndim else -1 for tensor in cast(Any, data)}

@@ -22,8 +22,8 @@ def digits(width: int = 50, depth: int = 10) -> Task:
     Pixels are scaled to [-1, 1]; every fifth example of a fixed permutation is for validation.
 
     Args:
-        width: Units of a hidden layer, >= 1.
-        depth: Hidden layers, >= 1.
+        width: Units per hidden layer, >= 1.
+        depth: Number of hidden layers, >= 1.
 
     Raises:
         InvalidArgument: If width or depth is no whole number of at least 1.
@@ -34,7 +34,7 @@ def digits(width: int = 50, depth: int = 10) -> Task:
     at_least("width", width, 1)
     at_least("depth", depth, 1)
     require("The task digits", "sklearn", extra="compare")
-    from sklearn.datasets import load_digits  # costs a second; only those who train pay for it
+    from sklearn.datasets import load_digits  # the import takes a second
 
     x, y = load_digits(return_X_y=True)
     return classification("digits", torch.tensor(x).float() / 8 - 1, torch.tensor(y), width, depth)

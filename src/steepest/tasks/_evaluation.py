@@ -17,9 +17,9 @@ from steepest.tasks._data import Batch
 __all__ = ["evaluate", "is_metric", "number"]
 
 _PENDING = 1 << 26
-"""Bytes of outputs that stay on their device before they are brought to the CPU: each transfer waits for it."""
+"""Bytes of outputs that are kept on their device before they are copied to the CPU: each copy waits for the device."""
 
-_WAY_OUT = "Pass as metric an object with update(output, target) and compute(), as torchmetrics has them."
+_WAY_OUT = "Pass as metric an object with update(output, target) and compute(), as in torchmetrics."
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
 ) -> tuple[float, float]:
     """Return the mean loss, weighted by the lengths of the batches, and the metric of all outputs (nan without one).
 
-    Nothing is brought to the CPU batch by batch but what the metric needs.
+    Only what the metric needs is copied to the CPU batch by batch.
 
     Raises:
         TaskError: If the loss is no scalar tensor, the outputs cannot be concatenated, or the metric is no number.
@@ -73,7 +73,7 @@ def _is_running(metric: Any) -> bool:
 
 
 def number(value: Any) -> float:
-    """Return what a metric gives as a float.
+    """Return the value of a metric as a float.
 
     Raises:
         TaskError: If it is not one real number.
@@ -95,7 +95,7 @@ def number(value: Any) -> float:
 
 
 class _Meter(Protocol):
-    """Sees every output with its target, and gives the metric in the end."""
+    """Accumulates outputs with their targets, and computes the metric at the end."""
 
     def update(self, output: Any, target: Tensor) -> Any: ...
 
@@ -107,7 +107,7 @@ def _meter(metric: Any, device: torch.device | str) -> _Meter | None:
         return None
     if not _is_running(metric):
         return _OfAll(metric)
-    meter = copy.deepcopy(metric)  # so that an evaluation leaves nothing behind for the next
+    meter = copy.deepcopy(metric)  # so that an evaluation does not affect the next one
     if callable(getattr(meter, "reset", None)):
         meter.reset()
     if callable(getattr(meter, "to", None)):
@@ -164,7 +164,7 @@ def _concatenated(parts: list[Any], lengths: list[int], name: str) -> Any:
     if len(parts) == 1:
         return first
     raise TaskError(
-        "the outputs of all batches must be tensors, or tuples, lists and dicts of them, for a metric of all together",
+        "for a metric of all outputs, those of each batch must be tensors, or tuples, lists and dicts of tensors",
         got=f"{name}: {type(first).__name__}",
         remedy=_WAY_OUT,
     )
@@ -180,7 +180,7 @@ def _one_tensor(parts: list[Tensor], lengths: list[int], name: str) -> Tensor:
     except RuntimeError as error:
         shapes = dict.fromkeys(f"{tuple(part.shape)} of {length}" for part, length in zip(parts, lengths, strict=True))
         raise TaskError(
-            "the outputs of all batches must have one row an example and else one shape, for a metric of all together",
+            "for a metric of all outputs, those of each batch must have one row per example and otherwise equal shapes",
             got=f"{name}: shapes {', '.join(list(shapes)[:3])} examples",
             remedy=_WAY_OUT,
         ) from error

@@ -19,12 +19,12 @@ TASKS: dict[str, Callable[[], Task]] = {"digits": digits, "mnist5k": mnist5k, "c
 
 
 def load(name: str) -> Task:
-    """Return the built-in task of that name, or the `Task` (or function that returns one) at `module:attribute`.
+    """Return the built-in task of that name, or the `Task` (or the result of the function) at `module:attribute`.
 
     Raises:
         UnknownName: If there is no such built-in task.
         ImportFailed: If the module or its attribute cannot be imported.
-        InvalidArgument: If what is there is not a task.
+        InvalidArgument: If `module:attribute` is not a task.
 
     >>> load("digits").name
     'digits'

@@ -13,13 +13,13 @@ __all__ = ["mnist5k"]
 
 
 def mnist5k(width: int = 50, depth: int = 10) -> Task:
-    """Return 5,000 real MNIST digits (28 x 28, 500 a class) under the course's deep narrow network.
+    """Return 5,000 real MNIST digits (28 x 28, 500 per class) under the course's deep narrow network.
 
     Pixels are scaled to [-1, 1]; 4,000 images train, 1,000 validate, split by a fixed permutation.
 
     Args:
-        width: Units of a hidden layer, >= 1.
-        depth: Hidden layers, >= 1.
+        width: Units per hidden layer, >= 1.
+        depth: Number of hidden layers, >= 1.
 
     Raises:
         InvalidArgument: If width or depth is no whole number of at least 1.

@@ -1,4 +1,4 @@
-"""A loss that keeps something from batch to batch, as each run's own."""
+"""Losses with a state, copied for each run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ T = TypeVar("T", bound=HasLoss)
 def with_own_loss(task: T) -> T:
     """Return the task with a copy of its loss, if that is an object.
 
-    A running mean or a count in it would otherwise go on from run to run. What cannot be copied is used as it is.
+    Otherwise a running mean or a count in it would carry over from run to run. A loss that cannot be copied is used
+    as it is.
     """
     loss = task.loss
     if isinstance(loss, _HOLDS_NOTHING):

@@ -1,4 +1,4 @@
-"""The object that says what is trained."""
+"""The definition of a task."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ __all__ = ["Task"]
 class Task:
     """A model, its data, its loss and its metric.
 
-    A batch is a sequence of tensors with a common first dimension; the last is the target and the others
-    are what the model is called with: loss(model(*inputs), target).
+    A batch is a sequence of tensors with a common first dimension; the last is the target, and the others
+    are the model's inputs: loss(model(*inputs), target).
 
     Args:
-        model: Called without arguments, returns a new module. Random numbers that it draws from torch's
-            global generator are seeded by the trial and leave no trace.
+        model: A function without arguments that returns a new module. Random numbers that it draws from torch's
+            global generator are seeded by the trial, and the generator is restored afterwards.
         loss: loss(output, target) -> a scalar, the mean over the batch.
         train: Tensors (inputs..., target), or a map-style `Dataset` of such tuples.
         valid: The same, for validation.
         metric: metric(output, target) -> a number, of all validation outputs and targets together, on the CPU; or an
-            object with update(output, target) and compute(), as torchmetrics has them, which sees them batch by batch
-            where they are (each evaluation uses a copy, reset if it has `reset`). Only reported.
+            object with update(output, target) and compute(), as in torchmetrics, which is updated batch by batch on
+            their device (each evaluation uses a copy, reset if it has `reset`). It is only reported.
         batch_size: Examples per training step, drawn without replacement within an epoch, 1 to len(train).
         eval_batch_size: Rows with which the model is called in validation, at least 1; None for batch_size.
-        steps: Training steps of one run, unless the trial says otherwise.
-        name: How reports call it.
-        init: The name of the init that a trial uses unless told otherwise: "default" is the model as `model` made it.
-        frozen: Parameters that do not train on purpose: names, names of modules, or patterns as in a shell. They
-            need no gradient, no init touches them, and a run that moves one is an error.
+        steps: Training steps per run, unless the trial sets another number.
+        name: Its name in reports.
+        init: The name of a trial's default init; "default" leaves the model as `model` made it.
+        frozen: Parameters that are not trained: their names, names of modules, or shell-style patterns. They need no
+            gradient, no init changes them, and a run that changes one raises an error.
 
     Raises:
-        InvalidArgument: If a number is outside its range, or the data are no such tensors.
+        InvalidArgument: If a number is outside its range, or the data are not of these types.
 
     >>> x = torch.linspace(-1, 1, 64)[:, None]
     >>> task = Task(model=lambda: nn.Linear(1, 1), loss=nn.functional.mse_loss,
@@ -79,7 +79,7 @@ class Task:
             raise InvalidArgument(
                 "a task's metric must be a function, or an object with update and compute",
                 got=self.metric,
-                remedy="Of a class pass an instance.",
+                remedy="Pass an instance, not a class.",
             )
         for field in ("train", "valid"):
             with contained(f"the data {field}"):
@@ -98,11 +98,11 @@ class Task:
         object.__setattr__(self, "frozen", tuple(names))
 
     def build(self, seed: int) -> nn.Module:
-        """Return a new model, what is frozen without gradients; torch's global generator is restored after it.
+        """Return a new model whose frozen parameters need no gradient; torch's global generator is restored afterwards.
 
         Raises:
             TaskError: If the model's function does not return a module.
-            UnknownName: If a name in `frozen` is no parameter's or module's.
+            UnknownName: If no parameter or module has a name in `frozen`.
         """
         seed = at_least("seed", seed, 0, most=2**63 - 1)
         with seeded(seed):
@@ -118,7 +118,7 @@ class Task:
         return model
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
-        """Return training batches without end: every epoch a new order, an incomplete last batch left out.
+        """Return an infinite iterator of training batches: a new order in every epoch, no incomplete last batch.
 
         Raises:
             InvalidArgument: If generator is no torch.Generator.
@@ -134,11 +134,11 @@ class Task:
 
     @property
     def examples(self) -> int:
-        """How many training examples there are."""
+        """The number of training examples."""
         return length(self.train)
 
     def take(self, indices: Tensor) -> Batch:
-        """Return the training examples of these numbers, a vector of whole numbers from 0 to examples - 1.
+        """Return the training examples with these indices, a vector of whole numbers from 0 to examples - 1.
 
         Raises:
             InvalidArgument: If indices is something else.
@@ -193,13 +193,13 @@ class Task:
         return "" if metric is None else str(getattr(metric, "__name__", type(metric).__name__))
 
     def check(self) -> None:
-        """Run the model once on a batch and on the validation data, so that what is wrong shows before any training.
+        """Run the model once on a batch and on the validation data, so that errors show before any training.
 
         Raises:
             TaskError: If the model, the data, the loss or the metric fails or tries to end the program; if the loss is
                 not a finite scalar that depends on the model; if outputs and targets are broadcast against each other;
-                if the validation loss or metric is no finite number; if two models share what trains.
-            UnknownName: If a name in `frozen` is no parameter's or module's.
+                if the validation loss or metric is no finite number; if two models share trained parameters.
+            UnknownName: If no parameter or module has a name in `frozen`.
         """
         with contained("a task's model, data, loss and metric"):
             check_task(with_own_loss(self))
@@ -210,7 +210,7 @@ class Task:
         for name, parameter in self.build(seed=0).named_parameters():
             digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
         for data in (self.train, self.valid):
-            # Of a Dataset, which may be too large to read, the length and the two ends.
+            # For a Dataset, which may be too large to read, the length and the first and last example.
             tensors = data if isinstance(data, tuple) else take(data, torch.tensor([0, length(data) - 1]))
             digest.update(str(length(data)).encode())
             for tensor in tensors:

@@ -1,4 +1,4 @@
-"""One training run: what it does, what it tells meanwhile, and what it leaves."""
+"""One training run: the loop, its events, and its history."""
 
 from steepest.train._events import End, Event, Observer, Start, Step, Validated
 from steepest.train._history import History

@@ -1,4 +1,4 @@
-"""What a run tells those who listen, while it trains."""
+"""The events that a run emits to its observers while it trains."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["End", "Event", "Observer", "Start", "Step", "Validated"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Start:
-    """Training begins: the model stands where its init has put it.
+    """The start of training, after the init.
 
     Attributes:
-        task: What is trained.
-        model: Already on the device.
-        optimizer: Its learning rates are those of the first step.
-        steps: How many steps there will be.
-        validations: How many times the model will be validated after the start, unless the run diverges.
-        device: Where it trains.
+        task: The task that is trained.
+        model: The initialised model, on the device.
+        optimizer: The optimizer, with the learning rates of the first step.
+        steps: The number of training steps.
+        validations: The number of validations after the start, unless the run diverges.
+        device: The device of the run.
     """
 
     task: Task
@@ -36,12 +36,12 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """The optimizer has stepped.
+    """A step of the optimizer, after it was taken.
 
     Attributes:
-        step: How many steps came before, 0 for the first.
-        loss: Of this step's batch, a scalar on the device; to read it makes the device wait.
-        target: This step's targets.
+        step: The index of the step, 0 for the first.
+        loss: The loss of this step's batch, a scalar on the device; reading it makes the device wait.
+        target: The targets of this step's batch.
     """
 
     step: int
@@ -51,13 +51,13 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Validated:
-    """The model was validated; it is in evaluation mode, and what is drawn from torch's generators leaves no trace.
+    """A validation of the model, which is in evaluation mode; torch's generators are restored after this event.
 
     Attributes:
-        step: After how many steps, 0 for the start.
-        model: As it is now; it must not be changed.
+        step: The number of steps before, 0 at the start.
+        model: The model in its present state; observers must not change it.
         loss: The mean validation loss, infinite where it was not finite.
-        metric: The mean metric, nan without one.
+        metric: The metric, nan without one.
     """
 
     step: int
@@ -68,11 +68,11 @@ class Validated:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class End:
-    """The run is over, whatever ended it.
+    """The end of the run, also after an error.
 
     Attributes:
         diverged: Whether the loss or a gradient stopped being finite.
-        seconds_per_step: The median time of a step, without validations; nan if there was none.
+        seconds_per_step: The median time per step in seconds, without validations; nan if there was none.
     """
 
     diverged: bool
@@ -80,7 +80,7 @@ class End:
 
 
 Event = Start | Step | Validated | End
-"""What a run tells, in this order: `Start`, `Validated` at step 0, then `Step`s and `Validated`s, and `End`."""
+"""The events of a run, in this order: `Start`, `Validated` at step 0, then `Step`s and `Validated`s, and `End`."""
 
 Observer = Callable[[Event], object]
 """Called with every event, in the process that trains. At a `Step` it must draw no random numbers."""

@@ -1,4 +1,4 @@
-"""What one run leaves."""
+"""The history of a run."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ __all__ = ["History", "Recorder"]
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What one run left: curves as lists of numbers, and what it cost.
+    """The record of one run: curves as lists of numbers, and costs.
 
-    What nobody watched is missing: without a monitor there are no gradients and no diagnosis.
+    Without a monitor there are no gradients and no diagnosis.
 
     Attributes:
         steps: The steps after which the model was validated, 0 first.
         valid_loss: Mean validation loss at `steps`; infinite once the run diverged.
-        valid_metric: Mean metric at `steps`; nan without a metric.
+        valid_metric: Metric at `steps`; nan without a metric.
         diverged: Whether the loss or a gradient stopped being finite.
-        seconds_per_step: Time of a training step without validation, the median over the stretches between validations.
-        state_bytes: Bytes of the optimizer's tensors at the end.
+        seconds_per_step: Seconds per training step without validation, the median over intervals between validations.
+        state_bytes: Size of the optimizer's tensors at the end, in bytes.
         gradient_steps: The steps at which gradients were recorded.
         train_loss: Loss of the batch at `gradient_steps`.
-        mean_gradient_norm: At `gradient_steps`: the mean over the parameters of the L2 norm of each one's gradient.
+        mean_gradient_norm: Mean over the parameter tensors of the L2 norm of the gradient, at `gradient_steps`.
         gradient_norm: The L2 norm of the gradient of each parameter at `gradient_steps`, by name.
-        diagnosis: Why it did not train, or that it is healthy; None where nobody looked.
-        observations: By the name of an observer: what it found, as plain JSON.
-        remarks: What a person should know about the run, as sentences: that somebody else set the learning rate.
+        diagnosis: Why the run did not train, or that it is healthy; None without a monitor.
+        observations: The results of observers by name, as plain JSON.
+        remarks: Sentences for the user, for example that the optimizer has its own learning rate schedule.
     """
 
     steps: list[int]
@@ -58,7 +58,7 @@ class History:
     remarks: list[str] = field(default_factory=list[str])
 
     def to_json(self) -> str:
-        """Return the history as text; infinities and NaN stand as Python writes them."""
+        """Return the history as JSON text; infinities and NaN are written as `Infinity` and `NaN`."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
@@ -66,7 +66,7 @@ class History:
         """Return the history that `to_json` has written.
 
         Raises:
-            InvalidArgument: If the text is something else, or its curves do not fit together.
+            InvalidArgument: If the text is not such JSON, or its curves are inconsistent.
         """
         _importing.require("History.from_json", "msgspec", extra="compare")
         import msgspec
@@ -99,7 +99,7 @@ class History:
 
 
 class Recorder:
-    """The observer that writes down what every run leaves."""
+    """The observer that records the history of a run."""
 
     def __init__(self) -> None:
         self._optimizer: Optimizer | None = None
@@ -120,7 +120,7 @@ class Recorder:
             self._end = event
 
     def history(self, **watched: Any) -> History:
-        """Return the history of a run that has ended, with what others have watched."""
+        """Return the history of a run that has ended, with the fields of other observers."""
         assert self._end is not None
         assert self._optimizer is not None
         return History(

@@ -1,4 +1,4 @@
-"""One training run: the loop in which the packages meet."""
+"""The training loop, which connects task, init, optimizer and observers."""
 
 from __future__ import annotations
 
@@ -44,34 +44,35 @@ def train(
     device: str = "cpu",
     observe: Observer | Sequence[Observer] = (),
 ) -> History:
-    """Train a task once and return what happened; the same seed gives the same bits on the same machine.
+    """Train a task once and return its history; the same seed gives the same bits on the same machine.
 
-    The seed decides the starting weights, the order of the data and the model's own noise (dropout), each by
-    a generator of its own, so that runs of different optimizers with one seed are paired. A loss or gradient
+    The seed determines the initial weights, the order of the data and the model's own noise (dropout), each through
+    a separate generator, so that runs of different optimizers with the same seed are paired. A loss or gradient
     that is no longer finite ends the run as diverged.
 
     Args:
-        task: What is trained.
+        task: The task to train.
         optimizer: optimizer(model, lr) -> the optimizer.
         init: A scheme of `steepest.init`, or its name.
         lr: The learning rate at the start, >= 0.
         seed: Any integer >= 0.
         steps: Training steps, at least 1; the task's own number by default.
-        schedule: A name in `SCHEDULES`: "cosine" (lr (1 + cos(pi t / steps)) / 2), or "constant", which leaves alone
-            what the optimizer's own schedule does with its rates.
-        validations: How many times to validate after the start, at most; evenly spread, and after the last step. Or
-            after which steps; after the last one in any case.
-        device: Where to train.
+        schedule: A name in `SCHEDULES`: "cosine" (lr (1 + cos(pi t / steps)) / 2), or "constant", which does not
+            interfere with a schedule of the optimizer's own.
+        validations: The largest number of validations after the start, evenly spaced and including the last step; or
+            the steps after which to validate, to which the last step is added.
+        device: The device to train on.
         observe: One or several functions that are called with every event of the run: `Start`, `Validated`, `Step`,
-            `End`. What they do at a validation is outside of what is timed.
+            `End`. Their time at a validation is not counted in seconds_per_step.
 
     Returns:
         The curves and costs of the run.
 
     Raises:
-        UnknownName: If there is no such init or schedule, or what a task calls frozen is not in its model.
+        UnknownName: If there is no such init or schedule, or the model has no parameter or module with a name in
+            `frozen`.
         InvalidArgument: If another argument is outside its range.
-        TaskError: If a parameter that is frozen has moved, or somebody's code tries to end the program.
+        TaskError: If a frozen parameter has changed, or user code tries to end the program.
     """
     instance("task", task, Task, "a steepest.tasks.Task")
     function("optimizer", optimizer)
@@ -109,7 +110,7 @@ def train(
         frozen = frozen_names(model, task.frozen)
         untouched = {name: _bits(parameter) for name, parameter in model.named_parameters() if name in frozen}
         stack.enter_context(seeded(seed, device))
-        first = next(batches)  # the init may look at it, and training begins with it
+        first = next(batches)  # the init may use it, and training begins with it
         initialize(model, init, torch.Generator().manual_seed(seed), tuple(first[:-1]))
         model.to(device).train()
         stepper = _made(optimizer, model, lr)
@@ -141,16 +142,16 @@ def train(
     for name, bits in untouched.items():
         if name not in parameters or not torch.equal(bits, _bits(parameters[name])):
             raise TaskError(
-                "what is frozen must not move",
+                "a frozen parameter must not change",
                 got=name,
-                remedy="Look for what writes into it: the model's forward, a hook, the init or the optimizer.",
+                remedy="Look for code that writes to it: the model's forward, a hook, the init or the optimizer.",
             )
     remarks = [] if rates.foreign is None else [_about_rates(*rates.foreign, schedule)]
     return recorder.history(**watch.found(), remarks=remarks)
 
 
 def _observers(given: Any) -> list[Observer]:
-    """Return what listens to a run, given one or several."""
+    """Return the observers as a list, given one or several."""
     several: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
     return [function("observe", each) for each in several]
 
@@ -181,7 +182,7 @@ def _validation_steps(validations: int | Sequence[int], steps: int) -> frozenset
     """Return the steps after which to validate.
 
     Raises:
-        InvalidArgument: If there is none, or one that is not among the run's.
+        InvalidArgument: If there is none, or one that is outside of the run.
     """
     if not isinstance(validations, Sequence):
         every = math.ceil(steps / at_least("validations", validations, 1))
@@ -197,7 +198,7 @@ def _bits(parameter: nn.Parameter) -> Tensor:
 
 
 def _clock(device: str) -> float:
-    """Return the time in seconds once the device has done what it was told."""
+    """Return the time in seconds after the device has finished its queued work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Learning rates over a run, and whoever else sets them."""
+"""Learning rates over a run, and the detection of rates that other code has set."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda _progress: 1.0,
     "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
 }
-"""By name: the factor of the learning rate at each progress from 0 (the first step) to 1 (after the last)."""
+"""By name: the factor of the learning rate as a function of progress, from 0 (the first step) to 1 (after the last)."""
 
 
 class Rates:
-    """Sets the learning rates of an optimizer: those that its groups came with, times a factor.
+    """Sets the learning rates of an optimizer: the initial rate of each group times a factor.
 
-    torch's `LambdaLR` does so too, but overwrites a rate that somebody else has set (a warm-up of the optimizer's own,
-    say) without a word. This one notices.
+    torch's `LambdaLR` does so too, but silently overwrites a rate that other code has set, for example a warm-up of the
+    optimizer's own. This class records such a rate.
 
     Args:
-        optimizer: Its groups may have rates of their own; those without a rate are left alone.
-        factor: Of progress; None leaves every rate as it is.
+        optimizer: Its groups may have different rates; groups without a rate are left alone.
+        factor: A function of progress; None leaves every rate as it is.
 
     Attributes:
-        foreign: The first rate that was found in place of the one set, with the one set, as floats; None as long as
-            there is none.
+        foreign: The first rate that other code has set and the rate that it replaced, as floats; None while there is
+            none.
     """
 
     def __init__(self, optimizer: Optimizer, factor: Callable[[float], float] | None) -> None:
@@ -57,7 +57,7 @@ class Rates:
 
 
 def _seen(rate: Any, base: float) -> tuple[Any, int, float]:
-    """Return a rate, its version and its value; of a tensor, whose value would make its device wait, the base."""
+    """Return a rate, its version and its value; for a tensor the base, as reading its value makes the device wait."""
     return (rate, rate._version, base) if isinstance(rate, Tensor) else (rate, 0, float(rate))
 
 

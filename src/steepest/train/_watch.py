@@ -12,7 +12,7 @@ __all__ = ["Watch"]
 
 
 class Watch:
-    """Lets a `Monitor` record about as often as the model is validated."""
+    """An observer that lets a `Monitor` record about as often as the model is validated."""
 
     def __init__(self) -> None:
         self._monitor: Monitor | None = None
@@ -30,7 +30,7 @@ class Watch:
                 self._monitor.__exit__(None, None, None)
 
     def found(self) -> dict[str, Any]:
-        """Return what was watched, as fields of a `History`."""
+        """Return the recorded data, as fields of a `History`."""
         assert self._monitor is not None
         history = self._monitor.history
         return {
