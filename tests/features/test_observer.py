@@ -143,11 +143,11 @@ def test_what_is_too_large_is_said_and_not_looked_at(monkeypatch):
         return observer.found()
 
     wide = task(lambda: nn.Linear(2, 501), torch.zeros(4, 501))
-    assert seen(wide, nn.Linear(2, 501)) == "an example has 501 outputs, and at most 500 are looked at"
+    assert seen(wide, nn.Linear(2, 501)) == "an example has 501 outputs, and at most 500 are linearised"
     monkeypatch.setattr("steepest.features._observer._PARAMETERS", 2)
     assert (
         seen(task(lambda: nn.Linear(2, 1), torch.zeros(4, 1)), nn.Linear(2, 1))
-        == "the network has 3 parameters, and at most 2 are looked at"
+        == "the network has 3 parameters, and at most 2 are linearised"
     )
 
 

@@ -236,7 +236,7 @@ def test_a_step_at_which_it_cannot_be_linearised_is_left_out_with_the_reason(tmp
 
 def test_a_run_of_which_only_the_start_is_seen_has_a_page_too(tmp_path):
     report = Features(snapshots=snapshots(network(0)), task_name="t", losses={0: 1.0}, settings={}, diverged=True)
-    assert report.headline == "The run diverged before its features could be seen a second time"
+    assert report.headline == "The run diverged before its features could be computed a second time"
     assert " disabled>" in write(report, tmp_path).read_text()
 
 

@@ -1,4 +1,4 @@
-"""What an observer has left in the history of a run."""
+"""The result of a `FeatureObserver` in the history of a run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["change_of", "spectra"]
 
 
 def change_of(history: History, name: str = "features") -> FeatureChange | str | None:
-    """Return how a run has changed the features, or why that cannot be said; None where no `FeatureObserver` looked.
+    """Return how a run has changed the tangent features, or why that is unknown; None without a `FeatureObserver`.
 
     Args:
-        history: What the run left.
-        name: Under which name the observer was given to `steepest.compare.compare`.
+        history: The history of the run.
+        name: The name of the observer in `steepest.compare.compare`.
 
     Raises:
-        InvalidArgument: If history is no `History`, or what is under that name was left by another observer.
+        InvalidArgument: If history is no `History`, or the observer of that name was not a `FeatureObserver`.
     """
     found = instance("history", history, History, "a History").observations.get(instance("name", name, str, "a string"))
     return found if found is None or isinstance(found, str) else FeatureChange.from_dict(found)
 
 
 def spectra(change: FeatureChange) -> SpectrumDisplay:
-    """Return the singular values of the features before and after a run as a display.
+    """Return the singular values of the tangent features before and after a run as a display.
 
     Raises:
         InvalidArgument: If change is no `FeatureChange`.

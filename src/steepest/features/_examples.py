@@ -1,4 +1,4 @@
-"""At which training examples features are looked at."""
+"""The training examples at which tangent features are computed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["first_examples", "outputs_of", "spread_examples"]
 
 
 def outputs_of(model: nn.Module, task: Task) -> int:
-    """Return how many outputs the model has for one example."""
+    """Return the number of outputs of the model per example."""
     device = next(model.parameters()).device
     one = tuple(tensor.to(device) for tensor in first_examples(task, 1)[:-1])
     return Linearization(model, one, check=False).outputs
@@ -24,5 +24,5 @@ def first_examples(task: Task, count: int) -> tuple[Tensor, ...]:
 
 
 def spread_examples(task: Task, count: int) -> tuple[Tensor, ...]:
-    """Return so many training examples, equally spaced in the data: inputs, and the target last."""
+    """Return `count` training examples, equally spaced in the data: inputs, and the target last."""
     return tuple(task.take(torch.arange(count) * task.examples // count))

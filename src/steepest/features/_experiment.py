@@ -20,7 +20,7 @@ __all__ = ["features"]
 
 _SNAPSHOTS = 16
 _ROWS = 1000
-"""Outputs of all examples together that are linearised unless another number of examples is asked for."""
+"""The number of outputs, over all examples together, that are linearised by default."""
 
 _COURSE: dict[str, Any] = {"width": 40, "depth": 2}
 _COURSE_STEPS = 150_000
@@ -39,29 +39,29 @@ def features(
 ) -> Features:
     """Train a network with SGD and return its tangent features from initialisation to the end.
 
-    The tangent features of an example x are the rows of J(x) = d f(x) / d theta, and their inner products the empirical
-    neural tangent kernel (Jacot et al. 2018, arXiv:1806.07572). They are looked at 16 times, equally spaced in the
-    logarithm of the step.
+    The tangent features of an example x are the rows of J(x) = d f(x) / d theta, and their inner products are the
+    empirical neural tangent kernel (NTK; Jacot et al. 2018, arXiv:1806.07572). They are computed at 16 steps, equally
+    spaced in the logarithm of the step.
 
     Args:
         task: A `Task`, the name of a built-in one, or `module:attribute`.
-        width: Units of a hidden layer of a built-in task; None for 40 with curve, else the task's own.
-        depth: Its hidden layers; None for 2 with curve, else the task's own.
+        width: Units per hidden layer of a built-in task, >= 1; None for 40 with curve, else the task's own.
+        depth: Number of its hidden layers, >= 1; None for 2 with curve, else the task's own.
         steps: Training steps, at least 1; None for 150,000 with curve, else the task's own.
         lr: The learning rate, constant, > 0.
-        seed: Decides the start and the order of the data, >= 0.
-        examples: Training examples at which the network is linearised, equally spaced in the data; None for all, or as
-            many as have 1,000 outputs together.
+        seed: The seed of the initial weights and of the data order, >= 0.
+        examples: The number of training examples at which the network is linearised, equally spaced in the data; None
+            for all, or for as many as have 1,000 outputs together.
         observe: Further observers of the run, see `steepest.train.train`.
 
     Returns:
-        What the linearizations show; `steepest.report.write` makes a page of it.
+        The linearizations and the results derived from them; `steepest.report.write` makes a page of them.
 
     Raises:
         UnknownName: If there is no such built-in task.
         ImportFailed: If a `module:attribute` cannot be imported.
         TaskError: If the task cannot be trained, or its loss is not finite at the start.
-        InvalidArgument: If a number is outside its range, or width or depth is given with a task of one's own.
+        InvalidArgument: If a number is outside its range, or width or depth is given with your own task.
         SteepestError: If the network cannot be linearised at the start.
 
     >>> result = features(steps=2, width=4, depth=1, examples=10)
@@ -132,7 +132,7 @@ def _examples(task: Task, seed: int, count: int | None) -> tuple[Tensor, ...]:
 
 
 def _span(task: Task) -> tuple[float, float] | None:
-    """Return from where to where the data reach, if they are tensors of one number an example."""
+    """Return the range of the inputs, if the data are tensors with one number per example."""
     inputs: list[Tensor] = [data[0] for data in (task.train, task.valid) if isinstance(data, tuple)]
     if len(inputs) < 2 or any(x[0].numel() != 1 for x in inputs):
         return None
@@ -140,7 +140,7 @@ def _span(task: Task) -> tuple[float, float] | None:
 
 
 def _observed(steps: int) -> list[int]:
-    """Return the steps to look at beside the start: equally spaced in their logarithm, the first after a thousandth.
+    """Return the observed steps after the start: equally spaced in the logarithm, from a thousandth of the run on.
 
     >>> _observed(8)
     [1, 2, 3, 4, 5, 6, 7, 8]

@@ -1,4 +1,4 @@
-"""How a run changes its network's features, seen at its two ends."""
+"""An observer of how a run changes the tangent features of its network."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ROWS, _PARAMETERS = 500, 20_000_000
 
 
 class FeatureObserver:
-    """Linearises a network in float64 at the first and at the last step of a run, at the first training examples.
+    """Linearises a network in float64 at the start and at the end of a run, at the first training examples.
 
-    An observer of `steepest.train.train`. Given `observers={"features": FeatureObserver}`, a trial makes one for the
-    first final run of every alternative. A trial must not end because somebody's model cannot be linearised: what is
-    raised here becomes a reason.
+    It is an observer of `steepest.train.train`. With `observers={"features": FeatureObserver}`, a trial makes one for
+    the first final run of every alternative. A trial must not end because a model cannot be linearised: the error's
+    text is kept as the reason.
 
     Attributes:
-        change: How the features changed, or why that cannot be said; None as long as the run has not ended.
+        change: How the tangent features changed, or why that is unknown; None until the run has ended.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class FeatureObserver:
         self.change: FeatureChange | str | None = None
 
     def __call__(self, event: Event) -> None:
-        """Look at the model, if this is the first or the last step."""
+        """Linearise the model, if this is the start or the end of the run."""
         if isinstance(event, Start):
             self._begun = event
         if not isinstance(event, Validated) or self._begun is None or not math.isfinite(event.loss):
@@ -48,7 +48,7 @@ class FeatureObserver:
                 self.change = lines[0]
 
     def found(self) -> dict[str, Any] | str:
-        """Return the change of the features as plain JSON, or in a sentence why that cannot be said."""
+        """Return the change of the tangent features as plain JSON, or the reason why it is unknown."""
         if isinstance(self.change, FeatureChange):
             return dataclasses.asdict(self.change)
         return self.change or "the run diverged"
@@ -56,13 +56,13 @@ class FeatureObserver:
     def _look(self, model: nn.Module, begun: Start) -> None:
         device = next(model.parameters()).device
         count = sum(parameter.numel() for parameter in model.parameters())
-        if count > _PARAMETERS:  # a copy in float64 would be felt
-            self.change = f"the network has {count:,} parameters, and at most {_PARAMETERS:,} are looked at"
+        if count > _PARAMETERS:  # a copy in float64 would take much memory
+            self.change = f"the network has {count:,} parameters, and at most {_PARAMETERS:,} are linearised"
             return
         if self._start is None:
             outputs = outputs_of(model, begun.task)
             if outputs > _ROWS:
-                self.change = f"an example has {outputs:,} outputs, and at most {_ROWS:,} are looked at"
+                self.change = f"an example has {outputs:,} outputs, and at most {_ROWS:,} are linearised"
                 return
             self._start = _in_float64(model, first_examples(begun.task, _ROWS // outputs), device)
             self._start.svd()

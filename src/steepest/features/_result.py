@@ -1,4 +1,4 @@
-"""What the linearizations of a network over its training show."""
+"""The tangent features of a network over its training, as a result."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["Features", "rank_in_words"]
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """The tangent features of a network over its training: plain data, and what follows from it.
+    """The tangent features of a network over its training: plain data, and sentences and numbers derived from it.
 
     Attributes:
         snapshots: The linearizations.
-        task_name: What was trained.
-        losses: By step: the validation loss.
-        settings: How it was trained, in the order in which to show it.
-        diverged: Whether the run ended before its time.
+        task_name: The name of the task.
+        losses: The validation loss by step.
+        settings: The settings of the training, in the order in which they are shown.
+        diverged: Whether the run diverged.
     """
 
     snapshots: Snapshots
@@ -43,7 +43,7 @@ class Features:
         for loss in self.losses.values():
             in_range("losses", loss, "(-inf, inf]")
         if missing := [snapshot.step for snapshot in self.snapshots.found if snapshot.step not in self.losses]:
-            raise InvalidArgument("losses must hold one of each step that was looked at", got=f"none of {missing[0]}")
+            raise InvalidArgument("losses must hold one loss per snapshot", got=f"none at step {missing[0]}")
 
     @property
     def first(self) -> Snapshot:
@@ -52,22 +52,23 @@ class Features:
 
     @property
     def last(self) -> Snapshot:
-        """The last one."""
+        """The last snapshot."""
         return self.snapshots.found[-1]
 
     @cached_property
     def headline(self) -> str:
-        """What happened, in one sentence."""
+        """The main result, in one sentence."""
         if self.last is self.first:
-            return f"The run {'diverged' if self.diverged else 'ended'} before its features could be seen a second time"
+            ended = "diverged" if self.diverged else "ended"
+            return f"The run {ended} before its features could be computed a second time"
         change = self.last.change
         words = {"lazy": "Lazy training", "between": "Between lazy and feature learning"}
         how = words.get(change.regime, "Feature learning")
-        return f"{how}: the kernel of the features changes by {_times(change.kernel_change)} its norm"
+        return f"{how}: the tangent kernel (NTK) changes by {_times(change.kernel_change)} its norm"
 
     @cached_property
     def details(self) -> list[str]:
-        """What else is to be said, in sentences."""
+        """Further results, in sentences."""
         first, last = self.first, self.last
         rows, columns = self.snapshots.linearization.shape
         rank = rank_in_words(first)
@@ -84,7 +85,7 @@ class Features:
                 f"At the end the kernel's alignment with its start is {last.change.kernel_alignment:.2f}{target}."
             )
         if self.diverged:
-            said.append("The run diverged; what is shown are the steps before.")
+            said.append("The run diverged; only the steps before are shown.")
         said.extend(
             f"At step {step:,} the network could not be linearised: {why}"
             for step, why in self.snapshots.refused.items()
@@ -92,7 +93,7 @@ class Features:
         return said
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON; what is infinite is None."""
+        """Return the numbers as plain JSON; infinite ones are None."""
         rows, columns = self.snapshots.linearization.shape
         return {
             "headline": self.headline,
@@ -136,7 +137,7 @@ class Features:
 
 
 def rank_in_words(snapshot: Snapshot) -> str:
-    """Return a rank, or at least which it is."""
+    """Return a rank as text, or "at least" its lower bound."""
     return f"{'' if snapshot.svd.complete else 'at least '}{snapshot.svd.rank:,}"
 
 

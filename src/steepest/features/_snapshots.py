@@ -1,4 +1,4 @@
-"""What a linearization of a network shows at some steps of its training."""
+"""Linearizations of a network at some steps of its training."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from steepest.train import Event, Validated
 __all__ = ["DIRECTIONS", "Curves", "Snapshot", "Snapshots"]
 
 DIRECTIONS = (3, 10)
-"""In how many principal directions alone the linearised model is shown, beside all."""
+"""Numbers of principal directions in which the linearised model is shown, besides all of them."""
 
 _POINTS = 1000, 500, 200
-"""On how many points principal features, the function, and each layer's features are drawn."""
+"""Numbers of points at which principal features, the function, and the features of each layer are drawn."""
 
 _CURVES, _TIMES = 72, 72
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What there is to see as functions of x, where x is one number.
+    """Displays of functions of x, for inputs of one number.
 
     Attributes:
-        function: The network, and the linearised model's own predictions after its training.
-        features: By parameter.
+        function: The network, and the predictions of the trained linearised model; None without real targets.
+        features: The tangent features by parameter.
         principal: The principal features.
     """
 
@@ -54,13 +54,13 @@ class Snapshot:
     """A network linearised at one step.
 
     Attributes:
-        step: After how many training steps.
-        svd: Singular values and rank.
-        change: How far the kernel is from that of the first snapshot.
-        effective_rank: With the ridge `RIDGE` s_1^2.
-        target_alignment: The kernel's alignment with the targets; None where they are no numbers for it.
-        learning: When the linearised model learns what, on the mean squared error; None without such targets.
-        curves: Functions of x; None where x is not one number.
+        step: The number of training steps before.
+        svd: The singular value decomposition of the features, with the numerical rank.
+        change: The change of the kernel since the first snapshot.
+        effective_rank: The effective rank with the ridge `RIDGE` s_1^2.
+        target_alignment: The alignment of the kernel with the targets; None if they are neither numbers nor classes.
+        learning: How the linearised model learns each direction, on the mean squared error; None without real targets.
+        curves: Displays of functions of x; None where x is not one number.
     """
 
     step: int
@@ -73,19 +73,19 @@ class Snapshot:
 
 
 class Snapshots:
-    """Linearises a network whenever it is shown one, in float64 where the model allows it; an observer of a run.
+    """An observer of a run that linearises the network at every validation, in float64 where the model allows it.
 
     Args:
         inputs: The examples.
         target: Their targets: as many numbers as the network has outputs, or classes.
-        time: How long the linearised model is trained: steps times learning rate.
-        span: From where to where functions of x are drawn, if x is one number; None for the examples' own range.
+        time: The training time of the linearised model: steps times learning rate.
+        span: The range over which functions of x are drawn, if x is one number; None for the range of the examples.
 
     Attributes:
-        found: One for each step, the first is the start.
-        refused: By step, why the network could not be linearised there.
-        precision: In which it was linearised.
-        layers: By parameter: the layer that holds it and that layer's type, as people read it.
+        found: One snapshot per observed step; the first is the start.
+        refused: By step, the reason why the network could not be linearised.
+        precision: The precision of the linearizations.
+        layers: By parameter: the name of its layer, and a readable type of that layer.
     """
 
     def __init__(
@@ -110,13 +110,13 @@ class Snapshots:
 
     @property
     def linearization(self) -> Linearization:
-        """The first one."""
+        """The first linearization."""
         assert self._first is not None
         return self._first
 
     @property
     def precision(self) -> str:
-        """In which the network was linearised."""
+        """The precision of the linearizations."""
         return str(self.linearization.dtype).removeprefix("torch.")
 
     def __call__(self, event: Event) -> None:
@@ -128,7 +128,7 @@ class Snapshots:
         """Linearise the model as it is now.
 
         Raises:
-            SteepestError: If the first one cannot be linearised; a later one is noted in `refused`.
+            SteepestError: If the first model cannot be linearised; a later failure is kept in `refused`.
         """
         at_least("step", step, 0)
         instance("model", model, nn.Module, "a torch.nn.Module")
