@@ -62,8 +62,8 @@ def scion_rules(model: nn.Module) -> list[tuple[Selector, Target]]:
     | vectors, scalars                              | L2 / sqrt(entries)                 | RMS lr                     |
 
     A layer is recognised by its type, also where its weight is tied or parametrized. Where the type does not tell, as
-    for a bare parameter or a custom layer, a matrix is an embedding if its own name or its layer's says so (embed, wte,
-    ...).
+    for a bare parameter or a custom layer, a matrix is an embedding if its own name or its layer's says so (such as
+    embed or wte).
 
     Raises:
         InvalidArgument: If model is not a module.
