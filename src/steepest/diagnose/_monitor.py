@@ -26,7 +26,7 @@ from steepest.diagnose._watch.guard import Guard
 from steepest.diagnose._watch.number import Number, kept, number
 from steepest.diagnose._watch.outputs import Output, prediction
 from steepest.diagnose._watch.parameters import ParameterRow, ParameterWatch
-from steepest.diagnose._watch.structure import Structure
+from steepest.diagnose._watch.structure import ModelStructure
 from steepest.diagnose._watch.targets import TargetWatch
 from steepest.diagnose._watch.units import UnitWatch
 from steepest.errors import InvalidArgument
@@ -103,7 +103,7 @@ class Monitor:
         self._optimizers = unwrapped(optimizer)
         groups = [group for o in self._optimizers for group in o.param_groups]
         self._momentum = max((float(group.get("momentum", 0)) for group in groups), default=0.0)
-        self._structure = Structure(inner, self._optimizers, frozen)
+        self._structure = ModelStructure(inner, self._optimizers, frozen)
         self._guard = Guard()
         self._weights = ParameterWatch(list(self._structure.named.values()))
         self._activations = ActivationWatch(model, inner, self._guard, self._on_forward, self._structure.known)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from steepest import _check
 from steepest.init._arguments import check_data, check_model, untrained
 from steepest.init._fill.fill import Fill
-from steepest.init._fill.model import Setting, Start, fill_model
+from steepest.init._fill.model import Filled, Setting, fill_model
 from steepest.init._fill.residual import scale_branches
 from steepest.init._graph.trace import activations, trace
 from steepest.init._layers.layer import Layer
@@ -62,7 +62,7 @@ class Initializer(ABC):
         """Return the data to use, given the data of the call (or None)."""
         return data
 
-    def _start(self, model: nn.Module, generator: Generator, data: Any, setting: Setting) -> list[Start]:  # noqa: ARG002
+    def _start(self, model: nn.Module, generator: Generator, data: Any, setting: Setting) -> list[Filled]:  # noqa: ARG002
         """Fill every parameter and return what was done."""
         return fill_model(self, model, generator, setting)
 

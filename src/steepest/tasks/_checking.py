@@ -26,7 +26,7 @@ _BROADCAST = re.compile(
 """The warning that torch's losses give."""
 
 
-class Task(Protocol):
+class Checked(Protocol):
     """The part of a `steepest.tasks.Task` that is checked."""
 
     @property
@@ -43,7 +43,7 @@ class Task(Protocol):
     def evaluate(self, model: nn.Module) -> tuple[float, float]: ...
 
 
-def check_task(task: Task) -> None:
+def check_task(task: Checked) -> None:
     """Run the model of a task, its loss and its metric once, and raise if something is wrong.
 
     Raises:
@@ -138,7 +138,7 @@ def _not_new(name: str) -> TaskError:
     )
 
 
-def _some_data(task: Task) -> Batch:
+def _some_data(task: Checked) -> Batch:
     """Return a batch, after reading the first and the last training example."""
     with _explained("the training data must give batches", "Call train[i] by hand for this reason."), seeded(0):
         task.take(torch.tensor([0, length(task.train) - 1]))
@@ -172,7 +172,7 @@ def _check_loss(loss: Any) -> None:
         )
 
 
-def _check_shapes(task: Task, model: nn.Module, training: Batch) -> None:
+def _check_shapes(task: Checked, model: nn.Module, training: Batch) -> None:
     """Check on the first training and validation batch that outputs are not compared with every target.
 
     Raises:

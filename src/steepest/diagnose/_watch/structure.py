@@ -18,7 +18,7 @@ from steepest._layers import EMBEDDINGS
 from steepest._sharding import is_sharded
 from steepest.errors import InvalidArgument, UnknownName
 
-__all__ = ["Parameter", "Structure"]
+__all__ = ["ModelStructure", "Parameter"]
 
 _NO_WEIGHT = re.compile(r"bias|pos|token|embed", re.IGNORECASE)
 
@@ -46,7 +46,7 @@ class Parameter:
     frozen: bool
 
 
-class Structure:
+class ModelStructure:
     """The parameters of a model, by all names that they had during the run.
 
     The parameter under a name may be replaced (a new head), added later (progressive growing), or removed. Layers are

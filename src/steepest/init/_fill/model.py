@@ -22,7 +22,7 @@ from steepest.init._layers.layer import Layer, as_stored, canonical_shape, fans_
 from steepest.init._layers.parametrized import Hooked, assign, assign_hooked, hooked_weights, value_of
 from steepest.init._table import InitRow
 
-__all__ = ["Setting", "Start", "fill_model"]
+__all__ = ["Filled", "Setting", "fill_model"]
 
 
 class Scheme(Protocol):
@@ -55,7 +55,7 @@ class Setting:
 
 
 @dataclass
-class Start:
+class Filled:
     """One parameter as filled: its name, itself, its layer, what was done; whether as a weight of its own, or left."""
 
     name: str
@@ -90,7 +90,7 @@ class Position:
         return f"{self.path}.{self.name}" if self.path else self.name
 
 
-def fill_model(scheme: Scheme, model: nn.Module, generator: Generator, setting: Setting) -> list[Start]:
+def fill_model(scheme: Scheme, model: nn.Module, generator: Generator, setting: Setting) -> list[Filled]:
     """Fill every parameter in the order of `model.named_parameters()`."""
     homes: dict[int, list[tuple[str, nn.Module]]] = {}  # of each parameter: all its names, with their modules
     for path, module in model.named_modules():
@@ -98,25 +98,25 @@ def fill_model(scheme: Scheme, model: nn.Module, generator: Generator, setting: 
             homes.setdefault(id(parameter), []).append((f"{path}.{name}" if path else name, module))
     modules = dict(model.named_modules(remove_duplicate=False))
     filler = Filler(scheme, generator, setting)
-    starts: list[Start] = []
+    starts: list[Filled] = []
     parametrized: dict[nn.Module, Fill] = {}
     computed: dict[tuple[nn.Module, str], Fill] = {}
     for name, parameter in model.named_parameters():
         module = homes[id(parameter)][0][1]
         path, _, last = name.rpartition(".")
         if name in setting.left:
-            starts.append(Start(name, parameter, module, Fill(f"left: {setting.left[name]}"), left=True))
+            starts.append(Filled(name, parameter, module, Fill(f"left: {setting.left[name]}"), left=True))
             continue
         if isinstance(module, ParametrizationList):
             if module not in parametrized:
                 parametrized[module] = filler.fill_parametrized(modules, path, module)
-            starts.append(Start(name, parameter, module, parametrized[module]))
+            starts.append(Filled(name, parameter, module, parametrized[module]))
             continue
         hooked = next((each for each in hooked_weights(module) if last in each.parameters), None)
         if hooked is not None:
             if (module, hooked.name) not in computed:
                 computed[module, hooked.name] = filler.fill_hooked(path, module, hooked)
-            starts.append(Start(name, parameter, module, computed[module, hooked.name]))
+            starts.append(Filled(name, parameter, module, computed[module, hooked.name]))
             continue
         owners = tuple(owner for _, owner in homes[id(parameter)])
         module = next((owner for owner in owners if isinstance(owner, EMBEDDINGS)), module)
@@ -126,7 +126,7 @@ def fill_model(scheme: Scheme, model: nn.Module, generator: Generator, setting: 
             _write(parameter, values)
         others = ", ".join(other for other, _ in homes[id(parameter)] if other != name)
         fill = replace(fill, rule=f"{fill.rule}; shared with {others}") if others else fill
-        starts.append(Start(name, parameter, module, fill, values is not None and _is_weight(position)))
+        starts.append(Filled(name, parameter, module, fill, values is not None and _is_weight(position)))
     return starts
 
 

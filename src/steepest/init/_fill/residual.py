@@ -9,7 +9,7 @@ from torch import nn
 
 from steepest._sharding import local
 from steepest.errors import InvalidArgument
-from steepest.init._fill.model import Start
+from steepest.init._fill.model import Filled
 from steepest.init._graph.graph import Graph, Op
 from steepest.init._layers.kinds import closing_layers
 
@@ -25,7 +25,7 @@ class Branch:
     count: int = 1
 
 
-def scale_branches(model: nn.Module, graph: Graph, starts: list[Start]) -> None:
+def scale_branches(model: nn.Module, graph: Graph, starts: list[Filled]) -> None:
     """Multiply the last weight of each residual branch by 1/sqrt(number of residual branches of its stream).
 
     Raises:

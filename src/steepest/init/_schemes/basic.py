@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from steepest._check import finite, in_range
 from steepest.errors import InvalidArgument
 from steepest.init._fill.fill import Fill
-from steepest.init._fill.model import Setting, Start
+from steepest.init._fill.model import Filled, Setting
 from steepest.init._initializer import Initializer
 from steepest.init._layers.kinds import is_weight_layer
 from steepest.init._layers.layer import Layer
@@ -101,10 +101,10 @@ class Default(Initializer):
         """Return that nothing was changed."""
         return Fill("as the model made it")
 
-    def _start(self, model: nn.Module, generator: Generator, data: Any, setting: Setting) -> list[Start]:  # noqa: ARG002
+    def _start(self, model: nn.Module, generator: Generator, data: Any, setting: Setting) -> list[Filled]:  # noqa: ARG002
         """Change nothing; return what is there."""
         homes = {id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)}
         return [
-            Start(name, p, homes[id(p)], Fill("as the model made it"), is_weight_layer(homes[id(p)]))
+            Filled(name, p, homes[id(p)], Fill("as the model made it"), is_weight_layer(homes[id(p)]))
             for name, p in model.named_parameters()
         ]

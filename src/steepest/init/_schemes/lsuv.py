@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from steepest._check import at_least, in_range
 from steepest.errors import InvalidArgument
 from steepest.init._fill.fill import Fill
-from steepest.init._fill.model import Setting, Start
+from steepest.init._fill.model import Filled, Setting
 from steepest.init._graph.trace import run_untouched
 from steepest.init._initializer import Initializer
 from steepest.init._layers.kinds import unwrapped
@@ -86,7 +86,7 @@ class LSUV(Initializer):
             )
         return found
 
-    def _start(self, model: nn.Module, generator: Generator, data: Any, setting: Setting) -> list[Start]:
+    def _start(self, model: nn.Module, generator: Generator, data: Any, setting: Setting) -> list[Filled]:
         """Fill with orthogonal weights, then scale each as one run reaches it."""
         starts = super()._start(model, generator, data, setting)
         scaling = Scaling(starts, self.tolerance, self.iterations)
@@ -97,9 +97,9 @@ class LSUV(Initializer):
 class Scaling:
     """The run in which each layer's weight is divided as soon as its output is there."""
 
-    def __init__(self, starts: list[Start], tolerance: float, iterations: int) -> None:
+    def __init__(self, starts: list[Filled], tolerance: float, iterations: int) -> None:
         self.tolerance, self.iterations = tolerance, iterations
-        self.ahead: dict[nn.Module, Start] = {}
+        self.ahead: dict[nn.Module, Filled] = {}
         for start in starts:
             if start.is_weight:
                 start.fill = replace(start.fill, rule=f"{start.fill.rule}, not scaled: no output of it was seen")
