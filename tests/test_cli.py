@@ -140,7 +140,7 @@ def test_the_line_after_ctrl_c_does_not_show_the_password(folder, monkeypatch, c
     given = [word.replace("URL", "postgresql://me:secret@host/trial?sslpassword=other") for word in option]
     assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *given) == 130
     said = capsys.readouterr().err
-    assert "to go on: steepest compare --task" in said
+    assert "to resume: steepest compare --task" in said
     assert "postgresql://me:***@host/trial?sslpassword=***" in said
     assert "secret" not in said
 
@@ -346,7 +346,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, workers):
     assert process.returncode == 130, err
     assert out == ""
     assert err.count("\n") == 1
-    assert f"to go on: steepest compare --task own:task --out o --workers {workers}" in err
+    assert f"to resume: steepest compare --task own:task --out o --workers {workers}" in err
     wait_until(lambda: all(is_gone(pid) for pid in processes), seconds=20)
     assert not states(database) & {"RUNNING"}
 

@@ -88,11 +88,11 @@ def test_a_schedule_of_ones_own_is_refused_beside_the_trials_and_left_alone_besi
         check_candidate(candidate, tiny_task(), "cosine")
     notice = check_candidate(candidate, tiny_task(), "constant")
     assert notice.startswith("own has a schedule of its own, which is left alone: its learning rate is ")
-    assert "where 0.01 was asked for" in notice
+    assert "where 0.01 was requested" in notice
 
 
 def test_the_rates_at_the_first_steps_are_told(tiny_task):
-    with pytest.raises(InvalidArgument, match=r"0.0001 at first, then 0.00109, where 0.01 was asked for"):
+    with pytest.raises(InvalidArgument, match=r"0.0001 at first, then 0.00109, where 0.01 was requested"):
         check_candidate(Candidate("own", of(Warming), 1e-2), tiny_task(), "cosine")
 
 
@@ -101,14 +101,14 @@ def test_the_rates_at_the_first_steps_are_told(tiny_task):
     [
         (
             lambda model, _: torch.optim.SGD(model.parameters(), 0.5),
-            r"does not take the learning rate .* \(0.5 for 0.01\)",
+            r"ignores the learning rate .* \(0.5 for 0.01\)",
         ),
         (in_groups(1, 0.5), "in 1 of 2 parameter groups"),
     ],
 )
 def test_a_rate_that_does_not_follow_the_one_asked_for_is_told(build, says, tiny_task):
     candidate = Candidate("own", build, 1e-2)
-    with pytest.warns(UserWarning, match=f"own does not take the learning rate it is given.*{says.split('rate ')[-1]}"):
+    with pytest.warns(UserWarning, match=f"own ignores the learning rate it is given.*{says.split('rate ')[-1]}"):
         comparison = compare(tiny_task(), [candidate], seeds=3, budget=Budget(**SMALL), workers=1)
     assert len(comparison.notices) == 1
 

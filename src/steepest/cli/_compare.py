@@ -113,7 +113,7 @@ def compare(
                     listener=progress or Lines(console),
                 )
         except KeyboardInterrupt:
-            console.print(f"Stopped. Finished runs are kept; to go on: {command}", highlight=False, soft_wrap=True)
+            console.print(f"Stopped. Finished runs are kept; to resume: {command}", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
         except SteepestError:
             with contextlib.suppress(OSError):

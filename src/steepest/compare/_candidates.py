@@ -168,25 +168,21 @@ def check_candidate(candidate: Candidate, task: Task, schedule: str) -> str | No
             remedy="Try it on one batch by hand, or leave it out.",
         ) from error
     if scheduled or rates[0] != rates[-1]:
-        found = f"{rates[0][0]:.3g} at first, then {rates[1][0]:.3g}, where {lr:.3g} was asked for"
+        found = f"{rates[0][0]:.3g} at first, then {rates[1][0]:.3g}, where {lr:.3g} was requested"
         if schedule != "constant":
             raise InvalidArgument(
                 f"the optimizer {name} must leave its learning rate to the trial's {schedule} schedule",
                 got=found,
-                remedy="Take its own schedule out, or let the trial's be constant (--schedule constant).",
+                remedy="Remove its own schedule, or make the trial's constant (--schedule constant).",
             )
         return f"{name} has a schedule of its own, which is left alone: its learning rate is {found}."
     fixed = [one for one, half in zip(rates[0], halved, strict=False) if not math.isclose(one, 2 * half, rel_tol=1e-6)]
     if not rates[0]:
         return f"{name} has no learning rate that the trial could set: tuning changes nothing."
     if len(fixed) == len(rates[0]):
-        return (
-            f"{name} does not take the learning rate it is given ({fixed[0]:.3g} for {lr:.3g}): tuning changes nothing."
-        )
+        return f"{name} ignores the learning rate it is given ({fixed[0]:.3g} for {lr:.3g}): tuning changes nothing."
     if fixed:
-        return (
-            f"{name} does not take the learning rate it is given in {len(fixed)} of {len(rates[0])} parameter groups."
-        )
+        return f"{name} ignores the learning rate it is given in {len(fixed)} of {len(rates[0])} parameter groups."
     return None
 
 

@@ -96,7 +96,7 @@ def is_edge(means: Mapping[int, float]) -> bool:
 
 
 def _one_more(means: Mapping[int, float]) -> int:
-    """Return an untried grid index: beyond the edge if the best is there, else beside the best."""
+    """Return an untried grid index: beyond the edge if the best is there, else next to the best."""
     best, lowest, highest = best_grid_index(means), min(means), max(means)
     if math.isinf(means[best]):
         return lowest - _COARSE  # all diverged: smaller rates

@@ -1,4 +1,4 @@
-"""The course's one-dimensional regression."""
+"""A one-dimensional regression."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def curve(width: int = 40, depth: int = 1) -> Task:
     """
     at_least("width", width, 1)
     at_least("depth", depth, 1)
-    random = np.random.RandomState(1)  # the course's own data, bit for bit
+    random = np.random.RandomState(1)  # the data of the source, bit for bit
     x = np.sort(random.rand(200, 1), axis=0)
     y = _target(x) + random.normal(0, 0.1, x.shape)
     grid = np.linspace(0, 1, 1000)[:, None]

@@ -17,7 +17,7 @@ __all__ = ["classification", "digits"]
 
 
 def digits(width: int = 50, depth: int = 10) -> Task:
-    """Return the 1,797 handwritten digits of scikit-learn (8 x 8) under the course's deep narrow network.
+    """Return the 1,797 handwritten digits of scikit-learn (8 x 8) with a deep narrow ReLU network.
 
     Pixels are scaled to [-1, 1]; every fifth example of a fixed permutation is for validation.
 

@@ -13,7 +13,7 @@ __all__ = ["mnist5k"]
 
 
 def mnist5k(width: int = 50, depth: int = 10) -> Task:
-    """Return 5,000 real MNIST digits (28 x 28, 500 per class) under the course's deep narrow network.
+    """Return 5,000 real MNIST digits (28 x 28, 500 per class) with a deep narrow ReLU network.
 
     Pixels are scaled to [-1, 1]; 4,000 images train, 1,000 validate, split by a fixed permutation.
 

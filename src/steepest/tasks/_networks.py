@@ -1,4 +1,4 @@
-"""The network of the course."""
+"""The multilayer perceptron of the built-in tasks."""
 
 from __future__ import annotations
 

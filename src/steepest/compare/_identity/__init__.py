@@ -1,1 +1,1 @@
-"""What decides the numbers of a run, and which finished runs may be used again."""
+"""The identity of runs, and the finished runs that may be used again."""

@@ -14,7 +14,7 @@ __all__ = ["sketch"]
 
 _PROJECTIONS = 3
 _WIDTH = 4096  # of the rows into which a tensor is cut
-_ROWS = 1024  # that are looked at together: 32 MB in float64
+_ROWS = 1024  # per chunk: 32 MB in float64
 _WHOLE_BYTES = 2**30
 _SAMPLED_ROWS = 4096  # of larger tensors, spread from the first to the last
 _TOLERANCE = 1e-6

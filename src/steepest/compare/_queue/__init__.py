@@ -1,1 +1,1 @@
-"""The runs that are to be executed, and where they are kept."""
+"""The queue, the execution and the storage of runs."""

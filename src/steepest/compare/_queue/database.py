@@ -146,7 +146,7 @@ def _open_storage(location: Location, patience: Patience) -> PatientStorage:
             patience.file = WatchedFile(path)
             reading = {**options, "creator": functools.partial(_connect_to_read, path, connecting)}
     is_whole = _is_whole_storage(shown, (reading, options), location)
-    # Optuna reads a URL as a template. A whole storage gets no more tables: its version is looked at first.
+    # Optuna reads a URL as a template. A complete storage gets no more tables: its version is checked first.
     template = shown.replace("{", "{{").replace("}", "}}")
     return PatientStorage(template, patience, engine_kwargs=options, skip_table_creation=is_whole)
 

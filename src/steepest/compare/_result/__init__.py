@@ -1,1 +1,1 @@
-"""What a comparison found, and what may be said of it."""
+"""The result of a comparison: statistics, verdict and displays."""

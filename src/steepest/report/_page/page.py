@@ -34,12 +34,12 @@ def write_page(path: Path, template: str, content: dict[str, Any]) -> Path:
 
 
 def figure_json(drawing: go.Figure) -> Markup:
-    """Return a figure as JSON that can stand inside a script element."""
+    """Return a figure as JSON that is safe inside a script element."""
     return in_script(str(drawing.to_json()))
 
 
 def in_script(text: str) -> Markup:
-    """Return JSON that can stand inside a script element."""
+    """Return JSON that is safe inside a script element."""
     return Markup(text.replace("</", "<\\/"))
 
 
