@@ -490,8 +490,8 @@ def test_examples_that_come_out_different_are_left_out_and_it_is_said(training_f
         ),
     )
     before = training_folder.look()
-    assert [each.split(" that")[0] for each in training_folder.notices] == [
-        f"{n} of the 64 examples of {name}"
+    assert [each.split(" come")[0] for each in training_folder.notices] == [
+        f"{n} of the 64 examined examples of {name}"
         for name, n in zip(("train", "valid"), (int(each.split()[0]) for each in training_folder.notices), strict=True)
     ]
     assert all(int(each.split()[0]) > 48 for each in training_folder.notices)
