@@ -1,4 +1,4 @@
-"""What an import adds to `import torch`: of steepest's doors, and of heavyball and pytorch_optimizer."""
+"""What an import adds to `import torch`: of steepest's packages, and of heavyball and pytorch_optimizer."""
 
 from __future__ import annotations
 

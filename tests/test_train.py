@@ -18,7 +18,7 @@ from steepest.init import Initializer, Normal
 from steepest.norms import L2
 from steepest.optim import Muon, Scion, SignDescent, SteepestDescent
 from steepest.tasks import Task, curve
-from steepest.train import SCHEDULES, Event, History, Start, Step, Validated, train
+from steepest.train import SCHEDULES, End, Event, History, Start, Step, Validated, train
 
 EXAMPLES = 60
 
@@ -682,7 +682,13 @@ def test_a_history_comes_back_from_its_text_and_one_that_was_changed_is_refused(
     history = run(lr=1e10, steps=30, validations=30)
     assert repr(History.from_json(history.to_json())) == repr(history)
     plain = json.loads(history.to_json())
-    for field, value in (("steps", [0, 0]), ("valid_loss", "x"), ("diverged", 1), ("seconds_per_step", True)):
+    for field, value in (
+        ("steps", [0, 0]),
+        ("valid_loss", "x"),
+        ("diverged", False),
+        ("seconds_per_step", True),
+        ("state_bytes", -1),
+    ):
         with pytest.raises(InvalidArgument, match="text must be a History"):
             History.from_json(json.dumps({**plain, field: value}))
 
@@ -733,3 +739,41 @@ def test_what_a_loss_keeps_from_batch_to_batch_does_not_go_on_from_run_to_run():
     assert first.train_loss == second.train_loss
     assert first.valid_loss == second.valid_loss
     assert loss.calls == 0
+
+
+def test_what_an_observer_does_with_the_model_at_a_validation_changes_no_diagnosis():
+    def probe(event: Event) -> None:
+        if isinstance(event, Validated):
+            loss = nn.functional.mse_loss(event.model(1e6 * torch.ones(3, 4)), torch.zeros(3, 1))
+            loss.backward()
+            event.model.zero_grad()
+
+    assert without_times(run(observe=probe)) == without_times(run())
+
+
+def test_random_numbers_drawn_at_the_start_and_the_end_leave_no_trace():
+    def draw(event: Event) -> None:
+        if not isinstance(event, Step):
+            torch.rand(7)
+
+    assert without_times(run(observe=draw)) == without_times(run())
+
+
+def test_the_end_is_told_to_all_who_were_told_the_start_and_to_no_other():
+    seen: list[Event] = []
+
+    def at_start(event: Event) -> None:
+        raise ZeroDivisionError(type(event).__name__)
+
+    with pytest.raises(ZeroDivisionError, match="Start"):
+        run(observe=[seen.append, at_start])
+    assert [type(event).__name__ for event in seen] == ["Start", "End"]
+
+    def at_end(event: Event) -> None:
+        if isinstance(event, End):
+            raise ZeroDivisionError("End")
+
+    seen.clear()
+    with pytest.raises(ZeroDivisionError, match="End"):
+        run(observe=[at_end, seen.append])
+    assert type(seen[-1]).__name__ == "End"

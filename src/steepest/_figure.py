@@ -117,7 +117,7 @@ def log_axis(values: Iterable[float]) -> dict[str, Any]:
     if not shown:
         return {"type": "log"}
     low, high = min(shown), max(shown)
-    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    decades = range(math.floor(math.log10(low)) - 1, min(math.ceil(math.log10(high)) + 2, 308))  # 9e307 is a float
     for digits in ((1,), (1, 2, 5), range(1, 10)):
         ticks = [digit * 10.0**k for k in decades for digit in digits]
         shown = sum(low <= tick <= high for tick in ticks)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from steepest._check import instance
 from steepest.errors import OutputError
 
-__all__ = ["require_writable", "write_text"]
+__all__ = ["folder_name", "require_writable", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,3 +50,12 @@ def require_writable(folder: Path) -> None:
     probe = instance("folder", folder, Path, "a pathlib.Path") / f".probe.{os.getpid()}"
     write_text(probe, "")
     probe.unlink()
+
+
+def folder_name(name: str) -> str:
+    """Return a name as that of one folder: without separators, and not hidden.
+
+    >>> folder_name("../own task"), folder_name("..")
+    ('-own task', 'task')
+    """
+    return re.sub(r"[/\\\0]", "-", name).lstrip(".") or "task"

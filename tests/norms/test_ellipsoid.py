@@ -60,7 +60,7 @@ def test_ellipsoids_are_equal_when_every_entry_is():
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, -math.inf])
 def test_a_diagonal_that_is_not_positive_and_finite_is_refused(bad):
-    with pytest.raises(InvalidArgument, match=r"must be positive and finite \(got tensor\(.*\)\). Leave entries out"):
+    with pytest.raises(InvalidArgument, match=r"must be positive and finite \(got tensor\(.*\)\). Leave out entries"):
         Ellipsoid(torch.tensor([1.0, bad]))
 
 

@@ -61,6 +61,7 @@ TABLE: dict[str, Row | Result] = {
     "diagnose.Monitor.close": row(),
     "diagnose.Monitor.diagnosis": row(),
     "diagnose.Monitor.summary": row(),
+    "diagnose.Monitor.paused": row(),
     "diagnose.Monitor.due": row(step=(0, whole(0))),
     "diagnose.Monitor.record": row(
         then=lambda _nothing: None,

@@ -13,7 +13,7 @@ from tests.public.table_tasks import history, task
 from steepest.features import FeatureObserver, Features, Snapshots
 from steepest.linearize import FeatureChange
 
-HUGE = ("10**30", "10**400")
+HUGE = ("10**30", "1e300", "10**400")
 EVENT = untried("a run calls it with its events")
 
 

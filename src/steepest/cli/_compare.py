@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from steepest._files import require_writable
+from steepest._files import folder_name, require_writable
 from steepest.errors import InvalidArgument, SteepestError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def compare(
     place = None if storage is None else fixed_location(storage)
     with _prints_to_stderr() if as_json else contextlib.nullcontext():
         loaded = load(task)
-        shown = out or Path("runs") / loaded.name
+        shown = out or Path("runs") / folder_name(loaded.name)
         folder = here / shown
         require_writable(folder)
         try:

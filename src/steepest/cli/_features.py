@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from steepest._files import require_writable
+from steepest._files import folder_name, require_writable
 from steepest.errors import SteepestError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def features(
             raise
         console.print("Stopped; nothing was written.")
         raise typer.Exit(130) from None
-    shown = out or Path("runs") / result.task_name
+    shown = out or Path("runs") / folder_name(result.task_name)
     page = write(result, here / shown, command)
     if as_json:
         typer.echo(json.dumps(to_json(result, command), indent=2))

@@ -14,7 +14,7 @@ from steepest._check import at_least, boolean, function, instance
 from steepest._check import device as check_device
 from steepest._contained import contained
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
-from steepest.compare._design import Budget, Cell, Design
+from steepest.compare._design import FIRST_SEED, Budget, Cell, Design, Run
 from steepest.compare._environment import environment
 from steepest.compare._identity.identify import identify, unidentified
 from steepest.compare._identity.reuse import reuse_notices
@@ -27,9 +27,10 @@ from steepest.compare._queue.url import fixed_location
 from steepest.compare._result.comparison import Comparison
 from steepest.compare._run import RunContext, RunObserver
 from steepest.compare._tuning import next_runs
-from steepest.errors import InvalidArgument, UnknownName
+from steepest.errors import InvalidArgument, StorageError, UnknownName
 from steepest.init import Initializer, resolve_scheme
 from steepest.tasks import Task, load
+from steepest.train import History
 
 __all__ = ["DEFAULT_OPTIMIZERS", "compare"]
 
@@ -139,9 +140,11 @@ def compare(
     store = Store(storage, identities, accept_edits=accept_edits, say=told.waiting)
     with contextlib.closing(store.patience):
         notices = [*about_rates.values(), *untouched, *unknown, *reuse_notices(design, store.past(), store.selection)]
+        finished = store.finished()
+        _check_steps(finished, steps)
+        notices += _unobserved(finished, chosen_observers)
         for line in notices:
             told.noticed(line)
-        finished = store.finished()
         if next_runs(design, losses_of(finished)):
             finished = gather(design, store, context, workers, told, timeout)
     found = run_notices(finished, about_rates)
@@ -169,6 +172,28 @@ def _check_listener(listener: Any) -> None:
         found = False
     if not found:
         raise InvalidArgument("listener must be a Listener", got=listener, remedy="See steepest.compare.Listener.")
+
+
+def _check_steps(finished: Mapping[Run, History], steps: int) -> None:
+    """Check that runs which are used again have been trained to their end."""
+    for run, history in finished.items():
+        if not history.diverged and history.steps[-1] != steps:
+            raise StorageError(
+                f"a finished run must have {steps} steps",
+                got=f"{history.steps[-1]} of {run}",
+                remedy="The storage was changed; use another one.",
+            )
+
+
+def _unobserved(finished: Mapping[Run, History], observers: Mapping[str, Any]) -> list[str]:
+    """Say which observers have not seen runs that are used again."""
+    first = [history for run, history in finished.items() if run.seed == FIRST_SEED]
+    missing = {name: sum(name not in history.observations for history in first) for name in observers}
+    return [
+        f"The observer {name!r} sees new runs only; {count} finished runs are used again without it."
+        for name, count in missing.items()
+        if count
+    ]
 
 
 def _observers(given: Any) -> dict[str, Callable[[], RunObserver]]:

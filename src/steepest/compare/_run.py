@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import json
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 
+from steepest._contained import contained, last_line
 from steepest.compare._candidates import Candidate
 from steepest.compare._design import FIRST_SEED, Run
 from steepest.errors import SteepestError, TaskError
@@ -53,8 +56,9 @@ def execute(context: RunContext, run: Run) -> History:
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    observers = {name: make() for name, make in context.observers.items()} if run.seed == FIRST_SEED else {}
     try:
+        making = context.observers if run.seed == FIRST_SEED else {}
+        observers = {name: _Named(name, make) for name, make in making.items()}
         history = train(
             context.task,
             context.candidates[run.cell.optimizer].build,
@@ -66,6 +70,7 @@ def execute(context: RunContext, run: Run) -> History:
             device=context.device,
             observe=tuple(observers.values()),
         )
+        history = replace(history, observations={name: each.found() for name, each in observers.items()})
     except SteepestError:
         raise
     except Exception as error:
@@ -76,6 +81,37 @@ def execute(context: RunContext, run: Run) -> History:
         ) from error
     finally:
         torch.set_num_threads(threads)
-    history = replace(history, observations={name: each.found() for name, each in observers.items()})
     # Nothing reads the gradients of tuning runs, which would be most of the storage.
     return history if run.phase == "final" else replace(history, gradient_norm={})
+
+
+class _Named:
+    """An observer whose errors name it, and which cannot end the program."""
+
+    def __init__(self, name: str, make: Callable[[], RunObserver]) -> None:
+        self._name = name
+        with self._named():
+            self._observer = make()
+
+    def __call__(self, event: Event) -> None:
+        with self._named():
+            self._observer(event)
+
+    def found(self) -> Any:
+        """Return what was found, as it comes back from a storage."""
+        with self._named():
+            return json.loads(json.dumps(self._observer.found()))
+
+    @contextlib.contextmanager
+    def _named(self) -> Generator[None]:
+        try:
+            with contained(f"the observer {self._name!r}"):
+                yield
+        except SteepestError:
+            raise
+        except Exception as error:
+            raise TaskError(
+                f"the observer {self._name!r} must not fail, and must find plain JSON",
+                got=last_line(error),
+                remedy="Finished runs are kept; fix the observer and start again.",
+            ) from error

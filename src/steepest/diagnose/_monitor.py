@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, cast
@@ -161,6 +162,10 @@ class Monitor:
         self._optimizers, self._handles = (), []
         self._losses, self._rates = [], []
         self._unrecorded = self._before = self._start = None
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Return a context in which the model may be run forward and backward without being watched."""
+        return self._activations.paused()
 
     def due(self, step: int) -> bool:
         """Return whether this step is recorded; steps are counted from 0 on."""

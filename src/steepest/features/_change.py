@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from steepest._check import instance
+from steepest.errors import InvalidArgument
 from steepest.linearize import FeatureChange, SpectrumDisplay
 from steepest.train import History
 
@@ -20,7 +21,14 @@ def change_of(history: History, name: str = "features") -> FeatureChange | str |
         InvalidArgument: If history is no `History`, or the observer of that name was not a `FeatureObserver`.
     """
     found = instance("history", history, History, "a History").observations.get(instance("name", name, str, "a string"))
-    return found if found is None or isinstance(found, str) else FeatureChange.from_dict(found)
+    try:
+        return found if found is None or isinstance(found, str) else FeatureChange.from_dict(found)
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            f"observations[{name!r}] must be what a FeatureObserver has found",
+            got=found,
+            remedy="Give other observers another name.",
+        ) from error
 
 
 def spectra(change: FeatureChange) -> SpectrumDisplay:

@@ -68,7 +68,7 @@ def features(
     >>> [snapshot.step for snapshot in result.snapshots.found]
     [0, 1, 2]
     """
-    is_course = task == "curve"
+    is_course = isinstance(task, str) and task == "curve"
     chosen = _task(task, width, depth)
     steps = (_COURSE_STEPS if is_course else chosen.steps) if steps is None else at_least("steps", steps, 1)
     seed = at_least("seed", seed, 0)

@@ -62,6 +62,11 @@ class Features:
             ended = "diverged" if self.diverged else "ended"
             return f"The run {ended} before its features could be computed a second time"
         change = self.last.change
+        if self.diverged:
+            return (
+                f"The run diverged after step {self.last.step:,}; until then the tangent kernel changed by "
+                f"{_times(change.kernel_change)} its norm"
+            )
         words = {"lazy": "Lazy training", "between": "Between lazy and feature learning"}
         how = words.get(change.regime, "Feature learning")
         return f"{how}: the tangent kernel (NTK) changes by {_times(change.kernel_change)} its norm"

@@ -83,4 +83,8 @@ Event = Start | Step | Validated | End
 """The events of a run, in this order: `Start`, `Validated` at step 0, then `Step`s and `Validated`s, and `End`."""
 
 Observer = Callable[[Event], object]
-"""Called with every event, in the process that trains. At a `Step` it must draw no random numbers."""
+"""Called with every event, in the process that trains.
+
+It must not change the model. Random numbers that it draws from torch's generators leave no trace, except at a `Step`,
+where it must draw none; there and at the `Start` it must not call the model, whose buffers a call may change.
+"""

@@ -85,12 +85,18 @@ class History:
     def _inconsistency(self) -> str | None:
         lengths = {len(self.steps), len(self.valid_loss), len(self.valid_metric)}
         if len(lengths) != 1 or lengths == {0}:
-            return "steps, valid_loss and valid_metric differ in length"
+            return "steps, valid_loss and valid_metric are empty or differ in length"
         if len({len(self.gradient_steps), len(self.train_loss), len(self.mean_gradient_norm)}) != 1:
             return "gradient_steps, train_loss and mean_gradient_norm differ in length"
         for steps in (self.steps, self.gradient_steps):
             if not all(a < b for a, b in itertools.pairwise([-1, *steps])):
                 return "steps do not ascend"
+        if any(len(norms) != len(self.gradient_steps) for norms in self.gradient_norm.values()):
+            return "gradient_norm and gradient_steps differ in length"
+        if self.seconds_per_step < 0 or self.state_bytes < 0:
+            return "a cost is negative"
+        if not self.diverged and self.valid_loss[-1] == math.inf:
+            return "diverged is false, and the last loss is infinite"
         if not all(loss > -math.inf for loss in self.valid_loss):
             return "valid_loss is not a number"
         if self.diagnosis is not None and self.diagnosis.cause not in CAUSES:

@@ -88,20 +88,25 @@ def train(
     batches = task.batches(torch.Generator().manual_seed(seed))
     times: list[float] = []
 
+    listening: list[Observer] = []
+
     def tell(event: Event) -> None:
-        for observer in observers:
+        for observer in listening:
             observer(event)
 
     def validated(step: int, loss: float, metric: float) -> bool:
         finite = math.isfinite(loss)
         model.eval()
-        with seeded(seed, device):
+        with seeded(seed, device), watch.paused():
             tell(Validated(step=step, model=model, loss=loss if finite else math.inf, metric=metric))
         model.train()
         return finite
 
     def ended() -> None:
-        tell(End(diverged=not finite, seconds_per_step=statistics.median(times) if times else math.nan))
+        end = End(diverged=not finite, seconds_per_step=statistics.median(times) if times else math.nan)
+        with seeded(seed, device), contextlib.ExitStack() as each:  # all are told, whatever one of them raises
+            for observer in reversed(listening):
+                each.callback(observer, end)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contained("a task, optimizer or init"))
@@ -118,7 +123,11 @@ def train(
         rates.set(0.0)
         finite = True
         stack.callback(ended)
-        tell(Start(task=task, model=model, optimizer=stepper, steps=steps, validations=len(looks), device=device))
+        begun = Start(task=task, model=model, optimizer=stepper, steps=steps, validations=len(looks), device=device)
+        with seeded(seed, device):
+            for observer in observers:
+                observer(begun)
+                listening.append(observer)
         finite = validated(0, *task.evaluate(model, device))
         start, since = _clock(device), 0
         for step, drawn in zip(range(steps if finite else 0), itertools.chain([first], batches), strict=False):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 from steepest.diagnose import Monitor
@@ -28,6 +30,10 @@ class Watch:
                 self._monitor.record(event.step, event.loss, target=event.target)
             elif isinstance(event, End):
                 self._monitor.__exit__(None, None, None)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Return a context in which what others do with the model is not taken for training."""
+        return contextlib.nullcontext() if self._monitor is None else self._monitor.paused()
 
     def found(self) -> dict[str, Any]:
         """Return the recorded data, as fields of a `History`."""

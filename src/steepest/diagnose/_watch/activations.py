@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
@@ -102,6 +103,17 @@ class ActivationWatch:
         for handle in (*self._handles, *self._layers):
             handle.remove()
         self._handles, self._layers = [], []
+
+    @contextlib.contextmanager
+    def paused(self) -> Generator[None]:
+        """Remove every hook for a while."""
+        armed = bool(self._handles)
+        self.disarm()
+        try:
+            yield
+        finally:
+            if armed:
+                self.arm()
 
     def follow(self) -> None:
         """Watch the model's present layers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
@@ -18,7 +18,7 @@ from steepest.implicit_bias._limits.limit import Limit, Unknown
 from steepest.implicit_bias._problem import Problem
 from steepest.implicit_bias._rules.rule import Gradient, Rule, Step
 
-__all__ = ["OptimizerRule", "class_of", "coasting", "equations", "parameters_of", "write"]
+__all__ = ["OptimizerRule", "class_of", "coasting", "equations", "parameters_of", "scheduled", "write"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +81,18 @@ class OptimizerRule(Rule):
         optimizer, where = self.optimizer(problem.columns), equations(problem)
         if isinstance(self.made, Optimizer) and (hooked := _hooked(self.made)):
             return Unknown(f"{self.name} has {hooked}, which may move theta in any way.", where)
+        if scheduled(optimizer) and len(optimizer.param_groups) > 1:
+            return Unknown(
+                f"{self.name} has a scheduler, which may change the ratios of its groups' learning rates, and with "
+                f"them the preconditioner.",
+                where,
+            )
+        if scheduled(optimizer) and any(_moves_on(state) for state in optimizer.state.values()):
+            return Unknown(
+                f"{self.name} has a scheduler, and momentum that is under way: how far that carries theta depends on "
+                f"learning rates that are still to come.",
+                where,
+            )
         for group in optimizer.param_groups:
             if any(p.dtype not in (torch.float32, torch.float64) for p in group["params"]):
                 return Unknown(f"{self.name}'s parameters are too coarse to hold a limit.", where)
@@ -164,6 +176,16 @@ def parameters_of(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+def scheduled(optimizer: Optimizer) -> bool:
+    """Return whether one of torch's schedulers of learning rates is attached, which leaves that trace."""
+    return any("initial_lr" in group for group in optimizer.param_groups)
+
+
+def _moves_on(state: Mapping[str, Any]) -> bool:
+    buffer = state.get("momentum_buffer")
+    return isinstance(buffer, Tensor) and bool(buffer.any())
+
+
 def coasting(optimizer: Optimizer, rates: Tensor) -> Tensor | None:
     """Return the displacement that the present momentum buffers cause, rate mu / (1 - mu) each, or None without any.
 
@@ -204,6 +226,8 @@ def _hooked(optimizer: Optimizer) -> str:
     hooks = [name for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks") if getattr(optimizer, name)]
     if hooks:
         return "step hooks"
+    if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters_of(optimizer)):
+        return "parameters with hooks on their gradients"
     own = vars(optimizer).get("step")  # a scheduler of learning rates wraps it, too
     return "a step of its own" if own is not None and not hasattr(own, "_wrapped_by_lr_sched") else ""
 

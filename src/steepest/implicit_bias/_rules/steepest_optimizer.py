@@ -23,12 +23,12 @@ from steepest.implicit_bias._problem import Problem
 from steepest.implicit_bias._rules import epoch_adam
 from steepest.implicit_bias._rules.joint_norm import Part, diagonal_of, joint_norm, parts_of
 from steepest.implicit_bias._rules.norm_steepest import NormSteepest
-from steepest.implicit_bias._rules.optimizer import OptimizerRule, coasting, equations
+from steepest.implicit_bias._rules.optimizer import OptimizerRule, coasting, equations, scheduled
 from steepest.implicit_bias._rules.rule import inverse_square
 from steepest.implicit_bias._rules.sign_descent import sign_scale
 from steepest.implicit_bias._tails import Schedule
 from steepest.implicit_bias._two_cycle import two_cycle
-from steepest.norms import L1, L2, LInf, Lp, Norm, Scaled
+from steepest.norms import L1, L2, Blockwise, LInf, Lp, Norm, Scaled
 from steepest.optim import EpochAdam, Muon, Scion, SignDescent, SteepestDescent
 
 __all__ = ["SteepestOptimizer"]
@@ -91,6 +91,8 @@ class SteepestOptimizer(OptimizerRule):
         if self.kind not in _KNOWN:
             return Unknown(f"{self.kind.__name__}: nothing is known here of where it ends.", where)
         known = cast("SteepestDescent", optimizer)
+        if not any(isinstance(group["norm"], Blockwise) for group in known.param_groups):  # which takes names
+            self.takes(known)
         parts = parts_of(known)
         if not all(0 <= part.rate < math.inf for part in parts) or not any(part.rate for part in parts):
             return Unknown(f"{self.name} with a learning rate of 0, below 0 or not finite has no limit.", where)
@@ -177,7 +179,7 @@ class SteepestOptimizer(OptimizerRule):
         where, called = equations(problem), f"{self.name} in {_in_words(optimizer)}, constrained,"
         rates = {float(group["lr"]) for group in optimizer.param_groups}
         at = f"at its constant rate of {max(rates):g}" if len(rates) == 1 else "at its constant rates"
-        if _scheduled(optimizer):
+        if scheduled(optimizer):
             at = "at a rate that a scheduler sets, of which nothing is known here,"
         takes = f"{called} takes steps {at} that do not shrink with the gradient"
         instead = self._instead(optimizer, has_momentum)
@@ -220,7 +222,7 @@ class SteepestOptimizer(OptimizerRule):
                 f"been close to 0, and the next step can be of any length, so no limit is known.",
                 where,
             )
-        if _scheduled(optimizer):
+        if scheduled(optimizer):
             return Unknown(
                 f"{self.name} whose rate a scheduler sets, of which nothing is known here, beside its own schedule: "
                 f"whether its steps suffice to reach a solution cannot be seen.",
@@ -273,11 +275,6 @@ class SteepestOptimizer(OptimizerRule):
 
 def _is_constrained(optimizer: SteepestDescent) -> bool:
     return any(group["mode"] == "constrained" for group in optimizer.param_groups)
-
-
-def _scheduled(optimizer: Optimizer) -> bool:
-    """Return whether one of torch's schedulers of learning rates is attached, which leaves that trace."""
-    return any("initial_lr" in group for group in optimizer.param_groups)
 
 
 def _no_parameters_alone(error: Exception) -> InvalidArgument:

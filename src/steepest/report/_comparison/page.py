@@ -7,7 +7,8 @@ from typing import Any
 
 from steepest._figure import color
 from steepest.compare import ALPHA, Cell, Comparison, Pair, Standing
-from steepest.features import change_of, spectra
+from steepest.features import spectra
+from steepest.report._comparison.tables import change_seen
 from steepest.report._page.page import figure_json, write_page
 
 __all__ = ["write_comparison_page"]
@@ -61,7 +62,7 @@ def _init_figures(comparison: Comparison, init: str) -> dict[str, Any]:
 
 def _features(comparison: Comparison, cell: Cell) -> dict[str, Any] | None:
     """Return the spectrum of the first in the ranking, or why there is none; None if no observer computed it."""
-    found = change_of(comparison.final_histories(cell)[0])
+    found = change_seen(comparison, cell)
     if found is None:
         return None
     name = comparison.label(cell)

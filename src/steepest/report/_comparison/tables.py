@@ -12,10 +12,11 @@ from typing import Any
 
 from steepest._files import write_text
 from steepest.compare import ALPHA, FIRST_SEED, Cell, Comparison, Run
+from steepest.errors import InvalidArgument
 from steepest.features import change_of
 from steepest.linearize import FeatureChange
 
-__all__ = ["comparison_as_json", "write_tables"]
+__all__ = ["change_seen", "comparison_as_json", "write_tables"]
 
 
 def write_tables(comparison: Comparison, folder: Path, command: str) -> None:
@@ -58,9 +59,17 @@ def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
     return _finite(data)
 
 
+def change_seen(comparison: Comparison, cell: Cell) -> FeatureChange | str | None:
+    """Return what a `FeatureObserver` has seen in the first final run of a cell; None where there was none."""
+    try:
+        return change_of(comparison.final_histories(cell)[0])
+    except InvalidArgument:  # another observer has that name
+        return None
+
+
 def _features_of(comparison: Comparison, cell: Cell) -> dict[str, Any]:
     """Return how the first final run changed the tangent features; singular values for the first-ranked only."""
-    found = change_of(comparison.final_histories(cell)[0])
+    found = change_seen(comparison, cell)
     if not isinstance(found, FeatureChange):
         return {"cell": dataclasses.asdict(cell), "refused": found}
     numbers = dataclasses.asdict(found)
