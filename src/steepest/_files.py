@@ -48,7 +48,12 @@ def require_writable(folder: Path) -> None:
         InvalidArgument: If folder is not a `pathlib.Path`.
     """
     probe = instance("folder", folder, Path, "a pathlib.Path") / f".probe.{os.getpid()}"
-    write_text(probe, "")
+    try:
+        write_text(probe, "")
+    except OutputError as error:
+        raise OutputError(
+            error.rule, got=str(error.got).replace(str(probe), str(folder)), remedy=error.remedy
+        ) from error
     probe.unlink()
 
 

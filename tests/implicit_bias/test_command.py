@@ -102,10 +102,10 @@ def test_labels_give_directions(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--matrix", "[[1, 2"], "numbers must be a list as in Python"),
+        (["--matrix", "[[1, 2"], "numbers must be a list of finite numbers, as in Python"),
+        (["--matrix", "[[1, 2], [3]]"], "the rows of a matrix must have one length"),
         (["--matrix", "nowhere.npy"], "nowhere.npy"),
         (["--matrix", "[1, 2]"], "A must be a matrix"),
-        (["--matrix", "[[1, 2], [3]]"], "A must hold numbers"),
         (["--matrix", "[['a']]"], "A must hold numbers"),
         (["--target", "[1, 2]"], "b must be a vector of 1"),
         (["--theta0", "[1]"], "theta0 must be a vector of 3"),

@@ -76,11 +76,14 @@ def _numbers(text: str) -> Any:
     """Return the numbers of a Python list, a .npy or a .csv file."""
     if text.lstrip().startswith("["):
         try:
-            return ast.literal_eval(text.strip())
+            found = ast.literal_eval(text.strip())
         except (SyntaxError, ValueError) as error:
             raise InvalidArgument(
-                "numbers must be a list as in Python", got=text, remedy="Try [[1, .1], [0, 2]]."
+                "numbers must be a list of finite numbers, as in Python", got=text, remedy="Try [[1, .1], [0, 2]]."
             ) from error
+        if len({len(row) if isinstance(row, list) else -1 for row in found}) > 1:
+            raise InvalidArgument("the rows of a matrix must have one length", got=text, remedy="Fill them up with 0.")
+        return found
     import numpy as np
 
     path = Path(text)

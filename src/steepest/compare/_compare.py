@@ -72,8 +72,8 @@ def compare(
         budget: The budget of each cell; None for `Budget()`.
         baseline: The optimizer whose median best validation loss is the target for the steps; None for adamw where
             it takes part, else the first optimizer.
-        storage: An Optuna storage URL, for example sqlite:///trial.db, or the path of a SQLite file; None keeps the
-            runs in memory. The trial waits for up to a minute where the storage is unavailable.
+        storage: An Optuna storage URL, for example sqlite:///trial.db, or the `pathlib.Path` of a SQLite file; None
+            keeps the runs in memory. The trial waits for up to a minute where the storage is unavailable.
         workers: Runs in parallel, at least 1, each on one thread; 1 runs in this process.
         run_timeout: Seconds after which a run counts as hanging, or for example "10m"; None for 20 times the median
             of its cell (at least a minute), once that is known. The run is tried once more; then the trial stops. With
