@@ -89,7 +89,7 @@ def test_a_disk_that_takes_nothing_is_waited_for_and_the_result_is_stored_when_i
     fill(disk) if fault == "full" else remount(disk, "ro")
     mend = (disk / "ballast").unlink if fault == "full" else (lambda: remount(disk, "rw"))
     large = history()
-    large.gradient_norm["weight"] = [0.1] * 20_000
+    large.observations["many"] = [0.1] * 20_000
     if lasting:
         with pytest.raises(StorageError, match=r"must not be unavailable for 4 s .*(full|readonly|I/O)") as caught:
             store.finish(lease, large)

@@ -72,7 +72,7 @@ def features(
     chosen = _task(task, width, depth)
     steps = (_COURSE_STEPS if is_course else chosen.steps) if steps is None else at_least("steps", steps, 1)
     seed = at_least("seed", seed, 0)
-    in_range("lr", lr, "(0, inf)", remedy="Pass for example 0.02.")
+    lr = in_range("lr", lr, "(0, inf)", remedy="Pass for example 0.02.")
     chosen.check()
     *inputs, target = _examples(chosen, seed, examples)
     snapshots = Snapshots(tuple(inputs), target, steps * lr, _span(chosen))
