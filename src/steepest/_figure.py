@@ -89,22 +89,18 @@ def template() -> go.layout.Template:
 def figure(x: str, y: str, **layout: Any) -> go.Figure:
     """Return an empty figure with titled axes."""
     require("A figure", "plotly", extra="plot")
-    look = template()
-    require("A figure", "plotly", extra="plot")
     import plotly.graph_objects as go
 
     titles = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
-    return go.Figure(layout=go.Layout(template=look, **titles)).update_layout(**layout)
+    return go.Figure(layout=go.Layout(template=template(), **titles)).update_layout(**layout)
 
 
 def subplots(rows: int, columns: int, **options: Any) -> go.Figure:
     """Return an empty figure with a grid of panels; the options are those of plotly's make_subplots."""
     require("A figure", "plotly", extra="plot")
-    look = template()
-    require("A figure", "plotly", extra="plot")
     from plotly.subplots import make_subplots
 
-    return make_subplots(rows, columns, **options).update_layout(template=look)
+    return make_subplots(rows, columns, **options).update_layout(template=template())
 
 
 def log_axis(values: Iterable[float]) -> dict[str, Any]:

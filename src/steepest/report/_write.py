@@ -35,10 +35,9 @@ def write(result: Comparison | Features, folder: str | Path, command: str = "") 
     place = Path(instance("folder", folder, (str, Path), "a path"))
     data = as_json(result, command)
     if isinstance(result, Comparison):
-        write_tables(result, place, command)
-        return write_page(result, place / "report.html", command)
+        write_tables(result, place)
     write_text(place / "results.json", json.dumps(data, indent=2, allow_nan=False) + "\n")
-    return write_page(result, place / "features.html", command)
+    return write_page(result, place / ("report.html" if isinstance(result, Comparison) else "features.html"), command)
 
 
 def write_page(result: Comparison | Features, path: str | Path, command: str = "") -> Path:

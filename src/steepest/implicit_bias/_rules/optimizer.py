@@ -14,11 +14,22 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steepest.errors import InvalidArgument
+from steepest.implicit_bias._limits.affine import Affine
 from steepest.implicit_bias._limits.limit import Limit, Unknown
+from steepest.implicit_bias._limits.linear import LinearRule, linear_limit
 from steepest.implicit_bias._problem import Problem
 from steepest.implicit_bias._rules.rule import Gradient, Rule, Step
 
-__all__ = ["OptimizerRule", "class_of", "coasting", "equations", "parameters_of", "scheduled", "write"]
+__all__ = [
+    "OptimizerRule",
+    "class_of",
+    "coasting_limit",
+    "equations",
+    "no_parameters_alone",
+    "parameters_of",
+    "scheduled",
+    "write",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +144,7 @@ class OptimizerRule(Rule):
                 refused.append(error)
             else:
                 return made
-        raise InvalidArgument(
-            "an optimizer must be made from parameters alone",
-            got=str(refused[0]),
-            remedy="Fix the other arguments with functools.partial.",
-        ) from refused[0]
+        raise no_parameters_alone(refused[0]) from refused[0]
 
     def step(self, problem: Problem, runs: int) -> Step:
         """Return the steps of one optimizer per run, each with its own learning rate."""
@@ -176,6 +183,15 @@ def parameters_of(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+def no_parameters_alone(error: Exception) -> InvalidArgument:
+    """Return the error that an optimizer cannot be made from parameters alone."""
+    return InvalidArgument(
+        "an optimizer must be made from parameters alone",
+        got=str(error),
+        remedy="Fix the other arguments with functools.partial.",
+    )
+
+
 def scheduled(optimizer: Optimizer) -> bool:
     """Return whether one of torch's schedulers of learning rates is attached, which leaves that trace."""
     return any("initial_lr" in group for group in optimizer.param_groups)
@@ -186,7 +202,28 @@ def _moves_on(state: Mapping[str, Any]) -> bool:
     return isinstance(buffer, Tensor) and bool(buffer.any())
 
 
-def coasting(optimizer: Optimizer, rates: Tensor) -> Tensor | None:
+def coasting_limit(problem: Problem, optimizer: Optimizer, rates: Tensor, rule: LinearRule) -> Limit:
+    """Return the limit of a linear rule, from where the momentum buffers of the optimizer carry theta.
+
+    Args:
+        problem: The problem, with theta0 where theta is now.
+        optimizer: With the buffers of torch's SGD.
+        rates: n step sizes, one for each number.
+        rule: The rule by which the optimizer steps.
+    """
+    under_way = _coasting(optimizer, rates)
+    if under_way is None:
+        return linear_limit(problem, rule)
+    limit = linear_limit(replace(problem, theta0=problem.theta0 - under_way), rule)
+    if not isinstance(limit, Affine):
+        return limit
+    return limit.because(
+        f"{limit.reason} The momentum that is already under way carries theta on, so theta0 counts as the "
+        f"point to which it would coast at the present learning rate."
+    )
+
+
+def _coasting(optimizer: Optimizer, rates: Tensor) -> Tensor | None:
     """Return the displacement that the present momentum buffers cause, rate mu / (1 - mu) each, or None without any.
 
     Args:

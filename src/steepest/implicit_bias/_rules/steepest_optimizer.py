@@ -17,13 +17,19 @@ from steepest.implicit_bias import _sources as sources
 from steepest.implicit_bias._limits.affine import Affine, moved_by
 from steepest.implicit_bias._limits.limit import Limit, Unknown
 from steepest.implicit_bias._limits.line import single_equation
-from steepest.implicit_bias._limits.linear import LinearRule, linear_limit
+from steepest.implicit_bias._limits.linear import LinearRule
 from steepest.implicit_bias._limits.rest import resting
 from steepest.implicit_bias._problem import Problem
 from steepest.implicit_bias._rules import epoch_adam
 from steepest.implicit_bias._rules.joint_norm import Part, diagonal_of, joint_norm, parts_of
 from steepest.implicit_bias._rules.norm_steepest import NormSteepest
-from steepest.implicit_bias._rules.optimizer import OptimizerRule, coasting, equations, scheduled
+from steepest.implicit_bias._rules.optimizer import (
+    OptimizerRule,
+    coasting_limit,
+    equations,
+    no_parameters_alone,
+    scheduled,
+)
 from steepest.implicit_bias._rules.rule import inverse_square
 from steepest.implicit_bias._rules.sign_descent import sign_scale
 from steepest.implicit_bias._tails import Schedule
@@ -62,7 +68,7 @@ class SteepestOptimizer(OptimizerRule):
         try:
             return cast("SteepestDescent", self.made([torch.nn.Parameter(torch.zeros(1, 1))]))
         except (TypeError, ValueError, RuntimeError) as error:
-            raise _no_parameters_alone(error) from error
+            raise no_parameters_alone(error) from error
 
     def shapes(self, n: int) -> list[tuple[int, ...]]:
         """Return a vector's shape, and a matrix's of one row for norms of matrices."""
@@ -115,19 +121,10 @@ class SteepestOptimizer(OptimizerRule):
         self, problem: Problem, optimizer: SteepestDescent, D: Tensor, momentum: float, nesterov: bool
     ) -> Limit:
         """Return the limit of gradient descent, preconditioned by D, with the momentum of torch's SGD."""
-        under_way = coasting(optimizer, D)
-        if under_way is not None:
-            problem = replace(problem, theta0=problem.theta0 - under_way)
         plain = bool((D[0] == D).all())
         name = f"{self.name} in {_in_words(optimizer)}" + (f" with momentum {momentum:g}" if momentum else "")
         rule = LinearRule(None if plain else D.sqrt(), nesterov, False, False, name, None if plain else D)
-        limit = linear_limit(problem, rule)
-        if under_way is not None and isinstance(limit, Affine):
-            return limit.because(
-                f"{limit.reason} The momentum that is already under way carries theta on, so theta0 counts as the "
-                f"point to which it would coast at the present learning rate."
-            )
-        return limit
+        return coasting_limit(problem, optimizer, D, rule)
 
     def _penalized(self, problem: Problem, optimizer: SteepestDescent, parts: list[Part], momentum: float) -> Limit:
         """Return the limit of penalized steps in other norms, which are those of one norm of all parts."""
@@ -275,14 +272,6 @@ class SteepestOptimizer(OptimizerRule):
 
 def _is_constrained(optimizer: SteepestDescent) -> bool:
     return any(group["mode"] == "constrained" for group in optimizer.param_groups)
-
-
-def _no_parameters_alone(error: Exception) -> InvalidArgument:
-    return InvalidArgument(
-        "an optimizer must be made from parameters alone",
-        got=str(error),
-        remedy="Fix the other arguments with functools.partial.",
-    )
 
 
 def _felt(problem: Problem) -> Tensor:

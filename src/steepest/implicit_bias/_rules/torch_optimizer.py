@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -17,7 +15,7 @@ from steepest.implicit_bias._losses import gradient_at, loss_at
 from steepest.implicit_bias._problem import Problem
 from steepest.implicit_bias._rules.optimizer import (
     OptimizerRule,
-    coasting,
+    coasting_limit,
     equations,
     flattened,
     parameters_of,
@@ -94,17 +92,8 @@ class TorchOptimizer(OptimizerRule):
         sizes = [sum(p.numel() for p in g["params"]) for g in optimizer.param_groups]
         each = torch.repeat_interleave(torch.tensor(rates, dtype=torch.float64), torch.tensor(sizes))
         root = each.sqrt() if len(set(rates)) > 1 else None
-        under_way = coasting(optimizer, each)
-        if under_way is not None:
-            problem = replace(problem, theta0=problem.theta0 - under_way)
         name = "torch.optim.SGD" + (f" with momentum {momentum:g}" if momentum else "")
-        limit = linear_limit(problem, LinearRule(root, nesterov, False, False, name))
-        if under_way is not None and isinstance(limit, Affine):
-            return limit.because(
-                f"{limit.reason} The momentum that is already under way carries theta on, so theta0 counts as the "
-                f"point to which it would coast at the present learning rate."
-            )
-        return limit
+        return coasting_limit(problem, optimizer, each, LinearRule(root, nesterov, False, False, name))
 
     def _lbfgs(self, problem: Problem, optimizer: Optimizer) -> Limit:
         where = equations(problem)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,13 @@ from steepest.linearize import FeatureChange
 __all__ = ["change_seen", "comparison_as_json", "write_tables"]
 
 
-def write_tables(comparison: Comparison, folder: Path, command: str) -> None:
-    """Write results.csv (losses and metrics), timing.csv (costs) and results.json (the verdict).
+def write_tables(comparison: Comparison, folder: Path) -> None:
+    """Write results.csv (losses and metrics) and timing.csv (costs).
 
     Names in the tables that a spreadsheet would take for formulas have an apostrophe in front.
     """
     write_text(folder / "results.csv", _csv(_RESULTS, [_results_row(comparison, run) for run in comparison.runs]))
     write_text(folder / "timing.csv", _csv(_TIMING, [_timing_row(comparison, run) for run in comparison.runs]))
-    write_text(
-        folder / "results.json", json.dumps(comparison_as_json(comparison, command), indent=2, allow_nan=False) + "\n"
-    )
 
 
 def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
