@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -85,7 +86,8 @@ def recorded(optimizer, **options) -> tuple[Recorder, History]:
 
 def without_times(history: History) -> dict[str, object]:
     fields = dataclasses.asdict(history)
-    del fields["seconds_per_step"]
+    for name in ("seconds_per_step", "seconds", "duration"):
+        del fields[name]
     return fields
 
 
@@ -260,7 +262,8 @@ def test_without_a_number_of_steps_the_task_decides():
 
 def test_the_curves_of_a_history_have_one_length_each():
     history = run(steps=10, validations=4)
-    assert len(history.steps) == len(history.valid_loss) == len(history.valid_metric)
+    assert len(history.steps) == len(history.valid_loss) == len(history.seconds)
+    assert {len(history.steps)} == {len(values) for values in history.valid_metrics.values()}
     assert len(history.gradient_steps) == len(history.train_loss) == len(history.mean_gradient_norm)
     assert list(history.gradient_norm) == ["0.weight", "0.bias", "3.weight", "3.bias"]
     assert {len(norms) for norms in history.gradient_norm.values()} == {len(history.gradient_steps)}
@@ -271,8 +274,9 @@ def test_the_curves_of_a_history_have_one_length_each():
 
 def test_a_history_is_plain_numbers():
     history = run()
-    for name in ("train_loss", "valid_loss", "valid_metric", "mean_gradient_norm"):
-        assert {type(value) for value in getattr(history, name)} == {float}
+    curves = [history.train_loss, history.valid_loss, history.mean_gradient_norm, history.seconds]
+    for values in (*curves, *history.valid_metrics.values()):
+        assert {type(value) for value in values} == {float}
     assert {type(step) for step in history.steps + history.gradient_steps} == {int}
     assert type(history.diverged) is bool
     assert type(history.state_bytes) is int
@@ -282,11 +286,33 @@ def test_the_first_validation_is_of_the_initialised_model():
     history = run(small(), init="zero")
     _, y = small().valid
     assert history.valid_loss[0] == pytest.approx(float(y.square().mean()), rel=1e-6)
-    assert history.valid_metric[0] == pytest.approx(float(y.abs().mean()), rel=1e-6)
+    assert history.valid_metrics[small().metric_name][0] == pytest.approx(float(y.abs().mean()), rel=1e-6)
 
 
-def test_without_a_metric_the_metric_is_nan():
-    assert all(math.isnan(value) for value in run(small(metric=None)).valid_metric)
+def test_each_metric_has_its_own_curve_and_without_one_there_is_none():
+    def mean_error(output: Tensor, target: Tensor) -> Tensor:
+        return (output - target).abs().mean()
+
+    history = run(small(metric={"mean": mean_error, "twice": lambda *given: 2 * mean_error(*given)}))
+    assert list(history.valid_metrics) == ["mean", "twice"]
+    assert history.valid_metrics["twice"] == pytest.approx([2 * value for value in history.valid_metrics["mean"]])
+    assert run(small(metric=None)).valid_metrics == {}
+
+
+def test_seconds_are_those_of_training_and_the_duration_is_that_of_the_whole_run(monkeypatch):
+    class Timed(nn.Linear):
+        """Takes a second to train with a batch, and ten to evaluate one."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            now[0] += 1.0 if self.training else 10.0
+            return super().forward(x)
+
+    now = [100.0]
+    monkeypatch.setattr("steepest.train._loop.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    history = run(small(model=lambda: Timed(4, 1)), steps=6, validations=3)
+    assert history.seconds == [0.0, 2.0, 4.0, 6.0]
+    assert history.seconds_per_step == 1.0
+    assert history.duration == now[0] - 100.0 > 40.0
 
 
 def test_the_cosine_schedule_falls_from_lr_along_a_cosine_and_ends_at_zero():
@@ -322,7 +348,8 @@ def test_a_run_that_diverges_ends_with_an_infinite_loss_and_no_exception(optimiz
     assert history.diverged
     assert history.valid_loss[-1] == math.inf
     assert all(math.isfinite(loss) for loss in history.valid_loss[:-1])
-    assert len(history.steps) == len(history.valid_loss) == len(history.valid_metric)
+    assert len(history.steps) == len(history.valid_loss) == len(history.seconds)
+    assert {len(history.steps)} == {len(values) for values in history.valid_metrics.values()}
     assert history.steps == sorted(set(history.steps))
     assert history.steps[-1] <= 30
 
@@ -344,7 +371,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_where_it_appears():
     assert history.diverged
     assert history.steps == [0, 3]
     assert history.valid_loss[1] == math.inf
-    assert math.isnan(history.valid_metric[1])
+    assert all(math.isnan(values[1]) for values in history.valid_metrics.values())
 
 
 def test_a_run_that_starts_from_an_infinite_loss_has_diverged():
@@ -688,6 +715,10 @@ def test_a_history_comes_back_from_its_text_and_one_that_was_changed_is_refused(
         ("diverged", False),
         ("seconds_per_step", True),
         ("state_bytes", -1),
+        ("valid_metrics", {"error": [1.0]}),
+        ("seconds", [0.0] * 9),
+        ("seconds", [1.0 - i for i in range(len(history.steps))]),
+        ("duration", -1.0),
     ):
         with pytest.raises(InvalidArgument, match="text must be a History"):
             History.from_json(json.dumps({**plain, field: value}))

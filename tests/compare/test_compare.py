@@ -15,6 +15,7 @@ from steepest.errors import ImportFailed, InvalidArgument, SteepestError, TaskEr
 from steepest.init import Normal
 from steepest.optim import SteepestDescent
 from steepest.report import write
+from steepest.tasks import accuracy
 from steepest.train import train
 
 SMALL = Budget(rates=5, tuning_seeds=1)
@@ -102,6 +103,35 @@ def test_a_finished_comparison_started_again_runs_nothing_and_more_seeds_run_onl
     fewer, none = again(3)
     assert none == []
     assert files(fewer, tmp_path / "e") == files(first, tmp_path / "a")
+
+
+def test_runs_stored_in_an_older_format_are_not_used(tiny_task, tmp_path, monkeypatch):
+    def executed():
+        counting = Counting()
+        given = {"seeds": 3, "budget": SMALL, "workers": 1, "storage": tmp_path / "study.db", "listener": counting}
+        compare(tiny_task(), ["sgd"], **given)
+        return len(counting.runs), counting.lines
+
+    with monkeypatch.context() as older:
+        older.setattr("steepest.compare._identity.identify._FORMAT", 1)
+        first, _ = executed()
+    assert executed() == (first, [])
+    again, _ = executed()
+    assert again == 0
+
+
+def test_metrics_after_the_first_have_columns_of_their_own_at_the_end_of_the_table(tiny_task, tmp_path):
+    def table(metric):
+        found = compare(tiny_task(metric=metric), ["sgd"], seeds=3, budget=SMALL, workers=1)
+        lines = files(found, tmp_path / "out").decode().splitlines()
+        return [line.split(",") for line in lines], found
+
+    both, found = table({"accuracy": accuracy, "errors": lambda *given: 1 - accuracy(*given)})
+    one, _ = table(accuracy)
+    assert [line[:-1] for line in both] == one
+    assert both[0][-1] == "final_errors"
+    assert [float(line[-1]) for line in both[1:]] == pytest.approx([1 - float(line[7]) for line in one[1:]])
+    assert found.table()[0].metric == pytest.approx(np.mean([float(line[7]) for line in one if line[0] == "final"]))
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def test_the_end_is_that_of_a_bare_loop_with_sgd(own, monkeypatch):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for _, batch in zip(range(3), task.batches(torch.Generator().manual_seed(0)), strict=False):
         optimizer.zero_grad()
-        task.batch_loss(model, batch).backward()
+        task.training_loss(model, batch).backward()
         optimizer.step()
     assert results()["snapshots"][-1]["loss"] == task.evaluate(model)[0]
     singular = Linearization(model.double(), task.train[0].double()).svd().singular_values

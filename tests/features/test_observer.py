@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 
 import optuna
 import pytest
@@ -139,7 +138,7 @@ def test_what_is_too_large_is_said_and_not_looked_at(monkeypatch):
         observer = FeatureObserver()
         sgd = torch.optim.SGD(model.parameters(), 0.1)
         observer(Start(task=of, model=model, optimizer=sgd, steps=1, validations=1, device="cpu"))
-        observer(Validated(step=0, model=model, loss=1.0, metric=math.nan))
+        observer(Validated(step=0, model=model, loss=1.0, metrics={}))
         return observer.found()
 
     wide = task(lambda: nn.Linear(2, 501), torch.zeros(4, 501))
@@ -156,7 +155,9 @@ def history(features):
         steps=[0],
         train_loss=[1.0],
         valid_loss=[1.0],
-        valid_metric=[0.1],
+        valid_metrics={"accuracy": [0.1]},
+        seconds=[0.0],
+        duration=0.1,
         gradient_steps=[0],
         mean_gradient_norm=[0.1],
         gradient_norm={},

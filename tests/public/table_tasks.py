@@ -6,7 +6,7 @@ import functools
 from dataclasses import replace
 
 import torch
-from tests.public.kinds import FUNCTION, GENERATOR, NAMES, OBJECT, TEXT, choice, number, whole
+from tests.public.kinds import FLAG, FUNCTION, GENERATOR, NAMES, OBJECT, TEXT, choice, number, whole
 from tests.public.rows import Fresh, Result, Row, row
 from torch import nn
 
@@ -34,7 +34,9 @@ def history():
     return History(
         steps=[0],
         valid_loss=[1.0],
-        valid_metric=[1.0],
+        valid_metrics={"accuracy": [1.0]},
+        seconds=[0.0],
+        duration=1.0,
         diagnosis=Diagnosis("healthy", 0.5, (), ""),
         diverged=False,
         seconds_per_step=1.0,
@@ -56,6 +58,9 @@ SCORES = Fresh(lambda: torch.eye(3))
 LABELS = Fresh(lambda: torch.arange(3))
 
 TABLE: dict[str, Row | Result] = {
+    "tasks.Metric": row(
+        function=(accuracy, FUNCTION), higher_is_better=(None, FLAG.but("None")), name=("mine", TEXT.but("None"))
+    ),
     "tasks.Task": row(
         then=lambda made: made.check(),
         model=(model, FUNCTION),
@@ -77,7 +82,7 @@ TABLE: dict[str, Row | Result] = {
     "tasks.Task.take": row(
         indices=(Fresh(lambda: torch.tensor([0, 1])), OBJECT.also("vector", "complex tensor", "meta tensor"))
     ),
-    "tasks.Task.batch_loss": row(model=CALLED, batch=(Fresh(data), OBJECT.also("[None]", "()"))),
+    "tasks.Task.training_loss": row(model=CALLED, batch=(Fresh(data), OBJECT.also("[None]", "()"))),
     "tasks.Task.evaluate": row(model=CALLED, device=DEVICE),
     "tasks.Task.check": row(),
     "tasks.Task.fingerprint": row(),
@@ -98,7 +103,7 @@ TABLE: dict[str, Row | Result] = {
         lambda: Start(task=task(), model=model(), optimizer=sgd(model(), 0.1), steps=1, validations=1, device="cpu")
     ),
     "train.Step": Result(lambda: Step(step=0, loss=torch.ones(()), target=torch.ones(1))),
-    "train.Validated": Result(lambda: Validated(step=0, model=model(), loss=1.0, metric=1.0)),
+    "train.Validated": Result(lambda: Validated(step=0, model=model(), loss=1.0, metrics={"accuracy": 1.0})),
     "train.train": row(
         costly=HUGE,
         task=(Fresh(task), OBJECT),

@@ -123,7 +123,7 @@ def test_its_check_passes_and_leaves_global_random_numbers_alone(task, rng_untou
 
 def test_the_loss_is_a_finite_scalar_with_a_gradient_for_every_parameter(task):
     model = task.build(0)
-    loss = task.batch_loss(model, epoch(task, seed=0)[0])
+    loss = task.training_loss(model, epoch(task, seed=0)[0])
     loss.backward()
     assert loss.shape == ()
     assert loss.isfinite()
@@ -133,19 +133,21 @@ def test_the_loss_is_a_finite_scalar_with_a_gradient_for_every_parameter(task):
 def test_the_loss_of_a_batch_is_the_loss_of_the_models_output(task):
     model = task.build(0).eval()
     *inputs, target = batch = epoch(task, seed=0)[0]
-    assert torch.equal(task.batch_loss(model, batch), task.loss(model(*inputs), target))
+    assert torch.equal(task.training_loss(model, batch), task.loss(model(*inputs), target))
 
 
 def test_evaluation_is_the_loss_and_metric_of_all_validation_data_at_once(task, rng_untouched):
     model = task.build(0)
     with rng_untouched():
-        loss, metric = task.evaluate(model)
+        loss, values = task.evaluate(model)
     model.eval()
     *inputs, target = task.valid
     with torch.no_grad():
         output = model(*inputs)
         assert loss == pytest.approx(float(task.loss(output, target)), rel=1e-5)
-        assert metric == pytest.approx(float(task.metric(output, target)), rel=1e-5)
+        assert list(values) == list(task.metrics)
+        for name, metric in task.metrics.items():
+            assert values[name] == pytest.approx(float(metric.function(output, target)), rel=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -224,9 +226,9 @@ def test_every_built_in_task_is_held_to_this_contract():
     assert all(CASES[name] is make for name, make in TASKS.items())
 
 
-def test_without_a_metric_it_is_nan_and_has_no_name():
+def test_without_a_metric_there_is_no_value_and_no_name():
     task = dataclasses.replace(two_inputs(), metric=None)
-    loss, metric = task.evaluate(task.build(0))
+    loss, values = task.evaluate(task.build(0))
     assert math.isfinite(loss)
-    assert math.isnan(metric)
+    assert values == {}
     assert task.metric_name == ""

@@ -177,20 +177,20 @@ def uneven():
         ),
         (
             {"valid": (torch.ones(20, 2), Y)},
-            r"the model, the loss and the metric must take the validation data "
-            r"\(got 'RuntimeError: .*'\). Give `valid` the shapes of `train`, and let the metric return a number.",
+            r"the model, the loss and the metrics must take the validation data "
+            r"\(got 'RuntimeError: .*'\). Give `valid` the shapes of `train`, and let a metric return a number.",
         ),
         ({"metric": raising}, r"validation data \(got 'ZeroDivisionError: division by zero'\)"),
         (
             {"metric": first_argument},
-            r"metric must be one number \(got 'shape \(20, 1\)'\). Return a float or a tensor",
+            r"metric \S+ must be one number \(got 'shape \(20, 1\)'\). Return a float or a tensor",
         ),
-        ({"metric": lambda *_: "good"}, r"metric must be one number \(got \"'good'\"\)"),
-        ({"metric": lambda *_: None}, r"metric must be one number \(got 'None'\)"),
-        ({"metric": lambda *_: torch.tensor(1j)}, r"metric must be one number"),
+        ({"metric": lambda *_: "good"}, r"metric \S+ must be one number \(got \"'good'\"\)"),
+        ({"metric": lambda *_: None}, r"metric \S+ must be one number \(got 'None'\)"),
+        ({"metric": lambda *_: torch.tensor(1j)}, r"metric \S+ must be one number"),
         (
             {"metric": lambda *_: math.nan},
-            r"metric must be a finite number before training \(got nan\). Look for a div",
+            r"metric <lambda> must be a finite number before training \(got nan\). Look for a div",
         ),
         ({"valid": (X * math.nan, Y)}, r"validation loss must be finite before training \(got nan\). Look for NaN in"),
         ({"valid": (X, Y * math.inf)}, r"validation loss must be finite before training \(got inf\)"),

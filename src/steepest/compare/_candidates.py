@@ -156,7 +156,7 @@ def check_candidate(candidate: Candidate, task: Task, schedule: str) -> str | No
             rates = [_rates(optimizer)]
             for batch in itertools.islice(task.batches(torch.Generator().manual_seed(0)), 2):
                 optimizer.zero_grad()
-                task.batch_loss(model, batch).backward()
+                task.training_loss(model, batch).backward()
                 optimizer.step()
                 rates.append(_rates(optimizer))
             halved = _rates(candidate.build(task.build(seed=0), lr / 2))

@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +17,7 @@ from steepest._random import seeded
 from steepest.errors import SteepestError, TaskError
 from steepest.tasks._broadcasting import mixed_shapes
 from steepest.tasks._data import Batch, Data, length
+from steepest.tasks._metric import Metric
 
 __all__ = ["check_task"]
 
@@ -32,15 +33,15 @@ class Checked(Protocol):
     @property
     def loss(self) -> Any: ...
     @property
-    def metric(self) -> Any: ...
+    def metrics(self) -> Mapping[str, Metric]: ...
     @property
     def train(self) -> Data: ...
     def build(self, seed: int) -> nn.Module: ...
     def take(self, indices: Tensor) -> Batch: ...
     def batches(self, generator: torch.Generator) -> Iterator[Batch]: ...
-    def batch_loss(self, model: nn.Module, batch: Batch) -> Tensor: ...
+    def training_loss(self, model: nn.Module, batch: Batch) -> Tensor: ...
     def validation_batches(self) -> Iterator[Batch]: ...
-    def evaluate(self, model: nn.Module) -> tuple[float, float]: ...
+    def evaluate(self, model: nn.Module) -> tuple[float, dict[str, float]]: ...
 
 
 def check_task(task: Checked) -> None:
@@ -64,7 +65,7 @@ def check_task(task: Checked) -> None:
         ),
         seeded(0),
     ):
-        loss: Any = task.batch_loss(model, batch)
+        loss: Any = task.training_loss(model, batch)
     _check_loss(loss)
     for name, (tensor, before) in shared.items():
         if not torch.equal(tensor, before):
@@ -72,23 +73,24 @@ def check_task(task: Checked) -> None:
     with (
         _no_broadcasting("loss or metric"),
         _explained(
-            "the model, the loss and the metric must take the validation data",
-            "Give `valid` the shapes of `train`, and let the metric return a number.",
+            "the model, the loss and the metrics must take the validation data",
+            "Give `valid` the shapes of `train`, and let a metric return a number.",
         ),
     ):
-        valid, metric = task.evaluate(model)
+        valid, values = task.evaluate(model)
     if not math.isfinite(valid):
         raise TaskError(
             "a task's validation loss must be finite before training",
             got=valid,
             remedy="Look for NaN in `valid`, and check the model and the loss in evaluation mode.",
         )
-    if task.metric is not None and not math.isfinite(metric):
-        raise TaskError(
-            "a task's metric must be a finite number before training",
-            got=metric,
-            remedy="Look for a division by 0 in it, or for validation data of one class only.",
-        )
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TaskError(
+                f"a task's metric {name} must be a finite number before training",
+                got=value,
+                remedy="Look for a division by 0 in it, or for validation data of one class only.",
+            )
     _check_shapes(task, model, batch)
 
 
@@ -179,7 +181,7 @@ def _check_shapes(task: Checked, model: nn.Module, training: Batch) -> None:
         TaskError: If the loss or the metric does so.
     """
     model.eval()
-    functions = {"loss": task.loss, "metric": task.metric}
+    functions = {"loss": task.loss, **{f"metric {name}": each.function for name, each in task.metrics.items()}}
     for *inputs, target in (training, next(iter(task.validation_batches()))):  # which may be one example
         with torch.no_grad():
             output = model(*inputs)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from steepest.errors import TaskError
 from steepest.tasks._data import Batch
+from steepest.tasks._metric import Metric, is_running
 
-__all__ = ["evaluate", "is_metric", "number"]
+__all__ = ["evaluate", "number"]
 
 _PENDING = 1 << 26
 """Bytes of outputs that are kept on their device before they are copied to the CPU: each copy waits for the device."""
@@ -25,20 +26,21 @@ _WAY_OUT = "Pass as metric an object with update(output, target) and compute(), 
 def evaluate(
     model: nn.Module,
     loss: Callable[[Any, Tensor], Tensor],
-    metric: Any,
+    metrics: Mapping[str, Metric],
     batches: Iterable[Batch],
     device: torch.device | str,
-) -> tuple[float, float]:
-    """Return the mean loss, weighted by the lengths of the batches, and the metric of all outputs (nan without one).
+) -> tuple[float, dict[str, float]]:
+    """Return the mean loss, weighted by the lengths of the batches, and each metric of all outputs by its name.
 
-    Only what the metric needs is copied to the CPU batch by batch.
+    Only what the metrics need is copied to the CPU batch by batch.
 
     Raises:
-        TaskError: If the loss is no scalar tensor, the outputs cannot be concatenated, or the metric is no number.
+        TaskError: If the loss is no scalar tensor, the outputs cannot be concatenated, or a metric is no number.
     """
     losses: list[Tensor] = []
     lengths: list[int] = []
-    meter = _meter(metric, device)
+    running = {name: _copied(each.function, device) for name, each in metrics.items() if is_running(each.function)}
+    outputs = _Outputs() if len(running) < len(metrics) else None
     for batch in batches:
         *inputs, target = (tensor.to(device) for tensor in batch)
         output = model(*inputs)
@@ -51,34 +53,27 @@ def evaluate(
             )
         losses.append(value.detach())
         lengths.append(len(target))
-        if meter is not None:
-            meter.update(output, target)
+        for each in running.values():
+            each.update(output, target)
+        if outputs is not None:
+            outputs.update(output, target)
     weights = torch.tensor(lengths, dtype=torch.float64) / sum(lengths)
     mean = float(torch.stack(losses).cpu().double() @ weights)
-    return mean, math.nan if meter is None else number(meter.compute())
+    together = None if outputs is None else outputs.joined()
+    values = {
+        name: running[name].compute() if together is None or name in running else metric.function(*together)
+        for name, metric in metrics.items()
+    }
+    return mean, {name: number(value, name) for name, value in values.items()}
 
 
-def is_metric(metric: Any) -> bool:
-    """Return whether it is None, a function, or an object (not the class) with `update` and `compute`."""
-    if _is_running(metric):
-        return not isinstance(metric, type)
-    return metric is None or callable(metric)
-
-
-def _is_running(metric: Any) -> bool:
-    try:
-        return all(callable(getattr(metric, name, None)) for name in ("update", "compute"))
-    except Exception:  # an object's own __getattr__ may raise anything
-        return False
-
-
-def number(value: Any) -> float:
-    """Return the value of a metric as a float.
+def number(value: Any, name: str) -> float:
+    """Return the value of the metric of this name as a float.
 
     Raises:
         TaskError: If it is not one real number.
 
-    >>> number(torch.tensor([0.5]))
+    >>> number(torch.tensor([0.5]), "accuracy")
     0.5
     """
     shape = getattr(value, "shape", None)
@@ -88,13 +83,13 @@ def number(value: Any) -> float:
     elif math.prod(shape) == 1 and isinstance(value.item(), numbers.Real):
         return float(value.item())
     raise TaskError(
-        "a task's metric must be one number",
+        f"a task's metric {name} must be one number",
         got=repr(value) if shape is None else f"shape {tuple(shape)}",
         remedy="Return a float or a tensor with one entry, for example with .mean().",
     )
 
 
-class _Meter(Protocol):
+class _Running(Protocol):
     """Accumulates outputs with their targets, and computes the metric at the end."""
 
     def update(self, output: Any, target: Tensor) -> Any: ...
@@ -102,24 +97,20 @@ class _Meter(Protocol):
     def compute(self) -> Any: ...
 
 
-def _meter(metric: Any, device: torch.device | str) -> _Meter | None:
-    if metric is None:
-        return None
-    if not _is_running(metric):
-        return _OfAll(metric)
-    meter = copy.deepcopy(metric)  # so that an evaluation does not affect the next one
-    if callable(getattr(meter, "reset", None)):
-        meter.reset()
-    if callable(getattr(meter, "to", None)):
-        meter.to(device)
-    return cast(_Meter, meter)
+def _copied(metric: Any, device: torch.device | str) -> _Running:
+    """Return a copy, so that an evaluation does not affect the next one."""
+    copied = copy.deepcopy(metric)
+    if callable(getattr(copied, "reset", None)):
+        copied.reset()
+    if callable(getattr(copied, "to", None)):
+        copied.to(device)
+    return cast(_Running, copied)
 
 
-class _OfAll:
-    """A function of all outputs and targets together, on the CPU."""
+class _Outputs:
+    """All outputs and targets together, on the CPU."""
 
-    def __init__(self, metric: Callable[[Any, Tensor], Any]) -> None:
-        self._metric = metric
+    def __init__(self) -> None:
         self._pending: list[tuple[Any, Tensor]] = []
         self._bytes = 0
         self._pieces: list[tuple[Any, Tensor]] = []
@@ -130,9 +121,9 @@ class _OfAll:
         if self._bytes >= _PENDING:
             self._flush()
 
-    def compute(self) -> Any:
+    def joined(self) -> tuple[Any, Tensor]:
         self._flush()
-        return self._metric(*_joined(self._pieces))
+        return _joined(self._pieces)
 
     def _flush(self) -> None:
         if self._pending:

@@ -29,3 +29,7 @@ def accuracy(output: Tensor, target: Tensor) -> float:
 def rmse(output: Tensor, target: Tensor) -> float:
     """Return the root mean square of output - target."""
     return float((output - target).square().mean().sqrt())
+
+
+vars(accuracy)["higher_is_better"] = True  # as the metrics of torchmetrics say it
+vars(rmse)["higher_is_better"] = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from steepest._random import seeded
 from steepest.errors import InvalidArgument, TaskError
 from steepest.tasks._checking import check_task
 from steepest.tasks._data import Batch, Data, check_data, length, rows, take
-from steepest.tasks._evaluation import evaluate, is_metric
+from steepest.tasks._evaluation import evaluate
+from steepest.tasks._metric import Metric, metrics_of
 from steepest.tasks._own_loss import with_own_loss
 
 __all__ = ["Task"]
@@ -41,7 +41,8 @@ class Task:
         valid: The same, for validation.
         metric: metric(output, target) -> a number, of all validation outputs and targets together, on the CPU; or an
             object with update(output, target) and compute(), as in torchmetrics, which is updated batch by batch on
-            their device (each evaluation uses a copy, reset if it has `reset`). It is only reported.
+            their device (each evaluation uses a copy, reset if it has `reset`); or a `Metric`, which says whether
+            higher is better; or several of them in a mapping by name.
         batch_size: Examples per training step, drawn without replacement within an epoch, 1 to len(train).
         eval_batch_size: Rows with which the model is called in validation, at least 1; None for batch_size.
         steps: Training steps per run, unless the trial sets another number.
@@ -75,12 +76,7 @@ class Task:
     def __post_init__(self) -> None:
         for field in ("model", "loss"):
             function(f"a task's {field}", getattr(self, field))
-        if not is_metric(self.metric):
-            raise InvalidArgument(
-                "a task's metric must be a function, or an object with update and compute",
-                got=self.metric,
-                remedy="Pass an instance, not a class.",
-            )
+        metrics_of(self.metric)
         for field in ("train", "valid"):
             with contained(f"the data {field}"):
                 check_data(field, getattr(self, field))
@@ -150,7 +146,7 @@ class Task:
             raise InvalidArgument(f"indices must be {rule}", got=indices, remedy="Try torch.arange(10).")
         return take(self.train, indices)
 
-    def batch_loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def training_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return loss(model(*inputs), target).
 
         Raises:
@@ -171,26 +167,30 @@ class Task:
             yield rows(self.valid, start, min(start + step, size))
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, device: torch.device | str = "cpu") -> tuple[float, float]:
-        """Return the mean validation loss and the metric (nan without one), in evaluation mode.
+    def evaluate(self, model: nn.Module, device: torch.device | str = "cpu") -> tuple[float, dict[str, float]]:
+        """Return the mean validation loss and the value of each metric by its name, in evaluation mode.
 
         Raises:
             InvalidArgument: If model is no module, or torch cannot use the device.
-            TaskError: If the loss is no scalar tensor, the outputs cannot be concatenated, or the metric is no number.
+            TaskError: If the loss is no scalar tensor, the outputs cannot be concatenated, or a metric is no number.
         """
         check_device("device", device)
         training = instance("model", model, nn.Module, "a torch.nn.Module").training
         model.eval()
         try:
-            return evaluate(model, self.loss, self.metric, self.validation_batches(), device)
+            return evaluate(model, self.loss, self.metrics, self.validation_batches(), device)
         finally:
             model.train(training)
 
     @property
     def metric_name(self) -> str:
-        """The metric's own name, or "" without one."""
-        metric = self.metric.func if isinstance(self.metric, functools.partial) else self.metric
-        return "" if metric is None else str(getattr(metric, "__name__", type(metric).__name__))
+        """The name of the first metric, or "" without one."""
+        return next(iter(self.metrics), "")
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics by name, in the order in which they were given."""
+        return metrics_of(self.metric)
 
     def check(self) -> None:
         """Run the model once on a batch and on the validation data, so that errors show before any training.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -57,13 +57,13 @@ class Validated:
         step: The number of steps before, 0 at the start.
         model: The model in its present state; observers must not change it.
         loss: The mean validation loss, infinite where it was not finite.
-        metric: The metric, nan without one.
+        metrics: The value of each metric by its name; empty without one.
     """
 
     step: int
     model: nn.Module
     loss: float
-    metric: float
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

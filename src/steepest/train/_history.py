@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,9 @@ class History:
     Attributes:
         steps: The steps after which the model was validated, 0 first.
         valid_loss: Mean validation loss at `steps`; infinite once the run diverged.
-        valid_metric: Metric at `steps`; nan without a metric.
+        valid_metrics: Each metric at `steps`, by its name; nan once the run diverged. Empty without metrics.
+        seconds: Training time in seconds up to each of `steps`, without validation; 0 first.
+        duration: The time of the whole run in seconds, with set-up and validation.
         diverged: Whether the loss or a gradient stopped being finite.
         seconds_per_step: Seconds per training step without validation, the median over intervals between validations.
         state_bytes: Size of the optimizer's tensors at the end, in bytes.
@@ -45,7 +48,9 @@ class History:
 
     steps: list[int]
     valid_loss: list[float]
-    valid_metric: list[float]
+    valid_metrics: dict[str, list[float]]
+    seconds: list[float]
+    duration: float
     diverged: bool
     seconds_per_step: float
     state_bytes: int
@@ -83,9 +88,11 @@ class History:
         return found
 
     def _inconsistency(self) -> str | None:
-        lengths = {len(self.steps), len(self.valid_loss), len(self.valid_metric)}
+        lengths = {len(each) for each in (self.steps, self.valid_loss, self.seconds, *self.valid_metrics.values())}
         if len(lengths) != 1 or lengths == {0}:
-            return "steps, valid_loss and valid_metric are empty or differ in length"
+            return "steps, valid_loss, valid_metrics and seconds are empty or differ in length"
+        if not all(a <= b for a, b in itertools.pairwise([0.0, *self.seconds])):
+            return "seconds do not ascend"
         if len({len(self.gradient_steps), len(self.train_loss), len(self.mean_gradient_norm)}) != 1:
             return "gradient_steps, train_loss and mean_gradient_norm differ in length"
         for steps in (self.steps, self.gradient_steps):
@@ -93,7 +100,7 @@ class History:
                 return "steps do not ascend"
         if any(len(norms) != len(self.gradient_steps) for norms in self.gradient_norm.values()):
             return "gradient_norm and gradient_steps differ in length"
-        if self.seconds_per_step < 0 or self.state_bytes < 0:
+        if self.seconds_per_step < 0 or self.state_bytes < 0 or self.duration < 0:
             return "a cost is negative"
         if not self.diverged and self.valid_loss[-1] == math.inf:
             return "diverged is false, and the last loss is infinite"
@@ -111,7 +118,7 @@ class Recorder:
         self._optimizer: Optimizer | None = None
         self._steps: list[int] = []
         self._losses: list[float] = []
-        self._metrics: list[float] = []
+        self._metrics: list[Mapping[str, float]] = []
         self._end: End | None = None
 
     def __call__(self, event: Event) -> None:
@@ -121,7 +128,7 @@ class Recorder:
         elif isinstance(event, Validated):
             self._steps.append(event.step)
             self._losses.append(event.loss)
-            self._metrics.append(event.metric)
+            self._metrics.append(event.metrics)
         elif isinstance(event, End):
             self._end = event
 
@@ -132,7 +139,7 @@ class Recorder:
         return History(
             steps=self._steps,
             valid_loss=self._losses,
-            valid_metric=self._metrics,
+            valid_metrics={name: [each[name] for each in self._metrics] for name in self._metrics[0]},
             diverged=self._end.diverged,
             seconds_per_step=self._end.seconds_per_step,
             state_bytes=sum(

@@ -7,7 +7,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,7 @@ def train(
         InvalidArgument: If another argument is outside its range.
         TaskError: If a frozen parameter has changed, or user code tries to end the program.
     """
+    entered = time.perf_counter()
     instance("task", task, Task, "a steepest.tasks.Task")
     function("optimizer", optimizer)
     if instance("schedule", schedule, str, "the name of a schedule") not in SCHEDULES:
@@ -87,6 +88,8 @@ def train(
     observers: list[Observer] = [recorder, watch, *_observers(observe)]
     batches = task.batches(torch.Generator().manual_seed(seed))
     times: list[float] = []
+    seconds = [0.0]
+    lost = dict.fromkeys(task.metrics, math.nan)
 
     listening: list[Observer] = []
 
@@ -94,11 +97,11 @@ def train(
         for observer in listening:
             observer(event)
 
-    def validated(step: int, loss: float, metric: float) -> bool:
+    def validated(step: int, loss: float, metrics: Mapping[str, float]) -> bool:
         finite = math.isfinite(loss)
         model.eval()
         with seeded(seed, device), watch.paused():
-            tell(Validated(step=step, model=model, loss=loss if finite else math.inf, metric=metric))
+            tell(Validated(step=step, model=model, loss=loss if finite else math.inf, metrics=metrics))
         model.train()
         return finite
 
@@ -133,7 +136,7 @@ def train(
         for step, drawn in zip(range(steps if finite else 0), itertools.chain([first], batches), strict=False):
             batch = [tensor.to(device) for tensor in drawn]
             stepper.zero_grad()
-            loss = task.batch_loss(model, batch)
+            loss = task.training_loss(model, batch)
             loss.backward()
             try:
                 stepper.step()
@@ -142,8 +145,10 @@ def train(
             tell(Step(step=step, loss=loss, target=batch[-1]))
             rates.set((step + 1) / steps)
             if not finite or step + 1 in looks:
-                times.append((_clock(device) - start) / (step + 1 - since))
-                finite = validated(step + 1, *(task.evaluate(model, device) if finite else (math.inf, math.nan)))
+                spent = _clock(device) - start
+                times.append(spent / (step + 1 - since))
+                seconds.append(seconds[-1] + spent)
+                finite = validated(step + 1, *(task.evaluate(model, device) if finite else (math.inf, lost)))
                 start, since = _clock(device), step + 1
             if not finite:
                 break
@@ -156,7 +161,8 @@ def train(
                 remedy="Look for code that writes to it: the model's forward, a hook, the init or the optimizer.",
             )
     remarks = [] if rates.foreign is None else [_about_rates(*rates.foreign, schedule)]
-    return recorder.history(**watch.found(), remarks=remarks)
+    duration = time.perf_counter() - entered
+    return recorder.history(**watch.found(), remarks=remarks, seconds=seconds, duration=duration)
 
 
 def _observers(given: Any) -> list[Observer]:

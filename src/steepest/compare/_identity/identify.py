@@ -36,6 +36,8 @@ _TASK = "the task"
 _TOLD_ONLY = {"torch": torch.__version__, "steepest": __version__}  # whose version is only reported
 _NAMED = ("name", "steps", "init")  # of a task: part of the request
 _DATA = ("train", "valid")
+_FORMAT = 2
+"""Of the stored histories: 2 has several metrics, and times; runs in another format are not selected."""
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 
@@ -98,6 +100,7 @@ def unidentified(context: RunContext, design: Design) -> dict[Cell, Identity]:
 
 def _request(context: RunContext, cell: Cell) -> dict[str, str | int]:
     return {
+        "format": _FORMAT,
         "task": context.task.name,
         "optimizer": cell.optimizer,
         "init": cell.init,

@@ -39,14 +39,13 @@ def probe(context: RunContext, cell: Cell, grid_index: int) -> dict[str, float]:
                 history = execute(small, run)
             except TaskError:  # an AUC needs examples of both classes
                 history = execute(replace(context, steps=1), run)
-        found.update({f"{name} (seed {seed})": number for name, number in _numbers(context, history).items()})
+        found.update({f"{name} (seed {seed})": number for name, number in _numbers(history).items()})
     return found
 
 
-def _numbers(context: RunContext, history: History) -> dict[str, float]:
+def _numbers(history: History) -> dict[str, float]:
     curves = {"the training loss": history.train_loss[:1], "the validation loss": history.valid_loss}
-    if context.task.metric is not None:
-        curves[context.task.metric_name] = history.valid_metric
+    curves |= history.valid_metrics
     found = {f"{name} at the start": float(curve[0]) for name, curve in curves.items() if curve}
     return found | {f"{name} after one step": float(curve[-1]) for name, curve in curves.items() if len(curve) > 1}
 

@@ -56,7 +56,7 @@ class Comparison:
 
     Attributes:
         task_name: The task's name.
-        metric_name: The metric's name, "" without one.
+        metric_name: The name of the first metric, "" without one.
         design: The cells, the budget and the number of seeds.
         steps: Training steps per run.
         baseline: The optimizer whose median best loss is the target.
@@ -211,7 +211,9 @@ class Comparison:
             lr=learning_rate(best_grid_index(self.tuning[cell])),
             lr_on_edge=is_edge(self.tuning[cell]),
             loss=self._mean_loss(cell),
-            metric=statistics.fmean(history.valid_metric[-1] for history in histories),
+            metric=statistics.fmean(history.valid_metrics[self.metric_name][-1] for history in histories)
+            if self.metric_name
+            else math.nan,
             steps_to_target=statistics.median(self.steps_to_target(run) for run in self.final_runs(cell)),
             diverged=sum(history.diverged for history in histories),
             seconds_per_step=statistics.median(history.seconds_per_step for history in histories),

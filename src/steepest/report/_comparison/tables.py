@@ -14,6 +14,7 @@ from steepest.compare import ALPHA, FIRST_SEED, Cell, Comparison, Run
 from steepest.errors import InvalidArgument
 from steepest.features import change_of
 from steepest.linearize import FeatureChange
+from steepest.train import History
 
 __all__ = ["change_seen", "comparison_as_json", "write_tables"]
 
@@ -23,7 +24,9 @@ def write_tables(comparison: Comparison, folder: Path) -> None:
 
     Names in the tables that a spreadsheet would take for formulas have an apostrophe in front.
     """
-    write_text(folder / "results.csv", _csv(_RESULTS, [_results_row(comparison, run) for run in comparison.runs]))
+    more = _further_metrics(comparison)
+    header = (*_RESULTS, *(f"final_{name}" for name in more))
+    write_text(folder / "results.csv", _csv(header, [_results_row(comparison, run, more) for run in comparison.runs]))
     write_text(folder / "timing.csv", _csv(_TIMING, [_timing_row(comparison, run) for run in comparison.runs]))
 
 
@@ -106,16 +109,27 @@ def _no_formula(name: str) -> str:
     return f"'{name}" if name.startswith(_FORMULAS) else name
 
 
-def _results_row(comparison: Comparison, run: Run) -> list[Any]:
+def _further_metrics(comparison: Comparison) -> list[str]:
+    """Return the names of all metrics but the first, which has a column of its own."""
+    names = dict.fromkeys(name for run in comparison.runs for name in comparison.histories[run].valid_metrics)
+    return [name for name in names if name != comparison.metric_name]
+
+
+def _results_row(comparison: Comparison, run: Run, further: list[str]) -> list[Any]:
     history = comparison.histories[run]
     return [
         *_run_columns(run),
         history.valid_loss[-1],
         min(history.valid_loss),
-        history.valid_metric[-1],
+        _last(history, comparison.metric_name),
         comparison.steps_to_target(run) if run.phase == "final" else "",
         history.diverged,
+        *(_last(history, name) for name in further),
     ]
+
+
+def _last(history: History, metric: str) -> float:
+    return history.valid_metrics[metric][-1] if metric in history.valid_metrics else math.nan
 
 
 def _timing_row(comparison: Comparison, run: Run) -> list[Any]:
