@@ -7,6 +7,7 @@ The packages are imported by name: `steepest.norms`, `steepest.optim`, `steepest
 
 from steepest._version import __version__
 from steepest.errors import (
+    Diverged,
     ImportFailed,
     InvalidArgument,
     MissingExtra,
@@ -19,6 +20,7 @@ from steepest.errors import (
 )
 
 __all__ = [
+    "Diverged",
     "ImportFailed",
     "InvalidArgument",
     "MissingExtra",

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "Diverged",
     "ImportFailed",
     "InvalidArgument",
     "MissingExtra",
@@ -111,6 +112,10 @@ class TaskError(SteepestError, ValueError):
 
 class NonFiniteGradient(SteepestError, ArithmeticError):  # noqa: N818
     """A gradient holds NaN or infinity."""
+
+
+class Diverged(SteepestError, ArithmeticError):  # noqa: N818
+    """A run's validation loss is not finite: the run has diverged, and ends."""
 
 
 class StorageError(SteepestError):

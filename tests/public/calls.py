@@ -69,6 +69,8 @@ class Call:
 EXEMPT = {
     "cli.main": "it reads what was typed: see tests/test_cli.py",
     "tasks.mnist5k": "it checks its arguments as tasks.digits does, and reads megabytes of text for each call",
+    "train.lightning_callback": "it imports Lightning, for seconds: see tests/train/test_callbacks.py",
+    "train.transformers_callback": "it imports Transformers, for seconds: see tests/train/test_callbacks.py",
     "linearize.Labels.__getitem__": "a sequence of Python's, whose iteration an IndexError ends",
 }
 """What is public and has no row, and why."""

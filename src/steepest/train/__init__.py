@@ -1,8 +1,27 @@
-"""One training run: the loop, its events, and its history."""
+"""One training run, of a task or of a program of the user's own, and its history."""
 
 from steepest.train._events import End, Event, Observer, Start, Step, Validated
 from steepest.train._history import History
+from steepest.train._lightning import lightning_callback
 from steepest.train._loop import train
+from steepest.train._program import Program, run_program
 from steepest.train._rates import SCHEDULES
+from steepest.train._transformers import transformers_callback
+from steepest.train._trial import Trial
 
-__all__ = ["SCHEDULES", "End", "Event", "History", "Observer", "Start", "Step", "Validated", "train"]
+__all__ = [
+    "SCHEDULES",
+    "End",
+    "Event",
+    "History",
+    "Observer",
+    "Program",
+    "Start",
+    "Step",
+    "Trial",
+    "Validated",
+    "lightning_callback",
+    "run_program",
+    "train",
+    "transformers_callback",
+]
