@@ -1,8 +1,11 @@
 import numpy as np
 import plotly.io as pio
 import pytest
+from tests.report.looks import contrast
 
 from steepest._figure import (
+    COLORS,
+    DARK_COLORS,
     band,
     color,
     dash,
@@ -20,6 +23,12 @@ from steepest._figure import (
 def test_the_first_series_differ_in_colour_and_those_after_the_palette_in_their_dashes():
     styles = [(color(i), dash(i)) for i in range(20)]
     assert len(set(styles)) == 20
+
+
+def test_every_colour_stands_out_from_the_page_it_is_for():
+    assert len(DARK_COLORS) == len(COLORS)
+    assert min(contrast(colour, ground) for colour in COLORS for ground in ("#ffffff", "#14171b")) >= 3
+    assert min(contrast(colour, "#14171b") for colour in DARK_COLORS) >= 4.5
 
 
 @pytest.mark.parametrize(

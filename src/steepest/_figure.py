@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLORS",
+    "DARK_COLORS",
     "DASHES",
     "GREY",
     "band",
@@ -35,9 +36,12 @@ __all__ = [
     "translucent",
 ]
 
-# Okabe and Ito's palette for all kinds of colour vision, without its yellow (too pale on white) and with
-# the black as a mid grey that both a light and a dark page carry.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+# After Okabe and Ito's palette for all kinds of colour vision. Its yellow, orange, sky blue and purple are darkened or
+# left out, so that every colour has a contrast of at least 3 with white and with a dark page.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#C4699B", "#946200", "#3592D4", "#7F7F7F")
+DARK_COLORS = ("#4C9BE8", "#FF8A3D", "#2BC79A", "#E79BC9", "#F0C04A", "#8FD3FF", "#A9B1BA")
+"""The same series on a page that is known to be dark."""
+
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 GREY = "#808080"
 """The colour of all that belongs to no series, on light and dark pages."""

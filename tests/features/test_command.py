@@ -147,11 +147,8 @@ def test_the_default_is_the_courses_net(own, monkeypatch):
 
 @pytest.mark.slow
 def test_the_page_of_the_courses_net_is_of_modest_size(own, monkeypatch):
-    from plotly.offline import get_plotlyjs
-
     assert run(monkeypatch, "--steps", "15", "--out", "o", page=True) == 0
-    size = Path("o/features.html").stat().st_size - len(get_plotlyjs())
-    assert size / len(results()["snapshots"]) < 200e3, "which is 3.2 MB for the sixteen snapshots of a long run"
+    assert Path("o/features.html").stat().st_size < 2.4e6
 
 
 def test_digits_are_linearised_up_to_a_thousand_outputs_and_have_no_functions_of_x(own, monkeypatch):

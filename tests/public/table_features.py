@@ -50,6 +50,7 @@ TABLE: dict[str, Row | Result] = {
         task_name=("curve", TEXT),
         losses=({0: 1.0}, MAPPING.also("{'x': None}")),
         settings=({"optimizer": "sgd"}, MAPPING),
+        constant_loss=(0.6, number("(-inf, inf)").but("None")),
         diverged=(False, FLAG),
         receiver=result,
     ),

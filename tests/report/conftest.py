@@ -38,7 +38,7 @@ def open_file(browser):
             lambda request: request.url.startswith(("file:", "data:", "blob:")) or trouble.append(request.url),
         )
         page.goto(path.as_uri())
-        page.wait_for_function("document.querySelectorAll('.main-svg').length > 0")
+        page.locator(".main-svg").first.wait_for(state="attached")
         return page
 
     yield open_with

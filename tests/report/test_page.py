@@ -2,6 +2,7 @@ import math
 from functools import partial
 
 import pytest
+from tests.report.looks import LAPTOP, PHONE, contrast, cut_off, texts_cut_off
 
 from steepest.compare import Budget, compare
 from steepest.errors import OutputError
@@ -10,7 +11,7 @@ from steepest.report import write, write_page
 from steepest.report._page.page import _digits
 from steepest.tasks import digits
 
-WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
+WIDE = {"width": 1200, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -121,18 +122,61 @@ def test_light_and_dark_follow_the_system_and_the_button(open_page, scheme):
 
 
 @pytest.mark.browser
-def test_on_a_phone_nothing_runs_over_the_edge(open_page):
-    page = open_page(viewport=PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    assert page.locator("#loss .main-svg").first.bounding_box()["width"] <= PHONE["width"]
+@pytest.mark.parametrize("size", [PHONE, LAPTOP], ids=["phone", "laptop"])
+def test_nothing_is_cut(open_page, size):
+    page = open_page(viewport=size)
+    assert cut_off(page) == []
+    assert texts_cut_off(page) == []
 
 
 @pytest.mark.browser
-def test_in_print_it_is_light_and_without_buttons(open_page):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_series_and_texts_stand_out_from_the_page_in_figures_and_buttons_alike(open_page, scheme):
+    page = open_page(color_scheme=scheme)
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    drawn = page.evaluate(
+        """[...document.querySelectorAll('.figure')].flatMap(element => element.data
+            .filter(trace => trace.legendgroup && !trace.fill)
+            .map(trace => trace.mode.startsWith('lines') ? trace.line.color : trace.marker.color))"""
+    )
+    shown = page.evaluate(
+        "[...document.querySelectorAll('.chip .swatch')].map(e => getComputedStyle(e).backgroundColor)"
+    )
+    assert len(drawn) > len(shown) == 4
+    assert min(contrast(colour, ground) for colour in [*drawn, *shown]) >= 3
+    texts = page.evaluate("[...document.querySelectorAll('h1, p, td, th, dt')].map(e => getComputedStyle(e).color)")
+    assert min(contrast(colour, ground) for colour in texts) >= 4.5
+
+
+@pytest.mark.browser
+def test_dark_figures_have_colours_of_their_own_and_a_hidden_series_stays_hidden_in_both(open_page):
+    page = open_page(color_scheme="light")
+    page.get_by_role("button", name="adamw + he").click()
+
+    def colour():
+        return page.evaluate("document.getElementById('loss').data[1].line.color")
+
+    light = colour()
+    page.get_by_role("button", name="Switch between light and dark").click()
+    assert contrast(colour(), "#ffffff") < contrast(light, "#ffffff")
+    assert set(visible(page, "loss", "adamw + he")) == {False}
+
+
+@pytest.mark.browser
+def test_in_print_it_is_light_and_open_without_buttons_and_comes_back_as_it_was(open_page):
     page = open_page(color_scheme="dark")
     page.emulate_media(media="print")
+    page.locator("html[data-theme=light]").wait_for(state="attached")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("#theme").is_visible()
+    assert page.locator("details:not([open])").count() == 0
+    figure = "[document.getElementById('loss').data[1].line.color, document.getElementById('loss').layout.font.color]"
+    assert min(contrast(colour, "#ffffff") for colour in page.evaluate(figure)) >= 3
+    page.emulate_media(media="screen")
+    page.locator("html:not([data-theme])").wait_for(state="attached")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert min(contrast(colour, ground) for colour in page.evaluate(figure)) >= 4.5
+    assert page.locator("details[open]").count() == 0
 
 
 def test_the_page_names_no_address_it_could_ask(report):

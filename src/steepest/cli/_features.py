@@ -111,7 +111,8 @@ def _show(result: Features, page: Path) -> None:
             *(f"{number:.3g}" for number in numbers),
         )
     console.print(table)
-    console.print(result.headline, highlight=False, style="bold")
+    console.print(result.fit, highlight=False, style="bold", soft_wrap=True)
+    console.print(result.headline, highlight=False, style="bold", soft_wrap=True)
     for sentence in result.details:
         console.print(sentence, highlight=False, soft_wrap=True)
     console.print(f"Page: {page}", highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steepest._check import at_least, in_range, instance
 from steepest.errors import InvalidArgument, TaskError
+from steepest.features._constant import constant_loss
 from steepest.features._examples import outputs_of, spread_examples
 from steepest.features._result import Features
 from steepest.features._snapshots import Snapshots
@@ -104,6 +105,7 @@ def features(
             "seed": str(seed),
         },
         diverged=history.diverged,
+        constant_loss=constant_loss(chosen),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from steepest._check import boolean, in_range, instance
+from steepest._check import boolean, finite, in_range, instance
 from steepest.errors import InvalidArgument
 from steepest.features._snapshots import Snapshot, Snapshots
 from steepest.linearize import RIDGE
@@ -26,6 +26,8 @@ class Features:
         losses: The validation loss by step.
         settings: The settings of the training, in the order in which they are shown.
         diverged: Whether the run diverged.
+        constant_loss: The validation loss of the best constant output, as far as known: of the mean of the targets, or
+            of the frequencies of the classes; None where that is unknown.
     """
 
     snapshots: Snapshots
@@ -33,6 +35,7 @@ class Features:
     losses: Mapping[int, float]
     settings: Mapping[str, str]
     diverged: bool = False
+    constant_loss: float | None = None
 
     def __post_init__(self) -> None:
         instance("snapshots", self.snapshots, Snapshots, "Snapshots")
@@ -42,6 +45,8 @@ class Features:
             instance(name, getattr(self, name), Mapping, "a mapping")
         for loss in self.losses.values():
             in_range("losses", loss, "(-inf, inf]")
+        if self.constant_loss is not None:
+            object.__setattr__(self, "constant_loss", finite("constant_loss", self.constant_loss))
         if missing := [snapshot.step for snapshot in self.snapshots.found if snapshot.step not in self.losses]:
             raise InvalidArgument("losses must hold one loss per snapshot", got=f"none at step {missing[0]}")
 
@@ -56,8 +61,28 @@ class Features:
         return self.snapshots.found[-1]
 
     @cached_property
+    def fit(self) -> str:
+        """Whether the network has fitted at all, in one sentence: its loss against that of a constant output.
+
+        It has fitted where the loss is at most a tenth of the constant's, in part where it is at most nine tenths.
+        Without a constant's loss, or where that is not above 0, the loss is compared with its start in the same way.
+        """
+        start, end = (self.losses[each.step] for each in (self.first, self.last))
+        ran = f"the validation loss goes from {start:.3g} to {end:.3g} in {self.last.step:,} steps"
+        if self.diverged:
+            return f"The run diverged: the validation loss was {end:.3g} at step {self.last.step:,}, {start:.3g} before"
+        constant = self.constant_loss
+        reference = start if constant is None or constant <= 0 else constant
+        said = "" if reference is start else f"; a constant output has {reference:.3g}"
+        if reference <= 0:
+            return f"{ran[0].upper()}{ran[1:]}"
+        if end > 0.9 * reference:
+            return f"The network has not fitted: {ran}{said}"
+        return f"The network has fitted{'' if end <= 0.1 * reference else ' in part'}: {ran}{said}"
+
+    @cached_property
     def headline(self) -> str:
-        """The main result, in one sentence."""
+        """What happened to the tangent kernel, in one sentence."""
         if self.last is self.first:
             ended = "diverged" if self.diverged else "ended"
             return f"The run {ended} before its features could be computed a second time"
@@ -78,7 +103,9 @@ class Features:
         rows, columns = self.snapshots.linearization.shape
         rank = rank_in_words(first)
         said = [
-            f"The numerical rank of the {rows:,} x {columns:,} feature matrix is {rank} at initialisation"
+            f"The feature matrix holds the derivatives of the {rows:,} outputs with respect to the {columns:,} "
+            "parameters. Its numerical rank, the number of independent directions in which the parameters can move the "
+            f"outputs, is {rank} at initialisation"
             + ("." if last is first else f" and {rank_in_words(last)} after {last.step:,} steps.")
         ]
         if last is not first:
@@ -87,7 +114,9 @@ class Features:
                 "" if before is None or after is None else f", and with the target {after:.2g}, {before:.2g} before"
             )
             said.append(
-                f"At the end the kernel's alignment with its start is {last.change.kernel_alignment:.2f}{target}."
+                "Alignment is the cosine between two kernels (feature matrix times its transpose): 1 for equal ones, "
+                "up to a factor, and 0 for unrelated ones. At the end the kernel's alignment with its start is "
+                f"{last.change.kernel_alignment:.2f}{target}."
             )
         if self.diverged:
             said.append("The run diverged; only the steps before are shown.")
@@ -101,11 +130,13 @@ class Features:
         """Return the numbers as plain JSON; infinite ones are None."""
         rows, columns = self.snapshots.linearization.shape
         return {
+            "fit": self.fit,
             "headline": self.headline,
             "details": self.details,
             "task": self.task_name,
             "settings": dict(self.settings),
             "diverged": self.diverged,
+            "constant_loss": self.constant_loss,
             "examples": self.snapshots.linearization.examples,
             "outputs": self.snapshots.linearization.outputs,
             "rows": rows,

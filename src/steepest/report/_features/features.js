@@ -12,13 +12,14 @@
   let waiting = new Set();
   let timer = 0;
 
-  const draw = ({ element, figure }) => {
+  const draw = (each) => {
+    const { element, figure } = each;
     const frame = figure.frames[slider.value];
-    const layout = { ...figure.layout, ...frame.layout, height: element.layout.height };
+    const layout = { ...figure.layout, ...frame.layout, showlegend: false, autosize: true };
     if (figure.scale && scale?.checked && element.id.startsWith("layer")) {
       layout.yaxis = { ...layout.yaxis, ...figure.scale.yaxis, autorange: false };
     }
-    Plotly.react(element, figure.data.map((trace, i) => ({ ...trace, ...frame.data[i] })), page.dress(layout));
+    page.show(each, figure.data.map((trace, i) => ({ ...trace, ...page.unrolled(frame.data[i]) })), layout);
   };
   const inView = ({ element }) => {
     const { top, bottom } = element.getBoundingClientRect();
@@ -76,9 +77,12 @@
     show();
   });
   scale?.addEventListener("change", show);
-  addEventListener("beforeprint", () => {
+  page.drawn.then(() => slider.value !== slider.max && show());
+  const drawAll = () => {
     clearTimeout(timer);
     waiting.forEach(draw);
     waiting.clear();
-  });
+    main.setAttribute("aria-busy", "false");
+  };
+  addEventListener("beforeprint", drawAll);
 })();

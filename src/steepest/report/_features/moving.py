@@ -13,7 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from steepest._figure import log_axis
-from steepest.report._page.page import in_script
+from steepest.report._page.packed import packed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,8 +35,11 @@ def moving_figure(drawings: Sequence[go.Figure], *, same_scale: bool) -> Markup:
     if same_scale:
         for figure, (axis, scale) in itertools.product(figures, scales.items()):
             figure["layout"][axis] |= scale
-    for trace in (trace for figure in figures for trace in figure["data"]):
-        trace.update({key: _single(trace[key]) for key in ("x", "y")})
+    for figure in figures:
+        for trace, key in itertools.product(figure["data"], ("x", "y")):
+            if not isinstance(trace[key], list):
+                is_log = figure["layout"][f"{key}axis"].get("type") == "log"
+                trace[key] = _rolled(_numbers(trace[key]), is_log)
     last = figures[-1]
     frames = [
         {
@@ -48,7 +51,7 @@ def moving_figure(drawings: Sequence[go.Figure], *, same_scale: bool) -> Markup:
     whole = {"data": last["data"], "layout": last["layout"], "frames": frames}
     if not same_scale:
         whole["scale"] = {"yaxis": scales["yaxis"]}
-    return in_script(json.dumps(whole, separators=(",", ":")))
+    return packed(json.dumps(whole, separators=(",", ":")))
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:
@@ -58,11 +61,25 @@ def _numbers(values: Any) -> NDArray[np.float64]:
     return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).astype(float)
 
 
-def _single(values: Any) -> Any:
-    """Return the numbers of a trace in single precision, which is finer than a screen."""
-    if isinstance(values, list):
-        return values
-    return {"dtype": "f4", "bdata": base64.b64encode(_numbers(values).astype("<f4").tobytes()).decode()}
+_LEVELS = 2**16
+"""The resolution of a curve between its lowest and highest value; a figure is a few hundred pixels high."""
+
+
+def _rolled(values: NDArray[np.float64], is_log: bool) -> Figure:
+    """Return a curve as the second differences of rounded numbers: mostly -1, 0 and 1, which compress to bits.
+
+    The numbers are low + step k with whole k, the sum of the sums of the differences; null is a gap. On a logarithmic
+    axis they are the logarithms, as the page shows these.
+    """
+    known = (values > 0 if is_log else np.ones(len(values), bool)) & np.isfinite(values)
+    drawn = np.log10(values[known]) if is_log else values[known]
+    low, high = (float(drawn.min()), float(drawn.max())) if len(drawn) else (0.0, 0.0)
+    step = (high - low) / _LEVELS or 1.0
+    levels = np.rint((drawn - low) / step).astype(int)
+    differences: list[int | None] = [None] * len(values)
+    for i, difference in zip(np.flatnonzero(known), np.diff(levels, 2, prepend=(0, 0)).tolist(), strict=True):
+        differences[i] = difference
+    return {"low": low, "step": step, "log": is_log, "differences": differences}
 
 
 def _common(axis: str, figures: Sequence[Figure]) -> Figure:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from steepest._figure import COLORS, DARK_COLORS
 from steepest._files import write_text
+from steepest.report._page.packed import packed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["figure_json", "in_script", "write_page"]
+__all__ = ["figure_json", "write_page"]
 
 
 def write_page(path: Path, template: str, content: dict[str, Any]) -> Path:
@@ -27,24 +29,30 @@ def write_page(path: Path, template: str, content: dict[str, Any]) -> Path:
     from plotly.offline import get_plotlyjs
 
     environment = Environment(loader=PackageLoader("steepest.report", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(number=_number, digits=_digits, steps=_steps, size=_size, duration=_duration)
-    page = environment.get_template(template).render(**content, plotly=Markup(get_plotlyjs()), resource=_resource)
+    environment.filters.update(number=_number, digits=_digits, steps=_steps, size=_size)
+    environment.filters.update(duration=_duration, themed=_themed)
+    page = environment.get_template(template).render(
+        **content,
+        plotly=packed(get_plotlyjs()),
+        palette=list(zip(COLORS, DARK_COLORS, strict=True)),
+        resource=_resource,
+    )
     write_text(path, page)
     return path
 
 
 def figure_json(drawing: go.Figure) -> Markup:
-    """Return a figure as JSON that is safe inside a script element."""
-    return in_script(str(drawing.to_json()))
-
-
-def in_script(text: str) -> Markup:
-    """Return JSON that is safe inside a script element."""
-    return Markup(text.replace("</", "<\\/"))
+    """Return a figure for the macro `figure`."""
+    return packed(str(drawing.to_json()))
 
 
 def _resource(name: str) -> Markup:
     return Markup(files("steepest.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _themed(colour: str) -> str:
+    """Return a colour of the light palette as the page's variable, which is another one where the page is dark."""
+    return f"var(--series-{COLORS.index(colour)})" if colour in COLORS else colour
 
 
 def _number(value: float) -> str:
