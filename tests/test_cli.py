@@ -13,6 +13,7 @@ import pytest
 
 from steepest import __version__
 from steepest.cli import main
+from steepest.errors import InvalidArgument
 
 TASK = """
 import torch
@@ -65,6 +66,22 @@ def start(*arguments, cwd, output=subprocess.DEVNULL):
     """Start the command line in a process group of its own."""
     command = [sys.executable, "-m", "steepest", *arguments]
     return subprocess.Popen(command, stdout=output, stderr=output, text=True, cwd=cwd, start_new_session=True)
+
+
+def test_a_schedule_and_its_warm_up_are_taken_from_the_command_line(folder, monkeypatch):
+    Path(f"{folder}_schedule.py").write_text("def fall(progress):\n    return (1 - progress) ** 2\n")
+
+    seen = []
+
+    def compared(*_arguments, budget, **_options):
+        seen.append((budget.schedule_name, budget.warmup, budget.schedule))
+        raise InvalidArgument("stop")
+
+    monkeypatch.setattr("steepest.compare.compare", compared)
+    for options in ((), ("--schedule", "wsd", "--warmup", "5%"), ("--schedule", f"{folder}_schedule:fall")):
+        assert run(monkeypatch, "compare", "--task", f"{folder}:task", *options, *ONE, "--out", "o") == 2
+    assert [each[:2] for each in seen] == [("cosine", 0), ("wsd", 0.05), ("fall", 0)]
+    assert seen[2][2](0.5) == 0.25
 
 
 def test_a_module_that_changes_the_folder_does_not_move_the_storage(folder, monkeypatch, tmp_path):
@@ -189,6 +206,9 @@ def test_the_results_table_has_one_row_a_run_and_the_costs_stand_apart(folder, m
         (["--seeds", "2"], "seeds must be a whole number"),
         (["--steps", "0"], "steps must be a whole number >= 1"),
         (["--schedule", "cosin"], "Did you mean cosine"),
+        (["--schedule", "OWN:nothing"], "has no attribute 'nothing'"),
+        (["--warmup", "120%"], "warmup must be a whole number of steps, or a share of the run"),
+        (["--warmup", "10", "--task", "OWN:task"], "warmup must be shorter than the run (got '10 of 10 steps')"),
         (["--workers", "0"], "workers must be a whole number >= 1"),
         (["--baseline", "muon"], "baseline"),
         (["--storage", "sqlite:////no/such/folder/x.db"], "database"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 from torch.utils.data import Dataset
 
-from steepest.errors import InvalidArgument, TaskError, UnknownName
+from steepest.errors import InvalidArgument, SteepestError, TaskError, UnknownName
 from steepest.init import Initializer, Normal
 from steepest.norms import L2
 from steepest.optim import Muon, Scion, SignDescent, SteepestDescent
@@ -329,9 +329,64 @@ def test_the_constant_schedule_stays_at_lr():
     assert recorder.param_groups[0]["lr"] == 0.03
 
 
-def test_schedules_start_at_one():
-    assert set(SCHEDULES) == {"constant", "cosine"}
+def test_schedules_start_at_one_and_all_but_the_constant_one_end_at_zero():
+    assert set(SCHEDULES) == {"constant", "cosine", "linear", "wsd"}
     assert all(factor(0) == 1 for factor in SCHEDULES.values())
+    assert {name: factor(1) for name, factor in SCHEDULES.items() if name != "constant"} == {
+        "cosine": 0,
+        "linear": 0,
+        "wsd": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
+        ("wsd", [1, 1, 1, 1, 1, 1, 1, 1, 1, 0.5]),
+        (lambda progress: progress**2, [t**2 / 100 for t in range(10)]),
+    ],
+    ids=["linear", "wsd", "own"],
+)
+def test_the_rates_of_a_run_follow_its_schedule(schedule, expected):
+    recorder, _ = recorded(sgd, lr=0.03, steps=10, schedule=schedule)
+    assert recorder.rates == pytest.approx([0.03 * factor for factor in expected])
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, lambda progress: 1 - progress / 2])
+@pytest.mark.parametrize("warmup", [4, 0.4, "40%", "4"])
+def test_a_warm_up_rises_to_the_rate_and_the_schedule_runs_over_the_rest(schedule, warmup):
+    recorder, history = recorded(sgd, lr=0.04, steps=10, schedule=schedule, warmup=warmup)
+    after, _ = recorded(sgd, lr=0.04, steps=6, schedule=schedule)
+    assert recorder.rates[:4] == pytest.approx([0.01, 0.02, 0.03, 0.04])
+    assert recorder.rates[4:] == pytest.approx(after.rates)
+    assert history.remarks == []
+
+
+def test_a_constant_schedule_with_a_warm_up_overrules_what_the_optimizer_sets_itself_and_says_so():
+    made: list[Warming] = []
+    history = run(optimizer=warming(made), lr=0.05, steps=8, schedule="constant", warmup=2)
+    assert made[0].rates == pytest.approx([0.025, *[0.05] * 7])
+    assert "constant, overrules it; schedule='constant' without a warm-up would not" in history.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "lineer"}, r"no such schedule \(got 'lineer'\). Did you mean linear"),
+        ({"schedule": "mine"}, r"Known: cosine, linear, constant, wsd, or a function of progress"),
+        ({"schedule": lambda: 1.0}, r"schedule must be a function of progress \(got '.*takes 0 positional"),
+        ({"schedule": lambda progress: 1 / progress if progress else math.nan}, r"schedule\(0\) must be a number in"),
+        ({"warmup": -1}, r"warmup must be a whole number of steps, or a share of the run in \(0, 1\) or in percent"),
+        ({"warmup": 1.5}, r"\(got 1.5\). Pass for example 100, 0.05 or \"5%\""),
+        ({"warmup": "100%"}, r"\(got '100%'\)"),
+        ({"warmup": True}, r"\(got True\)"),
+        ({"warmup": 10, "steps": 10}, r"warmup must be shorter than the run \(got '10 of 10 steps'\)"),
+    ],
+)
+def test_what_is_no_schedule_or_no_warm_up_is_refused(options, message):
+    with pytest.raises(SteepestError, match=message):
+        run(**options)
 
 
 DIVERGING = {
@@ -621,8 +676,8 @@ def test_optimizers_of_this_house_and_of_torch_train_the_curve():
 
 
 def test_an_unknown_schedule_or_init_is_refused_with_the_known_ones():
-    with pytest.raises(UnknownName, match=r"no such schedule \(got 'linear'\). .*constant, cosine"):
-        run(schedule="linear")
+    with pytest.raises(UnknownName, match=r"no such schedule \(got 'cosin'\). .*linear, constant"):
+        run(schedule="cosin")
     with pytest.raises(UnknownName, match=r"no such init \(got 'hee'\). Did you mean he\?"):
         run(init="hee")
 

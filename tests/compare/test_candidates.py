@@ -172,8 +172,10 @@ def test_a_candidate_that_cannot_be_one_is_refused(changes, says):
         ({"rates": math.nan}, "rates must be a whole number >= 5"),
         ({"tuning_seeds": 0}, "tuning_seeds must be a whole number from 1 to 1000"),
         ({"tuning_seeds": True}, "tuning_seeds must be a whole number"),
-        ({"schedule": "linear"}, "no such schedule"),
-        ({"schedule": None}, "schedule must be the name of a schedule"),
+        ({"schedule": "linaer"}, r"no such schedule \(got 'linaer'\). Did you mean linear"),
+        ({"schedule": 3}, r"schedule must be a function \(got 3\). Pass one of cosine, linear, constant, wsd"),
+        ({"schedule": lambda progress: -progress}, r"schedule\(0.5\) must be a number in \[0, inf\) \(got -0.5\)"),
+        ({"warmup": "5 steps"}, "warmup must be a whole number of steps, or a share of the run"),
     ],
 )
 def test_a_budget_that_cannot_be_one_is_refused(changes, says):

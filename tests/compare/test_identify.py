@@ -80,12 +80,14 @@ class Folder:
             task = load("mine:task")
         return self.look_again(task, optimizer, init, optimizers=optimizers)
 
-    def look_again(self, task, optimizer="sgd", init="he", *, optimizers=(), grid_index=-8):
+    def look_again(self, task, optimizer="sgd", init="he", *, optimizers=(), grid_index=-8, **of_context):
         candidates = {c.name: c for c in map(resolve_candidate, optimizers or [optimizer])}
         scheme = resolve_scheme(init)
         cells = {Cell(name, str(init)): grid_index for name in candidates}
         design = Design(cells=cells, budget=Budget(), seeds=3)
-        context = RunContext(task, candidates, {str(init): scheme}, 4, "cosine", "cpu")
+        context = RunContext(
+            task, candidates, {str(init): scheme}, **{"steps": 4, "schedule": "cosine", "device": "cpu", **of_context}
+        )
         identities, self.notices = identify(context, design)
         name = optimizer if isinstance(optimizer, str) else optimizer.name
         return identities[Cell(name.rpartition(":")[2], str(init))]
@@ -309,6 +311,39 @@ def test_a_module_that_the_task_may_use_too_is_not_the_other_optimizers_alone(fo
     before = folder.look("sgd", optimizers=optimizers)
     folder.edit("shared", "1.0", "1")
     assert differences(folder.look("sgd", optimizers=optimizers), before) == ["shared.py: function one changed"]
+
+
+def test_another_schedule_or_warm_up_is_another_request_and_an_edited_function_is_found(folder):
+    text = "def fall(progress):\n    return (1 - progress) ** 2\n"
+
+    def schedule():
+        sys.modules.pop("mine_schedule", None)
+        importlib.invalidate_caches()
+        return importlib.import_module("mine_schedule").fall
+
+    folder.look()
+    task = load("mine:task")
+    requests = [
+        folder.look_again(task, **options).request
+        for options in ({}, {"schedule": "linear"}, {"warmup": 1}, {"warmup": 0.5})
+    ]
+    assert [{**request, "schedule": 0, "warmup": 0} for request in requests[1:]] == [
+        {**requests[0], "schedule": 0, "warmup": 0}
+    ] * 3
+    assert [(r["schedule"], r["warmup"]) for r in requests] == [
+        ("cosine", 0),
+        ("linear", 0),
+        ("cosine", 1),
+        ("cosine", 2),
+    ]
+    folder.write("mine_schedule", text)
+    before = folder.look_again(task, schedule=schedule())
+    assert before.request["schedule"] == "fall"
+    assert differences(folder.look_again(task, schedule=schedule()), before) == []
+    folder.edit("mine_schedule", "** 2", "** 3")
+    assert differences(folder.look_again(task, schedule=schedule()), before) == [
+        "mine_schedule.py: function fall changed"
+    ]
 
 
 def test_an_edited_init_scheme_is_found(folder):

@@ -118,7 +118,7 @@ def test_the_order_of_the_runs_is_fixed():
         ({"steps": 0}, "steps"),
         ({"rates": 4}, "rates must be a whole number >= 5"),
         ({"tuning_seeds": 0}, "tuning_seeds"),
-        ({"schedule": "linear"}, "schedule"),
+        ({"schedule": "lineer"}, "schedule"),
     ],
 )
 def test_a_budget_outside_its_range_is_refused(options, rule):

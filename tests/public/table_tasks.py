@@ -6,7 +6,7 @@ import functools
 from dataclasses import replace
 
 import torch
-from tests.public.kinds import FLAG, FUNCTION, GENERATOR, NAMES, OBJECT, TEXT, choice, number, whole
+from tests.public.kinds import FLAG, FUNCTION, GENERATOR, NAMES, OBJECT, TEXT, number, whole
 from tests.public.rows import Fresh, Result, Row, row
 from torch import nn
 
@@ -99,6 +99,8 @@ TABLE: dict[str, Row | Result] = {
     "train.History": Result(history),
     "train.History.from_json": row(text=(history().to_json(), TEXT.also("'x'", "''"))),
     "train.History.to_json": row(),
+    "train.Rates": row(optimizer=(Fresh(lambda: sgd(model(), 0.1)), OBJECT), factor=(None, FUNCTION.but("None"))),
+    "train.Rates.set": row(step=(0, whole(0))),
     "train.Start": Result(
         lambda: Start(task=task(), model=model(), optimizer=sgd(model(), 0.1), steps=1, validations=1, device="cpu")
     ),
@@ -112,7 +114,8 @@ TABLE: dict[str, Row | Result] = {
         lr=(0.1, number("[0, inf)")),
         seed=(0, whole(0)),
         steps=(2, whole(1).but("None")),
-        schedule=("cosine", choice()),
+        schedule=("cosine", FUNCTION.also("''")),
+        warmup=(0, whole(0).but("0.5", "'0'").also("''", "'x'")),
         validations=(2, whole(1).but("[1.0, 2.0]", "[]").also("[nan]", "['x']", "[None]", "[-1]")),
         device=DEVICE,
         observe=((), FUNCTION.but("[]")),

@@ -71,7 +71,7 @@ TABLE: dict[str, Row | Result] = {
         seed=(0, whole(0)),
         steps=(2, whole(1).but("None")),
         schedule=("cosine", replace(choice().but("None", "int", "a function"), called=True)),
-        warmup=(0, number("[0, inf)")),
+        warmup=(0, whole(0).but("0.5", "'0'").also("''", "'x'")),
         device=("cpu", OBJECT.also("''")),
     ),
 }

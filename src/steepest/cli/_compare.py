@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steepest._files import folder_name, require_writable
+from steepest._importing import load_attribute
 from steepest.errors import InvalidArgument, SteepestError
 
 if TYPE_CHECKING:
@@ -45,7 +46,16 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Final runs per alternative, one per seed; at least 3.")] = 10,
     steps: Annotated[int | None, typer.Option(help="Training steps per run.", show_default="the task's")] = None,
-    schedule: Annotated[str, typer.Option(help="Learning rate schedule: {schedules}.")] = "cosine",
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="Learning rate schedule: {schedules}, or your own function of progress as MODULE:FUNCTION.",
+            show_default="cosine",
+        ),
+    ] = None,
+    warmup: Annotated[
+        str, typer.Option(help="Warm-up before the schedule: a number of steps, or a share of the run as 5%.")
+    ] = "0",
     rates: Annotated[int, typer.Option(help="Learning rates tried per alternative, at least 5.")] = 7,
     baseline: Annotated[
         str | None, typer.Option(help="Optimizer whose best loss is the target.", show_default="adamw, else the first")
@@ -102,7 +112,7 @@ def compare(
                     loaded,
                     *names,
                     seeds=seeds,
-                    budget=Budget(steps=steps, rates=rates, schedule=schedule),
+                    budget=Budget(steps=steps, rates=rates, schedule=_schedule(schedule), warmup=warmup),
                     baseline=baseline,
                     storage=folder / "study.db" if place is None else place,
                     workers=workers,
@@ -148,6 +158,10 @@ def _prints_to_stderr() -> Generator[None, None, None]:
             os.dup2(2, 1)
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
+
+
+def _schedule(name: str | None) -> Any:
+    return load_attribute(name) if name and ":" in name else name
 
 
 def _names(option: str, text: str) -> list[str]:

@@ -23,6 +23,7 @@ from steepest.norms import L2
 from steepest.optim import Muon, Scion, SignDescent, SteepestDescent, muon_rules, route
 from steepest.tasks import Task
 from steepest.tasks._own_loss import with_own_loss
+from steepest.train._schedules import Schedule, check_warmup, schedule_name
 
 __all__ = ["CANDIDATES", "Candidate", "OptimizerSpec", "check_candidate", "resolve_candidate"]
 
@@ -131,13 +132,14 @@ def _build(of_class: Any, options: dict[str, Any], model: nn.Module, lr: float) 
     return of_class(model.parameters(), lr=lr, **options)
 
 
-def check_candidate(candidate: Candidate, task: Task, schedule: str) -> str | None:
+def check_candidate(candidate: Candidate, task: Task, schedule: Schedule, warmup: int | float | str = 0) -> str | None:
     """Take two steps with the optimizer, so that errors show before any training.
 
     Args:
         candidate: The optimizer.
         task: The task on which it steps.
-        schedule: The trial's schedule; all but "constant" set the learning rate at each step.
+        schedule: The trial's schedule; all but "constant" without a warm-up set the learning rate at each step.
+        warmup: The trial's warm-up.
 
     Returns:
         A notice about its learning rate; None if it follows the one that is requested.
@@ -169,11 +171,11 @@ def check_candidate(candidate: Candidate, task: Task, schedule: str) -> str | No
         ) from error
     if scheduled or rates[0] != rates[-1]:
         found = f"{rates[0][0]:.3g} at first, then {rates[1][0]:.3g}, where {lr:.3g} was requested"
-        if schedule != "constant":
+        if schedule != "constant" or check_warmup(warmup):
             raise InvalidArgument(
-                f"the optimizer {name} must leave its learning rate to the trial's {schedule} schedule",
+                f"the optimizer {name} must leave its learning rate to the trial's {schedule_name(schedule)} schedule",
                 got=found,
-                remedy="Remove its own schedule, or make the trial's constant (--schedule constant).",
+                remedy="Remove its own, or make the trial's constant and without a warm-up (--schedule constant).",
             )
         return f"{name} has a schedule of its own, which is left alone: its learning rate is {found}."
     fixed = [one for one, half in zip(rates[0], halved, strict=False) if not math.isclose(one, 2 * half, rel_tol=1e-6)]

@@ -31,6 +31,7 @@ from steepest.errors import InvalidArgument, StorageError, UnknownName
 from steepest.init import Initializer, resolve_scheme
 from steepest.tasks import Task, load
 from steepest.train import History
+from steepest.train._schedules import warmup_steps
 
 __all__ = ["DEFAULT_OPTIMIZERS", "compare"]
 
@@ -130,9 +131,13 @@ def compare(
     # Before the storage is opened, so that a task that cannot be trained does not create one.
     task.check()
     steps = budget.steps or task.steps
-    context = RunContext(task, candidates, schemes, steps, budget.schedule, device, chosen_observers)
+    warmup_steps(budget.warmup, steps)
+    schedule = "cosine" if budget.schedule is None else budget.schedule
+    context = RunContext(task, candidates, schemes, steps, schedule, device, budget.warmup, chosen_observers)
     with contained("a task, optimizer or init"):
-        checked = {name: check_candidate(candidate, task, budget.schedule) for name, candidate in candidates.items()}
+        checked = {
+            name: check_candidate(candidate, task, schedule, budget.warmup) for name, candidate in candidates.items()
+        }
         identities, unknown = (unidentified(context, design), []) if storage is None else identify(context, design)
         untouched = untouched_notices(task, schemes)
     told = listener or Silent()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from steepest._check import at_least, instance
-from steepest.errors import InvalidArgument, UnknownName
-from steepest.train import SCHEDULES
+from steepest.errors import InvalidArgument
+from steepest.train._schedules import Schedule, check_warmup, resolve_schedule, schedule_name
 
 __all__ = ["FIRST_SEED", "Budget", "Cell", "Design", "Run", "learning_rate"]
 
@@ -68,7 +68,10 @@ class Budget:
         rates: Learning rates tried in tuning, at least 5: five on a logarithmic grid (half a decade apart),
             the rest where they help most. While any cell needs one more rate, every cell gets one more.
         tuning_seeds: Tuning seeds per rate, 1 to 1000.
-        schedule: The learning rate schedule, "cosine" or "constant".
+        schedule: The learning rate schedule: a name in `steepest.train.SCHEDULES`, or a function of progress; None
+            for cosine (a program has it only if it asks for a schedule).
+        warmup: Steps over which the rate rises to its full value before the schedule begins: a whole number, or a share
+            of the run, as 0.05 or "5%".
 
     Raises:
         InvalidArgument: If a number is outside its range, or there is no such schedule.
@@ -77,15 +80,22 @@ class Budget:
     steps: int | None = None
     rates: int = 7
     tuning_seeds: int = 3
-    schedule: str = "cosine"
+    schedule: Schedule | None = None
+    warmup: int | float | str = 0
 
     def __post_init__(self) -> None:
         if self.steps is not None:
             at_least("steps", self.steps, 1)
         at_least("rates", self.rates, 5)
         at_least("tuning_seeds", self.tuning_seeds, 1, most=FIRST_SEED)
-        if instance("schedule", self.schedule, str, "the name of a schedule") not in SCHEDULES:
-            raise UnknownName.among("schedule", self.schedule, SCHEDULES)
+        if self.schedule is not None:
+            resolve_schedule(self.schedule)
+        object.__setattr__(self, "warmup", check_warmup(self.warmup))
+
+    @property
+    def schedule_name(self) -> str:
+        """The name of the schedule; that of a function is its own."""
+        return schedule_name(self.schedule or "cosine")
 
 
 @dataclass(frozen=True, kw_only=True)

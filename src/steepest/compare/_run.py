@@ -17,6 +17,7 @@ from steepest.errors import SteepestError, TaskError
 from steepest.init import Initializer
 from steepest.tasks import Task
 from steepest.train import Event, History, train
+from steepest.train._schedules import Schedule
 
 __all__ = ["RunContext", "RunObserver", "execute"]
 
@@ -41,8 +42,9 @@ class RunContext:
     candidates: Mapping[str, Candidate]
     inits: Mapping[str, Initializer]
     steps: int
-    schedule: str
+    schedule: Schedule
     device: str
+    warmup: int | float | str = 0
     observers: Mapping[str, Callable[[], RunObserver]] = field(default_factory=dict[str, Callable[[], RunObserver]])
 
 
@@ -67,6 +69,7 @@ def execute(context: RunContext, run: Run) -> History:
             seed=run.seed,
             steps=context.steps,
             schedule=context.schedule,
+            warmup=context.warmup,
             device=context.device,
             observe=tuple(observers.values()),
         )

@@ -5,7 +5,8 @@ from steepest.train._history import History
 from steepest.train._lightning import lightning_callback
 from steepest.train._loop import train
 from steepest.train._program import Program, run_program
-from steepest.train._rates import SCHEDULES
+from steepest.train._rates import Rates
+from steepest.train._schedules import SCHEDULES
 from steepest.train._transformers import transformers_callback
 from steepest.train._trial import Trial
 
@@ -16,6 +17,7 @@ __all__ = [
     "History",
     "Observer",
     "Program",
+    "Rates",
     "Start",
     "Step",
     "Trial",

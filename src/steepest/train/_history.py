@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from steepest import _importing
@@ -18,6 +17,7 @@ from steepest._check import instance
 from steepest.diagnose import CAUSES, Diagnosis
 from steepest.errors import InvalidArgument
 from steepest.train._events import End, Event, Start, Validated
+from steepest.train._optimizer import state_bytes
 
 __all__ = ["History", "Recorder"]
 
@@ -142,11 +142,6 @@ class Recorder:
             valid_metrics={name: [each[name] for each in self._metrics] for name in self._metrics[0]},
             diverged=self._end.diverged,
             seconds_per_step=self._end.seconds_per_step,
-            state_bytes=sum(
-                value.numel() * value.element_size()
-                for state in self._optimizer.state.values()
-                for value in state.values()
-                if isinstance(value, Tensor)
-            ),
+            state_bytes=state_bytes(self._optimizer),
             **watched,
         )

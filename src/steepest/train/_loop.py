@@ -16,16 +16,18 @@ from torch.optim.optimizer import Optimizer
 
 from steepest._check import at_least, function, in_range, instance
 from steepest._check import device as check_device
-from steepest._contained import contained, last_line
+from steepest._contained import contained
 from steepest._frozen import frozen_names
 from steepest._random import seeded
-from steepest.errors import InvalidArgument, NonFiniteGradient, TaskError, UnknownName
+from steepest.errors import NonFiniteGradient, TaskError
 from steepest.init import Initializer, initialize
 from steepest.tasks import Task
 from steepest.tasks._own_loss import with_own_loss
 from steepest.train._events import End, Event, Observer, Start, Step, Validated
 from steepest.train._history import History, Recorder
-from steepest.train._rates import SCHEDULES, Rates
+from steepest.train._optimizer import made
+from steepest.train._rates import Rates
+from steepest.train._schedules import Schedule, factors, schedule_name, warmup_steps
 from steepest.train._watch import Watch
 
 __all__ = ["train"]
@@ -39,7 +41,8 @@ def train(
     lr: float,
     seed: int,
     steps: int | None = None,
-    schedule: str = "cosine",
+    schedule: Schedule = "cosine",
+    warmup: int | float | str = 0,
     validations: int | Sequence[int] = 30,
     device: str = "cpu",
     observe: Observer | Sequence[Observer] = (),
@@ -54,11 +57,14 @@ def train(
         task: The task to train.
         optimizer: optimizer(model, lr) -> the optimizer.
         init: A scheme of `steepest.init`, or its name.
-        lr: The learning rate at the start, >= 0.
+        lr: The largest learning rate, >= 0: the one after the warm-up, and at the start without one.
         seed: Any integer >= 0.
         steps: Training steps, at least 1; the task's own number by default.
-        schedule: A name in `SCHEDULES`: "cosine" (lr (1 + cos(pi t / steps)) / 2), or "constant", which does not
-            interfere with a schedule of the optimizer's own.
+        schedule: A name in `SCHEDULES`: "cosine" (lr (1 + cos(pi t / steps)) / 2), "linear" (to zero), "wsd" (warm-up,
+            stable, decay), or "constant", which without a warm-up does not interfere with a schedule of the
+            optimizer's own. Or a function: the factor of lr, given progress from 0 (the first step) to 1 (the end).
+        warmup: Steps over which the rate rises linearly from lr/warmup to lr; the schedule runs over the rest. A whole
+            number of steps, or a share of the run: 0.05 or "5%".
         validations: The largest number of validations after the start, evenly spaced and including the last step; or
             the steps after which to validate, to which the last step is added.
         device: The device to train on.
@@ -77,13 +83,13 @@ def train(
     entered = time.perf_counter()
     instance("task", task, Task, "a steepest.tasks.Task")
     function("optimizer", optimizer)
-    if instance("schedule", schedule, str, "the name of a schedule") not in SCHEDULES:
-        raise UnknownName.among("schedule", schedule, SCHEDULES)
     steps = task.steps if steps is None else at_least("steps", steps, 1)
     seed = at_least("seed", seed, 0, most=2**63 - 1)
     lr = in_range("lr", lr, "[0, inf)")
     device = check_device("device", device)
     looks = _validation_steps(validations, steps)
+    factor = factors(schedule, warmup, steps)
+    sets_rates = schedule != "constant" or warmup_steps(warmup, steps) > 0
     recorder, watch = Recorder(), Watch()
     observers: list[Observer] = [recorder, watch, *_observers(observe)]
     batches = task.batches(torch.Generator().manual_seed(seed))
@@ -121,9 +127,9 @@ def train(
         first = next(batches)  # the init may use it, and training begins with it
         initialize(model, init, torch.Generator().manual_seed(seed), tuple(first[:-1]))
         model.to(device).train()
-        stepper = _made(optimizer, model, lr)
-        rates = Rates(stepper, None if schedule == "constant" else SCHEDULES[schedule])
-        rates.set(0.0)
+        stepper = made(optimizer, model, lr)
+        rates = Rates(stepper, factor if sets_rates else None)
+        rates.set(0)
         finite = True
         stack.callback(ended)
         begun = Start(task=task, model=model, optimizer=stepper, steps=steps, validations=len(looks), device=device)
@@ -143,7 +149,7 @@ def train(
             except (NonFiniteGradient, torch.linalg.LinAlgError):
                 finite = False
             tell(Step(step=step, loss=loss, target=batch[-1]))
-            rates.set((step + 1) / steps)
+            rates.set(step + 1)
             if not finite or step + 1 in looks:
                 spent = _clock(device) - start
                 times.append(spent / (step + 1 - since))
@@ -160,7 +166,7 @@ def train(
                 got=name,
                 remedy="Look for code that writes to it: the model's forward, a hook, the init or the optimizer.",
             )
-    remarks = [] if rates.foreign is None else [_about_rates(*rates.foreign, schedule)]
+    remarks = [] if rates.foreign is None else [_about_rates(*rates.foreign, schedule_name(schedule), sets_rates)]
     duration = time.perf_counter() - entered
     return recorder.history(**watch.found(), remarks=remarks, seconds=seconds, duration=duration)
 
@@ -171,22 +177,9 @@ def _observers(given: Any) -> list[Observer]:
     return [function("observe", each) for each in several]
 
 
-def _made(optimizer: Callable[[nn.Module, float], Any], model: nn.Module, lr: float) -> Optimizer:
-    rule, remedy = (
-        "optimizer must be a function (model, lr) that makes an optimizer",
-        "See steepest.compare.CANDIDATES.",
-    )
-    try:
-        made = optimizer(model, lr)
-    except TypeError as error:
-        raise InvalidArgument(rule, got=last_line(error), remedy=remedy) from error
-    if not isinstance(made, Optimizer):
-        raise InvalidArgument(rule, got=made, remedy=remedy)
-    return made
-
-
-def _about_rates(found: float, expected: float, schedule: str) -> str:
-    leaves = "leaves it alone" if schedule == "constant" else f"overrules it; schedule={'constant'!r} would not"
+def _about_rates(found: float, expected: float, schedule: str, sets_rates: bool) -> str:
+    alone = f"schedule={'constant'!r} without a warm-up would not"
+    leaves = f"overrules it; {alone}" if sets_rates else "leaves it alone"
     return (
         f"The learning rate is not the one that was set ({found:.3g} instead of {expected:.3g}): the optimizer has a "
         f"schedule of its own, and the trial's, {schedule}, {leaves}."

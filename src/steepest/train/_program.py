@@ -25,11 +25,11 @@ from steepest._check import device as check_device
 from steepest._contained import contained
 from steepest._random import seeded
 from steepest.diagnose import Diagnosis
-from steepest.errors import InvalidArgument, NonFiniteGradient, TaskError, UnknownName
+from steepest.errors import InvalidArgument, NonFiniteGradient, TaskError
 from steepest.init import Default, Initializer, resolve_scheme
 from steepest.train._history import History
-from steepest.train._rates import SCHEDULES
 from steepest.train._run_log import RunLog
+from steepest.train._schedules import Schedule, check_warmup, resolve_schedule, warmup_steps
 from steepest.train._trial import Choices, Trial
 
 __all__ = ["Program", "run_program"]
@@ -115,8 +115,8 @@ def run_program(
     lr: float,
     seed: int,
     steps: int | None = None,
-    schedule: str | Callable[[float], float] | None = None,
-    warmup: int | float = 0,
+    schedule: Schedule | None = None,
+    warmup: int | float | str = 0,
     device: str = "cpu",
 ) -> History:
     """Run a training program once and return its history, as `train` does with a task.
@@ -136,7 +136,7 @@ def run_program(
         seed: Any integer >= 0.
         steps: The number of steps, at least 1; None leaves it to the program.
         schedule: A name in `SCHEDULES` or a function of progress (0 to 1); None for cosine, if the program asks.
-        warmup: Steps over which the learning rate rises to lr, or their share of the run.
+        warmup: Steps over which the learning rate rises to lr, or their share of the run, as 0.05 or "5%".
         device: The device to train on.
 
     Returns:
@@ -151,8 +151,10 @@ def run_program(
     program = program if isinstance(program, Program) else Program(program)
     function("optimizer", optimizer)
     scheme = resolve_scheme(init)
-    if not (schedule is None or callable(schedule)) and instance("schedule", schedule, str, "a name") not in SCHEDULES:
-        raise UnknownName.among("schedule", schedule, SCHEDULES)
+    if schedule is not None:
+        resolve_schedule(schedule)
+    if steps is not None:
+        warmup_steps(warmup, steps)
     choices = Choices(
         optimizer=optimizer,
         init=scheme,
@@ -160,7 +162,7 @@ def run_program(
         seed=at_least("seed", seed, 0, most=2**63 - 1),
         steps=None if steps is None else at_least("steps", steps, 1),
         schedule=schedule,
-        warmup=in_range("warmup", warmup, "[0, inf)"),
+        warmup=check_warmup(warmup),
         device=check_device("device", device),
     )
     failure: Exception | None = None

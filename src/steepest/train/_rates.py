@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-__all__ = ["SCHEDULES", "Rates"]
+from steepest._check import at_least, function, instance
 
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda _progress: 1.0,
-    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
-}
-"""By name: the factor of the learning rate as a function of progress, from 0 (the first step) to 1 (after the last)."""
+__all__ = ["Rates"]
 
 
 class Rates:
@@ -26,21 +21,36 @@ class Rates:
 
     Args:
         optimizer: Its groups may have different rates; groups without a rate are left alone.
-        factor: A function of progress; None leaves every rate as it is.
+        factor: A function of the number of earlier steps; None leaves every rate as it is.
 
     Attributes:
         foreign: The first rate that other code has set and the rate that it replaced, as floats; None while there is
             none.
+
+    Raises:
+        InvalidArgument: If optimizer is no optimizer, or factor no function.
+
+    >>> import torch
+    >>> sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> Rates(sgd, lambda step: 1 / (step + 1)).set(3)
+    >>> sgd.param_groups[0]["lr"]
+    0.025
     """
 
-    def __init__(self, optimizer: Optimizer, factor: Callable[[float], float] | None) -> None:
-        self._optimizer, self._factor = optimizer, factor
+    def __init__(self, optimizer: Optimizer, factor: Callable[[int], float] | None) -> None:
+        self._optimizer = instance("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer")
+        self._factor = None if factor is None else function("factor", factor)
         self._base: list[float] = []
         self._set: list[tuple[Any, int, float]] = []
         self.foreign: tuple[float, float] | None = None
 
-    def set(self, progress: float) -> None:
-        """Set every rate for this progress, 0 at the start and 1 at the end."""
+    def set(self, step: int) -> None:
+        """Set every rate for the step after this number of steps.
+
+        Raises:
+            InvalidArgument: If step is no whole number of at least 0.
+        """
+        at_least("step", step, 0)
         groups = [group for group in self._optimizer.param_groups if "lr" in group]
         for group, expected in zip(groups, self._set, strict=False):
             if self.foreign is None and not _is_same(group["lr"], expected):
@@ -50,9 +60,9 @@ class Rates:
         if self._factor is not None:
             for group, base in zip(groups, self._base, strict=False):
                 if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(base * self._factor(progress))
+                    group["lr"].fill_(base * self._factor(step))
                 else:
-                    group["lr"] = base * self._factor(progress)
+                    group["lr"] = base * self._factor(step)
         self._set = [_seen(group["lr"], base) for group, base in zip(groups, self._base, strict=False)]
 
 

@@ -23,8 +23,8 @@ from steepest.diagnose import Monitor
 from steepest.errors import Diverged, InvalidArgument, TaskError
 from steepest.init import Initializer, InitTable, initialize
 from steepest.train._optimizer import made, state_bytes
-from steepest.train._rates import SCHEDULES
 from steepest.train._run_log import RunLog, is_first_rank
+from steepest.train._schedules import Schedule, factors
 
 __all__ = ["Choices", "Trial"]
 
@@ -40,7 +40,7 @@ class Choices:
     lr: float
     seed: int
     steps: int | None
-    schedule: str | Callable[[float], float] | None
+    schedule: Schedule | None
     warmup: int | float
     device: str
 
@@ -156,13 +156,12 @@ class Trial:
                 remedy="Pass it as trial.scheduler(optimizer, steps), or choose one by --steps (steps=).",
             )
         total = at_least("steps", self._choices.steps if steps is None else steps, 1)
-        schedule = self._choices.schedule or "cosine"
-        factor = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
+        factor = factors(self._choices.schedule or "cosine", self._choices.warmup, total)
 
         def rate(step: int) -> float:
             if step > 0:  # it is not only made
                 self._log.use("schedule")
-            return factor(min(1.0, step / total))
+            return factor(min(step, total))
 
         return LambdaLR(optimizer, rate)
 

@@ -29,6 +29,7 @@ from steepest.compare._identity.source import (
 from steepest.compare._identity.values import Values
 from steepest.compare._run import RunContext
 from steepest.tasks import Task
+from steepest.train._schedules import schedule_name, warmup_steps
 
 __all__ = ["identify", "unidentified"]
 
@@ -105,7 +106,8 @@ def _request(context: RunContext, cell: Cell) -> dict[str, str | int]:
         "optimizer": cell.optimizer,
         "init": cell.init,
         "steps": context.steps,
-        "schedule": context.schedule,
+        "schedule": schedule_name(context.schedule),
+        "warmup": warmup_steps(context.warmup, context.steps),
         "device": torch.device(context.device).type,
     }
 
@@ -148,6 +150,8 @@ def _look(context: RunContext, classes: Mapping[str, list[type]]) -> dict[str, V
         **{_optimizer(name): [(_optimizer(name), each.build)] for name, each in context.candidates.items()},
         **{_init(name): [(_init(name), scheme)] for name, scheme in context.inits.items()},
     }
+    if not isinstance(context.schedule, str):
+        held[_TASK].append(("the schedule", context.schedule))
     for field in _DATA:
         data = getattr(context.task, field)
         if not isinstance(data, tuple | TensorDataset):  # tensors are sketched by describe_data

@@ -36,8 +36,8 @@ class Identity:
     """What determines the results of a run, besides its learning rate and its seed.
 
     Attributes:
-        request: What was requested by name: task, optimizer, init, steps, schedule, device. Runs of another request are
-            never used.
+        request: What was requested by name: task, optimizer, init, steps, schedule, warm-up, device. Runs of another
+            request are never used.
         content: Code, values and data behind these names, and the results of first steps. Runs whose content differs
             are used only if the user accepts the difference.
         versions: The versions of torch and steepest; a difference is reported, and the runs are used.

@@ -30,7 +30,8 @@ def probe(context: RunContext, cell: Cell, grid_index: int) -> dict[str, float]:
     Raises:
         TaskError: If the task's own code fails.
     """
-    small = replace(context, task=_with_few_examples(context.task), steps=1)
+    one_step = replace(context, steps=1, warmup=0)
+    small = replace(one_step, task=_with_few_examples(context.task))
     found: dict[str, float] = {}
     for seed in range(_SEEDS):
         run = Run(cell, grid_index, seed)
@@ -38,7 +39,7 @@ def probe(context: RunContext, cell: Cell, grid_index: int) -> dict[str, float]:
             try:
                 history = execute(small, run)
             except TaskError:  # an AUC needs examples of both classes
-                history = execute(replace(context, steps=1), run)
+                history = execute(one_step, run)
         found.update({f"{name} (seed {seed})": number for name, number in _numbers(history).items()})
     return found
 

@@ -49,7 +49,7 @@ def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
             for each in comparison.diagnoses(init)
         ],
         "features": [_features_of(comparison, cell) for cell in design.cells],
-        "budget": {**dataclasses.asdict(design.budget), "steps": comparison.steps},
+        "budget": _budget(comparison),
         "seeds": {"tuning": design.budget.tuning_seeds, "final": design.seeds, "first final": FIRST_SEED},
         "command": command,
         "notices": list(comparison.notices),
@@ -76,6 +76,11 @@ def _features_of(comparison: Comparison, cell: Cell) -> dict[str, Any]:
         for end in ("start", "end"):
             del numbers[end]["singular_values"]
     return {"cell": dataclasses.asdict(cell), **numbers}
+
+
+def _budget(comparison: Comparison) -> dict[str, Any]:
+    budget = comparison.design.budget
+    return {**dataclasses.asdict(budget), "steps": comparison.steps, "schedule": budget.schedule_name}
 
 
 _FORMULAS = tuple("=+-@\t\r\n'\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first four
