@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
@@ -25,12 +24,12 @@ from steepest._check import device as check_device
 from steepest._contained import contained
 from steepest._random import seeded
 from steepest.diagnose import Diagnosis
-from steepest.errors import InvalidArgument, NonFiniteGradient, TaskError
+from steepest.errors import InvalidArgument, TaskError
 from steepest.init import Default, Initializer, resolve_scheme
 from steepest.train._history import History
 from steepest.train._run_log import RunLog
 from steepest.train._schedules import Schedule, check_warmup, resolve_schedule, warmup_steps
-from steepest.train._trial import Choices, Trial
+from steepest.train._trial import NON_FINITE, Choices, Trial
 
 __all__ = ["Program", "run_program"]
 
@@ -208,7 +207,7 @@ def _require(log: RunLog, choices: Choices, failure: Exception | None) -> None:
     if log.refused is not None and not isinstance(failure, InvalidArgument):
         raise log.refused from failure
     if failure is not None:
-        if not _is_divergence(failure):
+        if not (log.step_failed or isinstance(failure, NON_FINITE)):
             raise failure
         return
     if not log.reports:
@@ -227,17 +226,6 @@ def _require(log: RunLog, choices: Choices, failure: Exception | None) -> None:
         if is_chosen and what not in log.used:
             chosen, missing, remedy = _TAKEN_UP[what]
             raise TaskError(f"a program must use the {chosen} of the trial", got=f"no {missing}", remedy=remedy)
-
-
-def _is_divergence(error: BaseException) -> bool:
-    """Return whether a program was ended by numbers that are not finite, here or in a process of its own."""
-    if isinstance(error, NonFiniteGradient | torch.linalg.LinAlgError):
-        return True
-    # torch.multiprocessing has the traceback of another process as text.
-    last = str(error).strip().rpartition("\n")[2]
-    return type(error).__name__ == "ProcessRaisedException" and last.startswith(
-        ("steepest.errors.NonFiniteGradient", "torch._C._LinAlgError", "torch.linalg.LinAlgError")
-    )
 
 
 def _history(log: RunLog, began: float, duration: float, *, diverged: bool) -> History:

@@ -31,6 +31,7 @@ class RunLog:
         reports: The reports: step, loss, metrics, state_bytes and time.
         watched: The fields of a `History` that a monitor has recorded.
         diverged: Whether a loss was not finite; then the last report has it.
+        step_failed: Whether numbers that are not finite have ended the last step of an optimizer.
         refused: The error of the first report that was refused; None without one.
         began: The time at which the first optimizer was made, from a clock that all processes of a machine share; nan
             before.
@@ -41,7 +42,7 @@ class RunLog:
         self.used: list[str] = []
         self.reports: list[dict[str, Any]] = []
         self.watched: dict[str, Any] = {}
-        self.diverged = False
+        self.diverged = self.step_failed = False
         self.refused: InvalidArgument | None = None
         self.began = math.nan
         self._read = 0
@@ -57,13 +58,19 @@ class RunLog:
             self.used.append(what)
             self.write("used", what=what)
 
+    def failed_step(self, failed: bool) -> None:
+        """Take note, in any of several processes, whether the last step of an optimizer has failed."""
+        if failed != self.step_failed:
+            self.step_failed = failed
+            self.write("step failed", anywhere=True, failed=failed)
+
     def refuse(self, error: InvalidArgument) -> None:
         """Take note of an error, which the program might hide."""
         self.write("refused", rule=error.rule, got=error.got, remedy=error.remedy)
 
-    def write(self, kind: str, **content: Any) -> None:
-        """Append a line, in the first of several processes only; do nothing when the run has ended."""
-        if not is_first_rank():
+    def write(self, kind: str, *, anywhere: bool = False, **content: Any) -> None:
+        """Append a line, of several processes only in the first or anywhere; do nothing when the run has ended."""
+        if not (anywhere or is_first_rank()):
             return
         line = json.dumps({"kind": kind, "time": time.monotonic(), **content}, default=str) + "\n"
         with contextlib.suppress(FileNotFoundError):
@@ -94,6 +101,8 @@ class RunLog:
             self.diverged = self.diverged or entry["loss"] == math.inf
         elif kind == "watched":
             self.watched = entry
+        elif kind == "step failed":
+            self.step_failed = entry["failed"]
         elif self.refused is None:
             self.refused = InvalidArgument(**entry)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import numbers
 import sys
+import types
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +22,17 @@ from steepest import _importing
 from steepest._check import at_least, instance
 from steepest._contained import last_line
 from steepest.diagnose import Monitor
-from steepest.errors import Diverged, InvalidArgument, TaskError
+from steepest.errors import Diverged, InvalidArgument, NonFiniteGradient, TaskError
 from steepest.init import Initializer, InitTable, initialize
 from steepest.train._optimizer import made, state_bytes
 from steepest.train._run_log import RunLog, is_first_rank
 from steepest.train._schedules import Schedule, factors
 
-__all__ = ["Choices", "Trial"]
+__all__ = ["NON_FINITE", "Choices", "Trial"]
+
+NON_FINITE = (NonFiniteGradient, torch.linalg.LinAlgError)
+"""What a step of an optimizer raises where numbers are not finite."""
+
 
 _RECORDS = 30
 
@@ -135,7 +141,7 @@ class Trial:
         optimizer = made(self._choices.optimizer, instance("model", model, nn.Module, "a torch.nn.Module"), self.lr)
         self._log.use("optimizer")
         self._optimizers.append(optimizer)
-        optimizer.register_step_post_hook(lambda *_: self._log.use("step"))
+        _listen(optimizer, self._log)
         return optimizer
 
     def scheduler(self, optimizer: Optimizer, steps: int | None = None) -> LambdaLR:
@@ -271,6 +277,28 @@ class Trial:
                 remedy="Let the program train for trial.steps steps, or leave out --steps (steps=).",
             )
         return step
+
+
+def _listen(optimizer: Optimizer, log: RunLog) -> None:
+    """Let the log know of every step, and whether the last one failed for numbers that are not finite.
+
+    A hook of the optimizer would not be called where the step raises an error; and an error in a process that the
+    program has launched may arrive as nothing but its exit status.
+    """
+    step: Any = type(optimizer).step
+
+    @functools.wraps(step)
+    def listening(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        try:
+            result = step(self, *args, **kwargs)
+        except NON_FINITE:
+            log.failed_step(True)
+            raise
+        log.use("step")
+        log.failed_step(False)
+        return result
+
+    optimizer.step = types.MethodType(listening, optimizer)  # a method, as torch's schedulers expect
 
 
 def _number(name: str, value: Any) -> float:
