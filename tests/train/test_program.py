@@ -135,6 +135,7 @@ def test_the_global_generators_are_seeded_by_the_seed_and_restored(rng_untouched
         ({"schedule": "constant"}, [1.0, 1.0, 1.0, 1.0]),
         ({"schedule": "linear", "warmup": 2}, [0.5, 1.0, 1.0, 0.5]),
         ({"schedule": lambda progress: 1 - progress**2}, [1.0, 1 - 1 / 16, 3 / 4, 1 - 9 / 16]),
+        ({"schedule": "linear", "warmup": "50%"}, [0.5, 1.0, 1.0, 0.5]),
         ({}, [1.0, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 - math.cos(math.pi / 4)) / 2]),
     ],
 )
