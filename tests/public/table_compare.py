@@ -66,6 +66,7 @@ KNOWN = row(losses=(Fresh(lambda: {run(): 1.0}), TOLD), total=(3, TOLD))
 NOTICED = row(line=("Waiting.", TOLD))
 WAITING = row(reason=("for another process", TOLD))
 STARTED = row(run=(Fresh(run), TOLD))
+ROUNDS = {"looks": ((5, 10), NUMBERS.also("long vector")), "higher_is_better": (False, FLAG)}
 
 TABLE: dict[str, Row | Result] = {
     "compare.Budget": row(
@@ -120,12 +121,12 @@ TABLE: dict[str, Row | Result] = {
         highs=([1.5, 2.5], NUMBERS.also("long vector")),
     ),
     "compare.RankingDisplay.plot": row(),
-    "compare.RichProgress": row(console=CONSOLE),
+    "compare.RichProgress": row(console=CONSOLE, **ROUNDS),
     "compare.RichProgress.known": KNOWN,
     "compare.RichProgress.noticed": NOTICED,
     "compare.RichProgress.started": STARTED,
     "compare.RichProgress.waiting": WAITING,
-    "compare.Lines": row(console=CONSOLE),
+    "compare.Lines": row(console=CONSOLE, **ROUNDS),
     "compare.Lines.known": KNOWN,
     "compare.Lines.noticed": NOTICED,
     "compare.Lines.started": STARTED,
