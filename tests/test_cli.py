@@ -120,7 +120,7 @@ def test_json_is_all_that_is_printed_when_asked_for(folder, monkeypatch, capsys)
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads(Path("o/results.json").read_text())
     assert printed["command"].startswith("steepest compare --task")
-    assert {"verdict", "winner", "ranking", "pairs", "target", "environment"} <= printed.keys()
+    assert {"verdict", "choice", "regret", "next", "ranking", "pairs", "target", "environment"} <= printed.keys()
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steepest.compare import Budget, Cell, Design, Run
-from steepest.compare._tuning import best_grid_index, is_edge, next_runs, tried_grid_indices
+from steepest.compare._protocol import next_runs
+from steepest.compare._tuning import best_grid_index, is_edge, tried_grid_indices
 
 CELLS = {Cell("sgd", "he"): -8, Cell("adamw", "he"): -24}
 
@@ -18,7 +19,7 @@ def design(cells=CELLS, **budget):
 def play(design, loss):
     """Run the whole protocol on a made-up loss; return the losses of all runs in the order of running."""
     losses = {}
-    while runs := next_runs(design, losses):
+    while runs := next_runs(design, losses, losses):
         assert not set(runs) & set(losses), "a finished run is asked for again"
         losses.update((run, loss(run)) for run in runs)
     return losses
@@ -30,7 +31,7 @@ def valley(bottoms, width=8.0):
 
 
 def test_the_first_round_is_five_rates_half_a_decade_apart():
-    runs = next_runs(design(), {})
+    runs = next_runs(design(), {}, {})
     assert {run.grid_index for run in runs if run.cell.optimizer == "sgd"} == {-16, -12, -8, -4, 0}
     assert len(runs) == 2 * 5 * 3
 
@@ -99,10 +100,10 @@ def test_whatever_was_finished_before_an_interruption_the_same_runs_are_made(dat
     # An interruption leaves the finished rounds and any part of the current one.
     kept = {}
     for _ in range(data.draw(st.integers(0, 6))):
-        kept.update((run, loss(run)) for run in next_runs(asked, kept))
-    current = next_runs(asked, kept)
+        kept.update((run, loss(run)) for run in next_runs(asked, kept, kept))
+    current = next_runs(asked, kept, kept)
     kept.update((run, loss(run)) for run in current if data.draw(st.booleans()))
-    while runs := next_runs(asked, kept):
+    while runs := next_runs(asked, kept, kept):
         kept.update((run, loss(run)) for run in runs)
     assert kept == whole
 

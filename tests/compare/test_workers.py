@@ -247,4 +247,4 @@ def test_such_names_are_written_so_into_both_tables_and_as_they_are_into_json(ti
         assert all(',"\'=HYPERLINK(""http' in row for row in rows)
     ranking = json.loads((tmp_path / "results.json").read_text())["ranking"]
     assert ranking[0]["cell"]["optimizer"] == name
-    assert math.isfinite(ranking[0]["loss"]["estimate"])
+    assert math.isfinite(ranking[0]["value"]["estimate"])

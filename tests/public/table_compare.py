@@ -26,6 +26,9 @@ from steepest.compare import (
     Cell,
     Comparison,
     Interval,
+    Measure,
+    NextStep,
+    Sequential,
     compare,
 )
 
@@ -43,6 +46,11 @@ def run():
     return comparison().runs[-1]
 
 
+@functools.cache
+def history():
+    return comparison().histories[run()]
+
+
 def cell():
     return Cell("sgd", "he")
 
@@ -55,10 +63,10 @@ HUGE = ("10**30", "10**400")
 OWN = (Fresh(comparison), OBJECT.also("module"))
 CELL = (Fresh(cell), OBJECT.also("''"))
 INIT = (HE, TEXT.also("'x'"))
+RUN = (Fresh(run), OBJECT.also("''"))
 COMMAND = ("steepest compare", TEXT)
 LOSSES = ({"a": [1.0, 0.5]}, SERIES)
 VALUES = ([1.0, 2.0, 4.0], NUMBERS.also("[]", "[nan]", "[-1]", "5-d tensor", "inf tensor"))
-OF_CELLS = (Fresh(lambda: {Cell("a", "he"): [1.0, 2.0, 4.0], Cell("b", "he"): [2.0, 2.0, 3.0]}), SERIES)
 
 CONSOLE = (Fresh(lambda: Console(quiet=True)), OBJECT)
 TOLD = untried("the trial tells it")
@@ -90,9 +98,8 @@ TABLE: dict[str, Row | Result] = {
     "compare.Comparison.learning_rates": row(),
     "compare.Comparison.loss_curves": row(),
     "compare.Comparison.ranking": row(),
-    "compare.Comparison.steps_to_target": row(
-        run=(Fresh(run), OBJECT.also("''")), nan="infinite where it is not reached"
-    ),
+    "compare.Comparison.seconds_to_target": row(run=RUN, nan="infinite where it is not reached"),
+    "compare.Comparison.steps_to_target": row(run=RUN, nan="infinite where it is not reached"),
     "compare.Comparison.table": row(),
     "compare.Interval": Result(lambda: Interval(1.0, 0.0, 2.0)),
     "compare.LearningRateDisplay": row(
@@ -106,12 +113,40 @@ TABLE: dict[str, Row | Result] = {
         target=(0.5, number("[-inf, inf]").but("None")),
     ),
     "compare.LossCurvesDisplay.plot": row(),
-    "compare.Pair": Result(lambda: comparison().verdict.pairs[0]),
+    "compare.Analysis": Result(lambda: comparison().analysis),
+    "compare.Difference": Result(lambda: comparison().verdict.differences[0]),
+    "compare.Margin": row(amount=(0.02, number("(0, inf)")), relative=(True, FLAG)),
+    "compare.Margin.at": row(mean=(1.0, TOLD), standard_error=(0.1, TOLD)),
+    "compare.Margin.parse": row(value=("2%", number("(0, inf)"))),
+    "compare.Measure": row(name=("accuracy", TEXT.also("''")), higher_is_better=(True, FLAG)),
+    "compare.Measure.best_score": row(history=(Fresh(history), TOLD)),
+    "compare.Measure.curve": row(history=(Fresh(history), TOLD)),
+    "compare.Measure.first_score": row(history=(Fresh(history), TOLD)),
+    "compare.Measure.natural": row(score=(1.0, TOLD)),
+    "compare.Measure.score": row(history=(Fresh(history), TOLD)),
+    "compare.NextStep": Result(
+        lambda: NextStep(seeds=40, settles=True, regret=0.1, minutes=2.0, command="steepest compare")
+    ),
+    "compare.Sequential": row(
+        costly=HUGE,
+        max_seeds=(20, whole(5, 100_000).but("None")),
+        until=("choice", choice()),
+        margin=(0.02, number("(0, inf)").but("None")),
+        looks=((5, 10), NUMBERS.also("[nan]", "[-1]")),
+    ),
+    "compare.analyse": row(
+        values=(Fresh(lambda: {"a": [1.0, 2.0, 4.0], "b": [2.0, 2.0, 3.0]}), SERIES),
+        plan=(Sequential(looks=(3,)), OBJECT),
+        worst=(None, TOLD),
+        alpha=(0.05, number("(0, 1)")),
+    ),
+    "compare.seeds_to_settle": row(differences=VALUES, alternatives=(2, whole(2)), margin=(0.0, number("[0, inf)"))),
     "compare.Design": row(
         costly=HUGE,
         cells=(Fresh(lambda: {cell(): 0}), MAPPING.also("{}", "{'x': None}", "{1: 2}")),
         budget=(Budget(**FAST), OBJECT),
-        seeds=(3, whole(3)),
+        seeds=(3, whole(3, 100_000).but("None")),
+        measure=(Measure(), OBJECT),
     ),
     "compare.RankingDisplay": row(
         then=plotted,
@@ -139,8 +174,10 @@ TABLE: dict[str, Row | Result] = {
         task=(Fresh(task), OBJECT.also("''")),
         optimizers=(["sgd"], OBJECT.also("[None]", "['x']", "{'x': None}", "{1: 2}", "[nan]")),
         inits=([HE], OBJECT.but("None").also("[None]", "['x']", "{'x': None}", "{1: 2}", "[nan]")),
-        seeds=(3, whole(3)),
+        seeds=(3, whole(3, 100_000).but("None")),
         budget=(Budget(**FAST), OBJECT.but("None")),
+        rank_by=("loss", TEXT.but("None").also("''", "'x'")),
+        at_most=(600.0, number("(0, inf)").but("None")),
         baseline=(SGD, choice().but("None")),
         storage=(None, TEXT.but("None").also("''", "'x'", "a zero byte")),
         workers=(1, whole(1)),
@@ -150,8 +187,6 @@ TABLE: dict[str, Row | Result] = {
         observers=(None, MAPPING.but("None").also("{'x': None}", "{1: 2}")),
         listener=(None, OBJECT.but("None")),
     ),
-    "compare.compare_pairs": row(losses=OF_CELLS, steps=OF_CELLS),
-    "compare.mean_interval": row(values=VALUES),
-    "compare.more_seeds": row(differences=VALUES, alpha=(0.05, number("(0, 1)"))),
+    "compare.mean_interval": row(values=VALUES, alpha=(0.05, number("(0, 1)"))),
     "compare.without_password": row(storage=("sqlite:///trial.db", TEXT)),
 }

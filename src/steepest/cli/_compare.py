@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from steepest._check import at_least
 from steepest._files import folder_name, require_writable
 from steepest._importing import load_attribute
 from steepest.errors import InvalidArgument, SteepestError
@@ -44,7 +46,38 @@ def compare(
             show_default="the task's",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Final runs per alternative, one per seed; at least 3.")] = 10,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Most final runs per alternative; the trial looks after 5, 10, 20, 40, 80 and stops when it can.",
+            show_default="20",
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help='"decided" runs up to 80 seeds, "same" also until it is known what is the same within the margin.',
+            show_default="a choice",
+        ),
+    ] = None,
+    margin: Annotated[
+        str | None,
+        typer.Option(help="A difference that does not matter: 2% of the choice's mean, or .02.", show_default="none"),
+    ] = None,
+    at_most: Annotated[
+        str | None,
+        typer.Option(help="Longest time of the trial, which then ends at its last look; for example 20m or 1h30m."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="A fixed number of final runs per alternative instead, at least 3.")
+    ] = None,
+    rank_by: Annotated[
+        str | None,
+        typer.Option(
+            help="What decides: loss, metric, a metric's name, or max:NAME or min:NAME.",
+            show_default="the task's, loss",
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps per run.", show_default="the task's")] = None,
     schedule: Annotated[
         str | None,
@@ -56,9 +89,15 @@ def compare(
     warmup: Annotated[
         str, typer.Option(help="Warm-up before the schedule: a number of steps, or a share of the run as 5%.")
     ] = "0",
-    rates: Annotated[int, typer.Option(help="Learning rates tried per alternative, at least 5.")] = 7,
+    rates: Annotated[
+        int | None, typer.Option(help="Learning rates tried per alternative, at least 5.", show_default="7")
+    ] = None,
+    tuning_seeds: Annotated[int | None, typer.Option(help="Tuning runs per learning rate.", show_default="3")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tune with five learning rates and one seed each, and say so.")
+    ] = False,
     baseline: Annotated[
-        str | None, typer.Option(help="Optimizer whose best loss is the target.", show_default="adamw, else the first")
+        str | None, typer.Option(help="Optimizer whose best value is the target.", show_default="adamw, else the first")
     ] = None,
     storage: Annotated[
         str | None,
@@ -96,6 +135,9 @@ def compare(
     from steepest.tasks import load
 
     here = Path.cwd()  # a task may change it
+    plan = _plan(seeds, max_seeds, until, margin)
+    effort = _effort(quick, rates, tuning_seeds)
+    budget = Budget(steps=steps, schedule=_schedule(schedule), warmup=warmup, **effort)
     names = _names("optimizers", optimizers), None if inits is None else _names("inits", inits)
     console = Console(stderr=True, markup=False)
     progress = RichProgress(console) if console.is_terminal and not as_json else None
@@ -111,8 +153,10 @@ def compare(
                 comparison = run(
                     loaded,
                     *names,
-                    seeds=seeds,
-                    budget=Budget(steps=steps, rates=rates, schedule=_schedule(schedule), warmup=warmup),
+                    seeds=plan,
+                    budget=budget,
+                    rank_by=rank_by,
+                    at_most=at_most,
                     baseline=baseline,
                     storage=folder / "study.db" if place is None else place,
                     workers=workers,
@@ -129,11 +173,34 @@ def compare(
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only if nothing is in it
             raise
+    comparison = dataclasses.replace(comparison, command=command)
     write(comparison, folder, command)
     if as_json:
         typer.echo(json.dumps(to_json(comparison, command), indent=2))
     else:
         _show(comparison, shown / "report.html")
+
+
+def _plan(seeds: int | None, max_seeds: int | None, until: str | None, margin: str | None) -> Any:
+    """Return how many seeds are run."""
+    from steepest.compare import Sequential
+
+    if seeds is None:
+        return Sequential(max_seeds=max_seeds, until=until or "choice", margin=margin)  # pyright: ignore[reportArgumentType]
+    if max_seeds is not None or until is not None:
+        raise InvalidArgument(
+            "--seeds must come without --max-seeds and --until",
+            got=f"--seeds {seeds}",
+            remedy="A fixed number of seeds is looked at once; leave --seeds out for a trial that stops when it can.",
+        )
+    return Sequential(looks=(at_least("--seeds", seeds, 3, most=100_000, remedy="Pass 10 or more."),), margin=margin)
+
+
+def _effort(quick: bool, rates: int | None, tuning_seeds: int | None) -> dict[str, int]:
+    """Return the rates and the seeds of tuning that are not the default."""
+    given = {"rates": rates, "tuning_seeds": tuning_seeds}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return {**({"rates": 5, "tuning_seeds": 1} if quick else {}), **chosen}
 
 
 def _command(storage: str | None) -> str:
@@ -175,20 +242,25 @@ def _names(option: str, text: str) -> list[str]:
 
 def _show(comparison: Comparison, report: Path) -> None:
     console = Console(markup=False)
-    table = Table("", "rate", "loss", "95% interval", "to target", box=box.SIMPLE_HEAD)
-    if comparison.metric_name:
-        table.add_column(comparison.metric_name)
+    metrics = comparison.metric_names
+    measure = comparison.measure
+    first = "loss" if measure.name == "loss" else measure.title
+    others = [name for name in ["loss", *metrics] if name != measure.name]
+    table = Table("", "rate", first, "95% interval", "seeds", *others, "to target", box=box.SIMPLE_HEAD)
     for s in comparison.table():
         cells: list[Any] = [
             comparison.label(s.cell),
             f"{s.lr:.3g}" + (" (edge)" if s.lr_on_edge else ""),
-            f"{s.loss.estimate:.4g}" + (f" ({s.diverged} diverged)" if s.diverged else ""),
-            f"{s.loss.low:.4g} to {s.loss.high:.4g}",
+            f"{s.value.estimate:.4g}" + (f" ({s.diverged} diverged)" if s.diverged else ""),
+            f"{s.value.low:.3g} to {s.value.high:.3g}",
+            str(s.seeds),
+            *(f"{s.loss if name == 'loss' else s.metrics[name]:.4g}" for name in others),
             "missed" if s.steps_to_target == float("inf") else f"{s.steps_to_target:.0f}",
         ]
-        table.add_row(*cells, *([f"{s.metric:.4g}"] if comparison.metric_name else []))
+        table.add_row(*cells)
     console.print(table)
-    console.print(comparison.verdict.headline, highlight=False, style="bold")
-    for sentence in comparison.verdict.details:
-        console.print(sentence, highlight=False)
+    verdict = comparison.verdict
+    console.print(verdict.headline, highlight=False, style="bold", soft_wrap=True)
+    for sentence in verdict.details:
+        console.print(sentence, highlight=False, soft_wrap=True)
     console.print(f"Report: {report}", highlight=False, soft_wrap=True)

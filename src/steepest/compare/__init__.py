@@ -9,41 +9,52 @@ _importing.require(
 from steepest.compare._candidates import CANDIDATES, Candidate
 from steepest.compare._compare import DEFAULT_OPTIMIZERS, compare
 from steepest.compare._design import FIRST_SEED, Budget, Cell, Design, Run
+from steepest.compare._measure import Measure
+from steepest.compare._plan import LOOKS, Margin, Sequential
 from steepest.compare._progress import Lines, Listener, RichProgress
 from steepest.compare._queue.url import without_password
-from steepest.compare._result.comparison import Comparison, Standing
+from steepest.compare._result.comparison import Comparison
 from steepest.compare._result.diagnoses import CellDiagnosis
 from steepest.compare._result.displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
-from steepest.compare._result.statistics import ALPHA, Interval, Pair, compare_pairs, mean_interval, more_seeds
+from steepest.compare._result.intervals import Interval, mean_interval, seeds_to_settle
+from steepest.compare._result.next_step import NextStep
+from steepest.compare._result.standing import Standing
 from steepest.compare._result.verdict import Verdict
 from steepest.compare._run import RunObserver
+from steepest.compare._sequential import ALPHA, Analysis, Difference, analyse
 
 __all__ = [
     "ALPHA",
     "CANDIDATES",
     "DEFAULT_OPTIMIZERS",
     "FIRST_SEED",
+    "LOOKS",
+    "Analysis",
     "Budget",
     "Candidate",
     "Cell",
     "CellDiagnosis",
     "Comparison",
     "Design",
+    "Difference",
     "Interval",
     "LearningRateDisplay",
     "Lines",
     "Listener",
     "LossCurvesDisplay",
-    "Pair",
+    "Margin",
+    "Measure",
+    "NextStep",
     "RankingDisplay",
     "RichProgress",
     "Run",
     "RunObserver",
+    "Sequential",
     "Standing",
     "Verdict",
+    "analyse",
     "compare",
-    "compare_pairs",
     "mean_interval",
-    "more_seeds",
+    "seeds_to_settle",
     "without_password",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,20 +15,23 @@ from steepest._check import at_least, boolean, function, instance
 from steepest._check import device as check_device
 from steepest._contained import contained
 from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
-from steepest.compare._design import FIRST_SEED, Budget, Cell, Design, Run
+from steepest.compare._design import FIRST_SEED, Budget, Cell, Design, Run, seeds_of
 from steepest.compare._environment import environment
 from steepest.compare._identity.identify import identify, unidentified
 from steepest.compare._identity.reuse import reuse_notices
+from steepest.compare._measure import measure_of, metrics_of
 from steepest.compare._notices import run_notices, untouched_notices
+from steepest.compare._plan import Sequential
 from steepest.compare._progress import Listener, Silent
-from steepest.compare._queue.gather import gather, losses_of
+from steepest.compare._protocol import final_analysis, scores_of, starts_of
+from steepest.compare._queue.gather import gather, missing_runs
 from steepest.compare._queue.store import Store
-from steepest.compare._queue.timeout import RunTimeout, parse_duration
+from steepest.compare._queue.timeout import RunTimeout, in_words, parse_duration
 from steepest.compare._queue.url import fixed_location
 from steepest.compare._result.comparison import Comparison
 from steepest.compare._run import RunContext, RunObserver
-from steepest.compare._tuning import next_runs
-from steepest.errors import InvalidArgument, StorageError, UnknownName
+from steepest.compare._tuning import tuning_runs
+from steepest.errors import InvalidArgument, SteepestError, StorageError, UnknownName
 from steepest.init import Initializer, resolve_scheme
 from steepest.tasks import Task, load
 from steepest.train import History
@@ -44,8 +48,10 @@ def compare(
     optimizers: Iterable[OptimizerSpec] = DEFAULT_OPTIMIZERS,
     inits: Iterable[str | Initializer] | None = None,
     *,
-    seeds: int = 10,
+    seeds: int | Sequential | None = None,
     budget: Budget | None = None,
+    rank_by: str | None = None,
+    at_most: float | str | None = None,
     baseline: str | None = None,
     storage: str | Path | None = None,
     workers: int = 2,
@@ -57,9 +63,9 @@ def compare(
 ) -> Comparison:
     """Run a fair trial and return its result; started again on the same storage, it resumes where it stopped.
 
-    Every cell (optimizer x init) is tuned with the same number of learning rates and seeds (see `next_runs`); then
-    its best rate is run with `seeds` fresh seeds. For each seed, all cells have the same data order, and those of one
-    init the same starting weights. The verdict (see `compare_pairs`) uses these final runs only.
+    Every cell (optimizer x init) is tuned with the same number of learning rates and seeds; then its best rate is run
+    with fresh seeds, until the results allow a choice (see `Sequential`). For each seed, all cells have the same data
+    order, and those of one init the same starting weights. The verdict (see `analyse`) uses these final runs only.
 
     A storage may hold runs of an edited task: only runs of the present code and data are used (see docs/compare.md).
 
@@ -69,9 +75,13 @@ def compare(
             them, or `Candidate`s.
         inits: Names in `steepest.init.SCHEMES` or schemes; None for the
             task's own.
-        seeds: Final runs per cell, at least 3.
+        seeds: How many seeds are run, and when the trial stops: a fixed number >= 3, or a `Sequential`; None for
+            `Sequential()`.
         budget: The budget of each cell; None for `Budget()`.
-        baseline: The optimizer whose median best validation loss is the target for the steps; None for adamw where
+        rank_by: What decides, in tuning and at the end: "loss", "metric" (the first one), the name of a metric, or
+            "max:NAME" or "min:NAME"; None for the task's `rank_by`.
+        at_most: Seconds after which the trial ends at its last completed look, or for example "20m"; None for no limit.
+        baseline: The optimizer whose median best value is the target for steps and seconds; None for adamw where
             it takes part, else the first optimizer.
         storage: An Optuna storage URL, for example sqlite:///trial.db, or the `pathlib.Path` of a SQLite file; None
             keeps the runs in memory. The trial waits for up to a minute where the storage is unavailable.
@@ -94,7 +104,7 @@ def compare(
         UnknownName: If there is no optimizer, init, baseline or built-in task of a given name.
         ImportFailed: If a `module:attribute` cannot be imported.
         TaskError: If the task cannot be trained or sent to worker processes, or a run fails.
-        SteepestError: If a worker process dies, or a run hangs twice.
+        SteepestError: If a worker process dies, a run hangs twice, or the time is over before the first look.
         StorageError: If the storage cannot be used, is unavailable for a minute, or was changed by another program.
         InvalidArgument: If another argument is outside its range.
 
@@ -110,12 +120,16 @@ def compare(
     budget = Budget() if budget is None else instance("budget", budget, Budget, "a Budget")
     _check_listener(listener)
     chosen_observers = _observers(observers)
-    at_least("seeds", seeds, 3, remedy="Pass 10 or more to decide something.")
+    chosen_seeds = seeds_of(seeds)
+    instance("rank_by", rank_by, (str, NoneType), "a string")
     at_least("workers", workers, 1, remedy="Pass 1 to run in this process.")
     storage = None if storage is None else fixed_location(storage)  # a task may change the folder
+    limit = math.inf if at_most is None else parse_duration("at_most", at_most)
+    deadline = time.monotonic() + limit
     timeout = RunTimeout(None if run_timeout is None else parse_duration("run_timeout", run_timeout))
     device = check_device("device", device)
     task = load(task) if isinstance(task, str) else instance("task", task, Task, "a Task or the name of one")
+    directions = metrics_of(task)
     candidates = _by_name(
         "optimizer", [(c.name, c) for c in map(resolve_candidate, _several("optimizers", optimizers))]
     )
@@ -126,7 +140,8 @@ def compare(
     design = Design(
         cells={Cell(c.name, init): _centre(c) for c in candidates.values() for init in schemes},
         budget=budget,
-        seeds=seeds,
+        seeds=chosen_seeds,
+        measure=measure_of(getattr(task, "rank_by", "loss") if rank_by is None else rank_by, directions),
     )
     # Before the storage is opened, so that a task that cannot be trained does not create one.
     task.check()
@@ -150,8 +165,10 @@ def compare(
         notices += _unobserved(finished, chosen_observers)
         for line in notices:
             told.noticed(line)
-        if next_runs(design, losses_of(finished)):
-            finished = gather(design, store, context, workers, told, timeout)
+        earlier_plans = store.enter_plan(design)
+        if missing_runs(design, finished):
+            finished = gather(design, store, context, workers, told, timeout, deadline)
+            _require_a_look(design, finished, limit)
     found = run_notices(finished, about_rates)
     for line in found:
         told.noticed(line)
@@ -160,14 +177,28 @@ def compare(
             warnings.warn(line, stacklevel=2)
     return Comparison(
         task_name=task.name,
-        metric_name=task.metric_name,
         design=design,
         steps=steps,
+        directions=directions,
+        usual_rates={name: candidate.lr for name, candidate in candidates.items()},
+        workers=workers,
+        earlier_plans=earlier_plans,
         baseline=baseline or ("adamw" if "adamw" in candidates else next(iter(candidates))),
         histories=finished,
         notices=(*notices, *found),
         environment=environment(device),
     )
+
+
+def _require_a_look(design: Design, finished: Mapping[Run, History], limit: float) -> None:
+    """Check that a trial whose time is over has results to look at."""
+    scores, starts = scores_of(design, finished), starts_of(design, finished)
+    if tuning_runs(design, scores) or not final_analysis(design, scores, starts).look:
+        raise SteepestError(
+            f"a trial must reach its first look, {design.seeds.looks[0]} seeds after tuning, within its time",
+            got=f"{len(finished)} finished runs after {in_words(limit)}",
+            remedy="They are kept in the storage: start again to resume, or allow more time (--at-most).",
+        )
 
 
 def _check_listener(listener: Any) -> None:

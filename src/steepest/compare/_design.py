@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from steepest._check import at_least, instance
+from steepest.compare._measure import LOSS, Measure
+from steepest.compare._plan import Sequential
 from steepest.errors import InvalidArgument
 from steepest.train._schedules import Schedule, check_warmup, resolve_schedule, schedule_name
 
-__all__ = ["FIRST_SEED", "Budget", "Cell", "Design", "Run", "learning_rate"]
+__all__ = ["FIRST_SEED", "Budget", "Cell", "Design", "Run", "learning_rate", "seeds_of"]
 
 FIRST_SEED = 1000
 """The first seed of the final runs; tuning uses 0, 1, 2, ..., so that the final seeds are fresh."""
@@ -105,16 +107,19 @@ class Design:
     Attributes:
         cells: The alternatives, with the grid index at which each tuning grid is centred.
         budget: The tuning budget of each cell.
-        seeds: Final runs per cell.
+        seeds: How many seeds are run, and when the trial stops; a whole number >= 3 is a fixed number of seeds.
+        measure: What decides.
     """
 
     cells: dict[Cell, int]
     budget: Budget
-    seeds: int
+    seeds: Sequential
+    measure: Measure = LOSS
 
     def __post_init__(self) -> None:
         instance("budget", self.budget, Budget, "a Budget")
-        at_least("seeds", self.seeds, 3, most=2**31 - FIRST_SEED, remedy="Pass 10 or more to decide something.")
+        instance("measure", self.measure, Measure, "a Measure")
+        object.__setattr__(self, "seeds", seeds_of(self.seeds))
         if not instance("cells", self.cells, dict, "a dict from cells to whole numbers"):
             raise InvalidArgument("cells must not be empty", got=self.cells, remedy="Pass at least one.")
         for cell, centre in self.cells.items():
@@ -123,5 +128,16 @@ class Design:
 
     @property
     def final_seeds(self) -> range:
-        """The seeds of the final runs."""
-        return range(FIRST_SEED, FIRST_SEED + self.seeds)
+        """The seeds of the final runs, as many as there are at most."""
+        return range(FIRST_SEED, FIRST_SEED + self.seeds.looks[-1])
+
+
+def seeds_of(seeds: int | Sequential | None) -> Sequential:
+    """Return how many seeds are run: a number is fixed, None is `Sequential()`.
+
+    Raises:
+        InvalidArgument: If it is no whole number from 3 to 100,000.
+    """
+    if seeds is None or isinstance(seeds, Sequential):
+        return seeds or Sequential()
+    return Sequential(looks=(at_least("seeds", seeds, 3, most=100_000, remedy="Pass 10 or more to decide something."),))

@@ -1,4 +1,4 @@
-"""The tuning protocol as a pure function from the finished runs to the next ones."""
+"""Tuning as a pure function from the finished runs to the next ones."""
 
 from __future__ import annotations
 
@@ -7,56 +7,39 @@ from collections.abc import Mapping
 
 from steepest.compare._design import Cell, Design, Run
 
-__all__ = ["Tuned", "best_grid_index", "is_edge", "mean_losses", "next_runs", "tried_grid_indices"]
+__all__ = ["Scores", "best_grid_index", "is_edge", "mean_scores", "tried_grid_indices", "tuning_runs"]
 
 _COARSE = 4  # half a decade
 _FIRST = 5  # rates on the first grid
 
-Losses = Mapping[Run, float]
-"""Final validation loss of each finished run; infinite where it diverged."""
-
-Tuned = dict[Cell, int]
-"""The chosen grid index of every cell."""
+Scores = Mapping[Run, float]
+"""The last value of the measure of each finished run, smaller ones being better; infinite where it diverged."""
 
 
-def next_runs(design: Design, losses: Losses) -> list[Run]:
-    """Return the runs that the protocol requires next, given the finished ones; none when it is complete.
+def tuning_runs(design: Design, scores: Scores) -> list[Run]:
+    """Return the tuning runs that the protocol requires next, given the finished ones; none when tuning is complete.
 
     Tuning proceeds in rounds. The first tries five rates half a decade apart in every cell. In each later round every
     cell gets exactly one more rate: beyond the edge if its best rate is at the edge of those tried, else between the
     best rate and its better neighbour. Rounds continue until the budget is spent and no cell's best rate is at an
-    edge, up to twice the budget. Then each cell's best rate is run with the final seeds.
-
-    Args:
-        design: The design of the comparison.
-        losses: The final validation losses of the finished runs.
-
-    Returns:
-        The missing runs of the current round (or of the final phase), in a fixed order.
+    edge, up to twice the budget.
     """
-    tried, complete = _rounds(design, losses)
-    if not complete:
-        return [run for run in _tuning_runs(design, tried) if run not in losses]
-    return [
-        run
-        for seed in design.final_seeds
-        for cell in design.cells
-        if (run := Run(cell, best_grid_index(mean_losses(design, cell, tried[cell], losses)), seed)) not in losses
-    ]
+    tried, complete = _rounds(design, scores)
+    return [] if complete else [run for run in _tuning_runs(design, tried) if run not in scores]
 
 
-def tried_grid_indices(design: Design, losses: Losses) -> dict[Cell, list[int]]:
+def tried_grid_indices(design: Design, scores: Scores) -> dict[Cell, list[int]]:
     """Return by cell the grid indices that tuning has requested, ascending."""
-    tried, _ = _rounds(design, losses)
+    tried, _ = _rounds(design, scores)
     return {cell: sorted(grid_indices) for cell, grid_indices in tried.items()}
 
 
-def _rounds(design: Design, losses: Losses) -> tuple[dict[Cell, list[int]], bool]:
+def _rounds(design: Design, scores: Scores) -> tuple[dict[Cell, list[int]], bool]:
     """Return the grid indices requested so far, and whether tuning is complete."""
     half = _FIRST // 2
     tried = {cell: [centre + _COARSE * k for k in range(-half, half + 1)] for cell, centre in design.cells.items()}
-    while all(run in losses for run in _tuning_runs(design, tried)):
-        means = {cell: mean_losses(design, cell, grid_indices, losses) for cell, grid_indices in tried.items()}
+    while all(run in scores for run in _tuning_runs(design, tried)):
+        means = {cell: mean_scores(design, cell, grid_indices, scores) for cell, grid_indices in tried.items()}
         spent = len(next(iter(tried.values())))
         on_edge = any(is_edge(of_cell) for of_cell in means.values())
         if (spent >= design.budget.rates and not on_edge) or spent >= 2 * design.budget.rates:
@@ -76,10 +59,10 @@ def _tuning_runs(design: Design, tried: Mapping[Cell, list[int]]) -> list[Run]:
     ]
 
 
-def mean_losses(design: Design, cell: Cell, grid_indices: list[int], losses: Losses) -> dict[int, float]:
-    """Return the mean tuning loss of each grid index, ascending; infinite where one of its runs diverged."""
+def mean_scores(design: Design, cell: Cell, grid_indices: list[int], scores: Scores) -> dict[int, float]:
+    """Return the mean tuning score of each grid index, ascending; infinite where one of its runs diverged."""
     seeds = range(design.budget.tuning_seeds)
-    return {n: math.fsum(losses[Run(cell, n, seed)] for seed in seeds) / len(seeds) for n in sorted(grid_indices)}
+    return {n: math.fsum(scores[Run(cell, n, seed)] for seed in seeds) / len(seeds) for n in sorted(grid_indices)}
 
 
 def best_grid_index(means: Mapping[int, float]) -> int:

@@ -12,17 +12,17 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 
 from steepest.compare._design import Design, Run
 from steepest.compare._progress import Listener
+from steepest.compare._protocol import next_runs, scores_of, starts_of
 from steepest.compare._queue.interrupts import DeferredInterrupts
 from steepest.compare._queue.owner import LEASE_SECONDS
 from steepest.compare._queue.store import Lease, Store
 from steepest.compare._queue.timeout import RunTimeout, in_words
 from steepest.compare._queue.workers import Portable, worker_processes
 from steepest.compare._run import RunContext, execute
-from steepest.compare._tuning import next_runs
 from steepest.errors import SteepestError, StorageError
 from steepest.train import History
 
-__all__ = ["gather", "losses_of"]
+__all__ = ["gather", "missing_runs"]
 
 
 _TICK = 1.0  # seconds between checks for hanging runs
@@ -30,9 +30,15 @@ _UNTOLD = 5.0  # seconds of waiting for other processes without a message
 
 
 def gather(
-    design: Design, store: Store, context: RunContext, workers: int, listener: Listener, timeout: RunTimeout
+    design: Design,
+    store: Store,
+    context: RunContext,
+    workers: int,
+    listener: Listener,
+    timeout: RunTimeout,
+    deadline: float = math.inf,
 ) -> dict[Run, History]:
-    """Execute the runs that the protocol requires until it is complete.
+    """Execute the runs that the protocol requires until it is complete, or until the deadline of the monotonic clock.
 
     Raises:
         SteepestError: If a worker process dies, or a run hangs twice.
@@ -51,8 +57,8 @@ def gather(
 
         store.patience.sleep, store.patience.say = sleep, listener.waiting
         try:
-            while needed := next_runs(design, losses := losses_of(finished)):
-                listener.known(losses, _expected(design, finished, len(needed)))
+            while (needed := missing_runs(design, finished)) and time.monotonic() < deadline:
+                listener.known(_values(design, finished), _expected(design, finished, len(needed)))
                 # One lease more than there are workers, so that no worker waits while the storage writes.
                 while len(running) <= workers:
                     lease = store.claim() or (store.claim() if store.enqueue(needed) else None)
@@ -152,14 +158,19 @@ def _announced(run: Run, seconds: float, listener: Listener) -> Generator[None, 
         timer.cancel()
 
 
-def losses_of(histories: Mapping[Run, History]) -> dict[Run, float]:
-    """Return the final validation loss of every run."""
-    return {run: history.valid_loss[-1] for run, history in histories.items()}
+def missing_runs(design: Design, finished: Mapping[Run, History]) -> list[Run]:
+    """Return the runs that the protocol requires next; none when it is complete."""
+    return next_runs(design, scores_of(design, finished), starts_of(design, finished))
+
+
+def _values(design: Design, finished: Mapping[Run, History]) -> dict[Run, float]:
+    """Return the last value of the measure of every run."""
+    return {run: design.measure.natural(score) for run, score in scores_of(design, finished).items()}
 
 
 def _expected(design: Design, finished: Mapping[Run, History], needed: int) -> int:
-    """Return the approximate total number of runs: those known so far, or those of the budget if that is more."""
-    planned = len(design.cells) * (design.budget.rates * design.budget.tuning_seeds + design.seeds)
+    """Return the approximate number of runs until the next look: those known so far, or those of the budget if more."""
+    planned = len(design.cells) * (design.budget.rates * design.budget.tuning_seeds + design.seeds.looks[0])
     if any(run.phase == "final" for run in finished):
         return len(finished) + needed
-    return max(planned, len(finished) + needed + len(design.cells) * design.seeds)
+    return max(planned, len(finished) + needed + len(design.cells) * design.seeds.looks[0])

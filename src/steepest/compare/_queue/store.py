@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +12,8 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from steepest.compare._design import Cell, Run
-from steepest.compare._identity.identity import Identity
+from steepest.compare._design import Cell, Design, Run
+from steepest.compare._identity.identity import Identity, digest
 from steepest.compare._identity.selection import Past, Selection
 from steepest.compare._queue.database import open_study, quiet, storage_errors
 from steepest.compare._queue.owner import Owner
@@ -23,6 +24,7 @@ from steepest.train import History
 __all__ = ["Lease", "Store"]
 
 _QUEUE_LENGTH = 16
+_PLAN = "plan "  # how the names of plans begin among the study's attributes
 _DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(1e-30, 1e30, log=True),
     "seed": IntDistribution(0, 2**31),
@@ -94,6 +96,32 @@ class Store:
             if run not in self._finished:
                 self._finished[run] = history_of(trial)
         return dict(self._finished)
+
+    def enter_plan(self, design: Design) -> int:
+        """Store what the statistics of this trial are fixed to before its first run, if it is not stored yet.
+
+        Returns:
+            The number of other plans that were stored before it and share runs with it.
+        """
+        plan = {
+            "cells": sorted(self.selection.key(cell) for cell in design.cells),
+            "looks": list(design.seeds.looks),
+            "measure": dataclasses.asdict(design.measure),
+            "budget": [design.budget.rates, design.budget.tuning_seeds],
+        }
+        name = _PLAN + digest(plan)
+        known = {
+            key: value
+            for key, value in self._study.user_attrs.items()
+            if key.startswith(_PLAN) and isinstance(value, dict) and isinstance(value.get("number"), int)
+        }
+        if name not in known:
+            known[name] = {**plan, "number": len(known)}
+            self._study.set_user_attr(name, known[name])
+        return sum(
+            other["number"] < known[name]["number"] and any(map(self.selection.includes, other.get("cells", ())))
+            for other in known.values()
+        )
 
     def enqueue(self, runs: Collection[Run]) -> int:
         """Queue the first runs that are not yet queued, claimed or finished; release those whose owner is gone.

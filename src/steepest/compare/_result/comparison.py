@@ -10,44 +10,27 @@ from dataclasses import dataclass, field
 
 from steepest._check import instance
 from steepest.compare._design import Cell, Design, Run, learning_rate
+from steepest.compare._measure import Measure
+from steepest.compare._protocol import (
+    chosen_grid_indices,
+    final_analysis,
+    final_scores,
+    scores_of,
+    starts_of,
+    worst_score,
+)
+from steepest.compare._result.conclusion import conclude
 from steepest.compare._result.diagnoses import CellDiagnosis, diagnose_cell
 from steepest.compare._result.displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
-from steepest.compare._result.statistics import Interval, compare_pairs, is_seedless, mean_interval
-from steepest.compare._result.verdict import Verdict, all_diverged, judge
-from steepest.compare._tuning import best_grid_index, is_edge, mean_losses, tried_grid_indices
+from steepest.compare._result.standing import Standing, first_below, interval_of, is_unusual, mean_of_finite
+from steepest.compare._result.verdict import Verdict
+from steepest.compare._sequential import Analysis
+from steepest.compare._tuning import is_edge, mean_scores, tried_grid_indices
 from steepest.diagnose import GradientNormDisplay, LayerGradientDisplay
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.train import History
 
-__all__ = ["Comparison", "Standing"]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One cell's row of the ranking.
-
-    Attributes:
-        cell: Optimizer and init.
-        lr: The tuned learning rate.
-        lr_on_edge: Whether the best rate was at the edge of the rates tried, so that a better one may lie beyond.
-        loss: Mean final validation loss over the seeds with its 95% interval; a diverged run counts as the worst
-            loss seen in any final run, its start included.
-        metric: Mean final validation metric; nan without one.
-        steps_to_target: Median number of steps to the target over the seeds, infinite where half of them miss it.
-        diverged: The number of final runs that diverged.
-        seconds_per_step: Time per step in seconds, the median over the final runs.
-        state_bytes: Size of the optimizer's state in bytes.
-    """
-
-    cell: Cell
-    lr: float
-    lr_on_edge: bool
-    loss: Interval
-    metric: float
-    steps_to_target: float
-    diverged: int
-    seconds_per_step: float
-    state_bytes: int
+__all__ = ["Comparison"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,23 +39,31 @@ class Comparison:
 
     Attributes:
         task_name: The task's name.
-        metric_name: The name of the first metric, "" without one.
-        design: The cells, the budget and the number of seeds.
+        design: The cells, the budget, the seeds and the measure.
         steps: Training steps per run.
-        baseline: The optimizer whose median best loss is the target.
+        directions: By metric, whether higher values are better; None if that is unknown.
+        baseline: The optimizer whose median best value is the target.
         histories: The history of every finished run.
+        usual_rates: By optimizer, the learning rate at which it is usually found.
         environment: Versions and hardware.
         notices: Sentences about the runs for the user: which were used again, and why others were not.
+        workers: Runs that were executed in parallel.
+        earlier_plans: The number of other plans that looked at some of these runs before.
+        command: The command that made it; "" from Python.
     """
 
     task_name: str
-    metric_name: str
     design: Design
     steps: int
+    directions: Mapping[str, bool | None]
     baseline: str
     histories: Mapping[Run, History] = field(repr=False)
+    usual_rates: Mapping[str, float]
     environment: Mapping[str, str]
     notices: tuple[str, ...] = ()
+    workers: int = 1
+    earlier_plans: int = 0
+    command: str = ""
 
     def label(self, cell: Cell) -> str:
         """Return the name of a cell: its optimizer where there is only one init, its init where there is one optimizer.
@@ -97,16 +88,46 @@ class Comparison:
             raise UnknownName.among("init in this comparison", init, {cell.init for cell in self.design.cells})
         return cells
 
+    @property
+    def measure(self) -> Measure:
+        """What decides."""
+        return self.design.measure
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The names of the metrics."""
+        return list(self.directions)
+
+    @functools.cached_property
+    def _scores(self) -> dict[Run, float]:
+        return scores_of(self.design, self.histories)
+
+    @functools.cached_property
+    def _starts(self) -> dict[Run, float]:
+        return starts_of(self.design, self.histories)
+
+    @functools.cached_property
+    def analysis(self) -> Analysis[Cell]:
+        """What the looks at the final runs allow; smaller values are better in it."""
+        return final_analysis(self.design, self._scores, self._starts)
+
     @functools.cached_property
     def tuning(self) -> dict[Cell, dict[int, float]]:
-        """By cell: the mean tuning loss of every grid index tried, ascending."""
-        losses = {run: history.valid_loss[-1] for run, history in self.histories.items()}
-        tried = tried_grid_indices(self.design, losses)
-        return {cell: mean_losses(self.design, cell, grid_indices, losses) for cell, grid_indices in tried.items()}
+        """By cell: the mean of the measure over the tuning runs of every grid index tried, ascending."""
+        tried = tried_grid_indices(self.design, self._scores)
+        means = {cell: mean_scores(self.design, cell, indices, self._scores) for cell, indices in tried.items()}
+        return {
+            cell: {n: mean if math.isinf(mean) else self.measure.natural(mean) for n, mean in of_cell.items()}
+            for cell, of_cell in means.items()
+        }
+
+    @functools.cached_property
+    def _chosen(self) -> dict[Cell, int]:
+        return chosen_grid_indices(self.design, self._scores)
 
     @functools.cached_property
     def runs(self) -> tuple[Run, ...]:
-        """The runs of the protocol, tuning first; each cell's runs are ordered by rate and seed."""
+        """The runs that count, tuning first; each cell's runs are ordered by rate and seed."""
         tuning = [
             Run(cell, grid_index, seed)
             for cell, means in self.tuning.items()
@@ -116,88 +137,71 @@ class Comparison:
         return (*tuning, *(run for cell in self.design.cells for run in self.final_runs(cell)))
 
     def final_runs(self, cell: Cell) -> list[Run]:
-        """Return the final runs of a cell, in the order of the seeds.
+        """Return the final runs of a cell that count, in the order of the seeds: those until its last look.
 
         Raises:
             InvalidArgument: If the comparison has no such cell.
         """
         self._require(cell)
-        grid_index = best_grid_index(self.tuning[cell])
-        return [Run(cell, grid_index, seed) for seed in self.design.final_seeds]
+        seeds = self.design.final_seeds[: self.analysis.seeds[cell]]
+        return [Run(cell, self._chosen[cell], seed) for seed in seeds]
 
     def final_histories(self, cell: Cell) -> list[History]:
         """Return the histories of a cell's final runs, in the order of the seeds."""
         return [self.histories[run] for run in self.final_runs(cell)]
 
     @functools.cached_property
-    def final_losses(self) -> dict[Cell, list[float]]:
-        """By cell: the final validation losses, a diverged run counted as the worst loss of all final runs.
-
-        All are infinite if no run of any cell had a finite loss even at its start.
-        """
-        worst = max(
-            (
-                loss
-                for cell in self.design.cells
-                for history in self.final_histories(cell)
-                for loss in (history.valid_loss[0], history.valid_loss[-1])
-                if math.isfinite(loss)
-            ),
-            default=math.inf,
-        )
+    def final_values(self) -> dict[Cell, list[float]]:
+        """By cell: the final values of the measure, where a diverged run counts as the worst value of tuning."""
+        worst = worst_score(self.design, self._scores, self._starts)
+        scores = final_scores(self.design, self._scores, worst)
         return {
-            cell: [min(history.valid_loss[-1], worst) for history in self.final_histories(cell)]
-            for cell in self.design.cells
+            cell: [self.measure.natural(score) for score in of_cell[: self.analysis.seeds[cell]]]
+            for cell, of_cell in scores.items()
         }
 
     @functools.cached_property
     def baseline_cell(self) -> Cell:
         """The baseline optimizer with the init that suits it best."""
         cells = [cell for cell in self.design.cells if cell.optimizer == self.baseline]
-        return min(cells, key=lambda cell: statistics.fmean(self.final_losses[cell]))
+        return min(cells, key=lambda cell: self.analysis.means[cell])
 
     @functools.cached_property
     def target(self) -> float:
-        """The median best loss over the baseline's final runs; for an even number, the higher of the middle two."""
-        return statistics.median_high(min(history.valid_loss) for history in self.final_histories(self.baseline_cell))
+        """The median best value over the baseline's final runs; for an even number, the worse of the middle two."""
+        bests = (self.measure.best_score(history) for history in self.final_histories(self.baseline_cell))
+        return self.measure.natural(statistics.median_high(bests))
 
     def steps_to_target(self, run: Run) -> float:
-        """Return the first validated step at which a run's loss is at most the target; infinite if none is.
+        """Return the first validated step at which a run has reached the target; infinite if none is.
 
         Raises:
             InvalidArgument: If the comparison has no such run.
         """
+        return self._to_target(run)[0]
+
+    def seconds_to_target(self, run: Run) -> float:
+        """Return the training time in seconds after which a run has reached the target; infinite if it has not.
+
+        Raises:
+            InvalidArgument: If the comparison has no such run.
+        """
+        return self._to_target(run)[1]
+
+    def _to_target(self, run: Run) -> tuple[float, float]:
         if instance("run", run, Run, "a Run") not in self.histories:
             raise InvalidArgument("run must be one of the comparison", got=str(run), remedy="See Comparison.runs.")
-        history = self.histories[run]
-        reached = (
-            s for s, loss in zip(history.steps, history.valid_loss, strict=True) if loss <= self.target < math.inf
-        )
-        return float(next(reached, math.inf))
+        history, target = self.histories[run], self.measure.natural(self.target)
+        return first_below(history, [self.measure.natural(value) for value in self.measure.curve(history)], target)
 
     @functools.cached_property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Verdict[Cell]:
         """The verdict on the final runs."""
-        if all(history.diverged for cell in self.design.cells for history in self.final_histories(cell)):
-            return all_diverged()
-        steps = {cell: [self.steps_to_target(run) for run in self.final_runs(cell)] for cell in self.design.cells}
-        return judge(
-            {cell: standing.loss.estimate for cell, standing in self.standings.items()},
-            {cell: standing.steps_to_target for cell, standing in self.standings.items()},
-            compare_pairs(self.final_losses, steps),
-            self.baseline_cell,
-            self.target,
-            self.label,
-            [
-                cell
-                for cell in self.design.cells
-                if is_seedless([history.valid_loss[0] for history in self.final_histories(cell)])
-            ],
-        )
+        return conclude(self)
 
     def table(self) -> list[Standing]:
-        """Return the ranking, the lowest mean loss first."""
-        return sorted(self.standings.values(), key=lambda standing: standing.loss.estimate)
+        """Return the ranking, the best mean first."""
+        return sorted(self.standings.values(), key=lambda standing: self.analysis.means[standing.cell])
 
     @functools.cached_property
     def standings(self) -> dict[Cell, Standing]:
@@ -205,32 +209,46 @@ class Comparison:
         return {cell: self._standing(cell) for cell in self.design.cells}
 
     def _standing(self, cell: Cell) -> Standing:
-        histories = self.final_histories(cell)
+        runs, histories = self.final_runs(cell), self.final_histories(cell)
+        lr = learning_rate(self._chosen[cell])
+        ended = [history for history in histories if not history.diverged]
+        means = self.tuning[cell]
         return Standing(
             cell=cell,
-            lr=learning_rate(best_grid_index(self.tuning[cell])),
-            lr_on_edge=is_edge(self.tuning[cell]),
-            loss=self._mean_loss(cell),
-            metric=statistics.fmean(history.valid_metrics[self.metric_name][-1] for history in histories)
-            if self.metric_name
-            else math.nan,
-            steps_to_target=statistics.median(self.steps_to_target(run) for run in self.final_runs(cell)),
+            lr=lr,
+            lr_on_edge=is_edge({n: self.measure.natural(mean) for n, mean in means.items()}),
+            lr_is_unusual=is_unusual(lr, self.usual_rates[cell.optimizer]),
+            seeds=len(runs),
+            eliminated_at=self.analysis.eliminated.get(cell, 0),
+            value=interval_of(self.final_values[cell]),
+            loss=mean_of_finite([history.valid_loss[-1] for history in ended], math.inf),
+            metrics={
+                name: mean_of_finite([history.valid_metrics[name][-1] for history in ended], math.nan)
+                for name in self.metric_names
+            },
+            best=self.measure.natural(
+                statistics.fmean(self.measure.best_score(history) for history in histories) if histories else math.nan
+            ),
+            steps_to_target=statistics.median(self.steps_to_target(run) for run in runs),
+            seconds_to_target=statistics.median(self.seconds_to_target(run) for run in runs),
             diverged=sum(history.diverged for history in histories),
             seconds_per_step=statistics.median(history.seconds_per_step for history in histories),
+            seconds_per_run=statistics.median(history.duration for history in histories),
             state_bytes=max(history.state_bytes for history in histories),
         )
 
-    def _mean_loss(self, cell: Cell) -> Interval:
-        losses = self.final_losses[cell]
-        return mean_interval(losses) if math.isfinite(losses[0]) else Interval(math.inf, math.inf, math.inf)
+    @functools.cached_property
+    def all_diverged(self) -> bool:
+        """Whether every final run of every cell diverged."""
+        return all(history.diverged for cell in self.design.cells for history in self.final_histories(cell))
 
     def ranking(self) -> RankingDisplay:
         """Return the ranking as a display."""
         return RankingDisplay(
             [self.label(cell) for cell in self.standings],
-            [standing.loss.estimate for standing in self.standings.values()],
-            [standing.loss.low for standing in self.standings.values()],
-            [standing.loss.high for standing in self.standings.values()],
+            [standing.value.estimate for standing in self.standings.values()],
+            [standing.value.low for standing in self.standings.values()],
+            [standing.value.high for standing in self.standings.values()],
         )
 
     def loss_curves(self) -> LossCurvesDisplay:
@@ -256,7 +274,7 @@ class Comparison:
         return LearningRateDisplay(
             {self.label(cell): [learning_rate(n) for n in means] for cell, means in self.tuning.items()},
             {self.label(cell): list(means.values()) for cell, means in self.tuning.items()},
-            {self.label(cell): learning_rate(best_grid_index(means)) for cell, means in self.tuning.items()},
+            {self.label(cell): learning_rate(n) for cell, n in self._chosen.items()},
         )
 
     def gradient_norms(self, init: str) -> GradientNormDisplay:

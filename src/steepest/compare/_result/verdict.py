@@ -5,139 +5,177 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from steepest.compare._design import Cell
-from steepest.compare._result.statistics import Pair
+from steepest.compare._measure import Measure
+from steepest.compare._result.next_step import NextStep, as_percent, rounded_up
+from steepest.compare._sequential import Analysis, Difference
 
-__all__ = ["Verdict", "all_diverged", "judge"]
+__all__ = ["Verdict", "judge", "no_verdict", "places"]
+
+K = TypeVar("K")
+
+_NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Generic[K]):
     """The outcome of a comparison; prints as its sentences.
 
     Attributes:
-        headline: What may be said, in one sentence.
-        details: Further sentences: the steps to the target, what is undecided, and how many seeds would settle it.
-        winner: The cell that beats every other on the final validation loss; None is undecided.
-        pairs: All pairs of cells on both measures (see `compare_pairs`).
+        headline: The choice and what it may cost, in one sentence.
+        details: Further sentences: what is beaten, the same or undecided, and what to do next.
+        choice: The alternative to take; None if nothing can be said.
+        regret: With 95% confidence, the choice is at most this much worse than the best of the alternatives, in units
+            of the measure; infinite if that is unknown.
+        beaten: The alternatives that the choice beats.
+        same: Those whose difference from the choice is within the margin.
+        eliminated: Those that are not beaten by the choice, but of which others are known to be better.
+        undecided: All others.
+        differences: All pairs; smaller values are better, so those of a measure of which higher values are better have
+            the opposite sign.
+        next_step: What would settle more; None if nothing is left to settle.
     """
 
     headline: str
     details: tuple[str, ...]
-    winner: Cell | None
-    pairs: tuple[Pair, ...]
+    choice: K | None = None
+    regret: float = math.inf
+    beaten: tuple[K, ...] = ()
+    same: tuple[K, ...] = ()
+    eliminated: tuple[K, ...] = ()
+    undecided: tuple[K, ...] = ()
+    differences: tuple[Difference[K], ...] = ()
+    next_step: NextStep | None = None
 
     def __str__(self) -> str:
         return " ".join((self.headline, *self.details))
 
 
 def judge(
-    means: Mapping[Cell, float],
-    median_steps: Mapping[Cell, float],
-    pairs: Sequence[Pair],
-    baseline: Cell,
-    target: float,
-    label: Callable[[Cell], str],
-    same_start: Collection[Cell] = (),
-) -> Verdict:
-    """Say what the pairs allow about the cell with the lowest mean loss.
+    analysis: Analysis[K],
+    measure: Measure,
+    label: Callable[[K], str],
+    *,
+    next_step: NextStep | None = None,
+    margin: str = "",
+    same_start: Collection[K] = (),
+    remarks: Sequence[str] = (),
+) -> Verdict[K]:
+    """Say what the looks at the results allow.
 
     Args:
-        means: Mean final validation loss of every cell.
-        median_steps: Median steps to the target, infinite where it is missed.
-        pairs: All pairs on both measures.
-        baseline: The cell whose median best loss is the target.
-        target: That loss.
-        label: The name of a cell in reports.
-        same_start: The cells whose losses before training do not depend on the seed.
+        analysis: The looks.
+        measure: What decides.
+        label: The name of an alternative in reports.
+        next_step: What would settle more.
+        margin: The margin as the user gave it.
+        same_start: The alternatives whose values before training do not depend on the seed.
+        remarks: Sentences for the end.
     """
-    best = min(means, key=lambda cell: means[cell])
-    if len(means) == 1:
-        return Verdict(f"Only {label(best)} was run, so there is nothing to compare it with.", (), None, tuple(pairs))
-    against = {p.b if p.a == best else p.a: p for p in pairs if p.measure == "loss" and best in (p.a, p.b)}
-    if fixed := [cell for cell, pair in against.items() if pair.seedless]:
-        return _without_seeds([best, *fixed], means, pairs, label, same_start)
-    beaten = [label(cell) for cell, pair in against.items() if pair.better == best]
-    undecided = [cell for cell, pair in against.items() if pair.better is None]
-    value = f"{means[best]:.3g}"
-    if not undecided:
-        headline = f"{label(best)} beats {_and(beaten)} on final validation loss (mean {value})."
-    elif beaten:
-        others = _and([label(cell) for cell in undecided])
-        headline = (
-            f"{label(best)} has the lowest final validation loss (mean {value}) and beats {_and(beaten)}; "
-            f"against {others} it is undecided."
-        )
-    else:
-        headline = f"Undecided: {label(best)} has the lowest mean final validation loss ({value}), but beats no other."
-    details = [_about_steps(best, median_steps, pairs, baseline, target, label)]
+    choice, differences = analysis.choice, analysis.differences
+    if choice is None:
+        return no_verdict("No verdict yet: no look at the results is complete.", "Start again to resume.")
+    value = measure.natural(analysis.means[choice])
+    if len(analysis.means) == 1:
+        says = f"Only {label(choice)} was run, so there is nothing to compare it with."
+        return Verdict(says, (f"Its mean {measure.title} is {value:.4g}.",), choice, math.inf)
+    against = {d.b if d.a == choice else d.a: d for d in differences if choice in (d.a, d.b)}
+    if fixed := [key for key, difference in against.items() if difference.seedless]:
+        return _without_seeds([choice, *fixed], analysis, measure, label, same_start)
+    beaten = [key for key, difference in against.items() if difference.better == choice]
+    same = [key for key in analysis.same if key not in beaten]
+    eliminated = [key for key in analysis.eliminated if key not in beaten]
+    equal = [key for key, difference in against.items() if difference.estimate == 0.0 and key not in same]
+    undecided = [key for key in against if key not in (*beaten, *same, *eliminated, *equal)]
+    details = [f"Its mean {measure.title} is {value:.4g} over {analysis.seeds[choice]} seeds."]
+    if beaten:
+        details.append(f"It beats {_and([label(key) for key in beaten])}.")
+    if same:
+        is_same = f"{'is' if len(same) == 1 else 'are'} the same as {label(choice)}"
+        details.append(f"{_and([label(key) for key in same])} {is_same} within {_amount(margin, analysis.margin)}.")
+    elif margin and analysis.margin == 0:
+        details.append(f"A margin of {margin} means nothing for a mean so near to 0: give it in units of the measure.")
+    if equal:
+        details.append(f"{_and([label(key) for key in equal])} gave the same results as {label(choice)} in every seed.")
+    if eliminated:
+        is_not = "is not the best" if len(eliminated) == 1 else "are not the best"
+        after = " and ".join(map(str, sorted({analysis.eliminated[key] for key in eliminated})))
+        details.append(f"{_and([label(key) for key in eliminated])} {is_not}, and got no more seeds after {after}.")
     if undecided:
-        needs = ", ".join(f"{_more(against[cell])} ({label(cell)})" for cell in undecided)
-        details.append(f"More seeds that would settle it, if the differences stay as they are: {needs}.")
-    return Verdict(headline, tuple(details), None if undecided else best, tuple(pairs))
-
-
-def all_diverged(pairs: Sequence[Pair] = ()) -> Verdict:
-    """Return the verdict that every run diverged, so that nothing can be compared."""
+        details.append(f"Against {_and([label(key) for key in undecided])} it is undecided.")
+    if next_step is not None:
+        details.append(str(next_step))
     return Verdict(
-        "No verdict: every run of every alternative diverged.",
-        ("Look at the diagnoses, at the data, and whether smaller learning rates or another init help.",),
-        None,
-        tuple(pairs),
+        _headline(analysis, measure, label),
+        (*details, *remarks),
+        choice,
+        analysis.regret,
+        tuple(beaten),
+        tuple(same),
+        tuple(eliminated),
+        tuple(undecided),
+        differences,
+        next_step,
     )
 
 
+def no_verdict(headline: str, *details: str, differences: tuple[Difference[Any], ...] = ()) -> Verdict[Any]:
+    """Return the verdict that nothing can be said, and why."""
+    return Verdict(headline, details, differences=differences)
+
+
+def _headline(analysis: Analysis[K], measure: Measure, label: Callable[[K], str]) -> str:
+    choice, regret = analysis.choice, analysis.regret
+    assert choice is not None
+    count = len(analysis.means)
+    if math.isinf(regret):
+        reason = f"{analysis.seeds[choice]} seeds have too few distinct results to bound how much worse it may be"
+        return f"Take {label(choice)} for now: no other has a better mean, but {reason} than the best."
+    if regret == 0:
+        others = "the other is not better" if count == 2 else f"no other of these {_count(count)} is better"
+        return f"Take {label(choice)}: with 95% confidence {others}."
+    best = "the better of the two" if count == 2 else f"the best of these {_count(count)}"
+    mean = abs(analysis.means[choice])
+    share = f" ({as_percent(regret / mean)})" if mean > regret else ""
+    if measure.name == "loss":
+        return f"Take {label(choice)}: with 95% confidence it is at most {rounded_up(regret)}{share} worse than {best}."
+    side = "below" if measure.higher_is_better else "above"
+    of = f"its {measure.title} is at most {rounded_up(regret)}{share} {side} that of {best}"
+    return f"Take {label(choice)}: with 95% confidence {of}."
+
+
 def _without_seeds(
-    cells: list[Cell],
-    means: Mapping[Cell, float],
-    pairs: Sequence[Pair],
-    label: Callable[[Cell], str],
-    same_start: Collection[Cell],
-) -> Verdict:
-    """Return the verdict that losses do not vary with the seed, so that any difference would look certain."""
-    names = _and([label(cell) for cell in cells])
-    if all(cell in same_start for cell in cells):
+    keys: list[K], analysis: Analysis[K], measure: Measure, label: Callable[[K], str], same_start: Collection[K]
+) -> Verdict[K]:
+    """Return the verdict that values do not vary with the seed, so that any difference would look certain."""
+    names = _and([label(key) for key in keys])
+    if all(key in same_start for key in keys):
         headline = f"No verdict: the runs of {names} do not depend on the seed, so any difference would look certain."
         detail = (
-            "Their losses agree to a millionth across seeds, at the start and at the end. Draw the initial weights, "
+            "Their values agree to a millionth across seeds, at the start and at the end. Draw the initial weights, "
             "the order of the data or the noise from torch's global generator, which the trial seeds; set no seed in "
             "the task."
         )
     else:
-        headline = f"No verdict: {names} each end at one loss whatever the seed, so any difference would look certain."
-        ends = ", ".join(f"{means[cell]:.6g} ({label(cell)})" for cell in cells)
-        detail = f"Losses that agree to a millionth across seeds give no scale for a difference. The losses: {ends}."
-    return Verdict(headline, (detail,), None, tuple(pairs))
+        headline = f"No verdict: {names} each end at one value whatever the seed, so any difference would look certain."
+        ends = ", ".join(f"{measure.natural(analysis.means[key]):.6g} ({label(key)})" for key in keys)
+        detail = f"Values that agree to a millionth across seeds give no scale for a difference. They are {ends}."
+    return no_verdict(headline, detail, differences=analysis.differences)
 
 
-def _about_steps(
-    best: Cell,
-    median_steps: Mapping[Cell, float],
-    pairs: Sequence[Pair],
-    baseline: Cell,
-    target: float,
-    label: Callable[[Cell], str],
-) -> str:
-    goal = f"the target {target:.3g} (the median best of {label(baseline)})"
-    if best == baseline:
-        return f"It reaches {goal} {_after(median_steps[best])}."
-    pair = next(p for p in pairs if p.measure == "steps" and {p.a, p.b} == {best, baseline})
-    sooner = {None: "; which is sooner is undecided", best: ", sooner", baseline: ", later"}[pair.better]
-    return (
-        f"It reaches {goal} {_after(median_steps[best])}{sooner} ({label(baseline)} {_after(median_steps[baseline])})."
-    )
+def _amount(margin: str, amount: float) -> str:
+    return f"{margin} ({rounded_up(amount)})" if margin.endswith("%") else rounded_up(amount)
 
 
-def _after(steps: float) -> str:
-    return "in at most half of its runs" if math.isinf(steps) else f"after {steps:.0f} steps in the median"
-
-
-def _more(pair: Pair) -> str:
-    if pair.interval.low == pair.interval.high == 0:
-        return "none, the runs are the same"
-    return "more than 1,000" if pair.more_seeds is None else f"about {pair.more_seeds}"
+def _count(count: int) -> str:
+    return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
 def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def places(values: Mapping[K, float]) -> dict[K, int]:
+    """Return the place of each value, the smallest first, counted from 1."""
+    return {key: place for place, key in enumerate(sorted(values, key=lambda key: values[key]), start=1)}

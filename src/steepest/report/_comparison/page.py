@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from steepest._figure import color
-from steepest.compare import ALPHA, Cell, Comparison, Pair, Standing
+from steepest.compare import ALPHA, Cell, Comparison, Difference, Standing
 from steepest.features import spectra
 from steepest.report._comparison.tables import change_seen
 from steepest.report._page.page import figure_json, write_page
@@ -32,9 +32,9 @@ def _content(comparison: Comparison, command: str) -> dict[str, Any]:
         "comparison": comparison,
         "verdict": comparison.verdict,
         "alpha": ALPHA,
-        "standings": [_row(comparison, s, standings) for s in standings],
+        "standings": [_row(comparison, s) for s in standings],
         "series": [{"name": comparison.label(cell), "color": color(i)} for i, cell in enumerate(cells)],
-        "pairs": [_pair(comparison, pair) for pair in comparison.verdict.pairs],
+        "pairs": [_pair(comparison, pair) for pair in comparison.verdict.differences],
         "figures": {
             "ranking": figure_json(comparison.ranking().plot()),
             "loss": figure_json(comparison.loss_curves().plot()),
@@ -82,30 +82,27 @@ def _features(comparison: Comparison, cell: Cell) -> dict[str, Any] | None:
     }
 
 
-def _row(comparison: Comparison, standing: Standing, standings: list[Standing]) -> dict[str, Any]:
-    best = standings[0].cell
-    pair = next(
-        (p for p in comparison.verdict.pairs if p.measure == "loss" and {p.a, p.b} == {best, standing.cell}),
-        None,
+def _row(comparison: Comparison, standing: Standing) -> dict[str, Any]:
+    verdict, cell = comparison.verdict, standing.cell
+    against = (
+        "the choice"
+        if cell == verdict.choice
+        else "beaten"
+        if cell in verdict.beaten
+        else "the same"
+        if cell in verdict.same
+        else "undecided"
     )
-    index = list(comparison.design.cells).index(standing.cell)
-    against = "" if pair is None else "undecided" if pair.better is None else "beaten"
-    return {
-        "name": comparison.label(standing.cell),
-        "color": color(index),
-        "standing": standing,
-        "against_best": against,
-    }
+    index = list(comparison.design.cells).index(cell)
+    return {"name": comparison.label(cell), "color": color(index), "standing": standing, "against_best": against}
 
 
-def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
+def _pair(comparison: Comparison, pair: Difference[Cell]) -> dict[str, Any]:
     a, b = comparison.label(pair.a), comparison.label(pair.b)
     if pair.seedless:
-        says = "undecided, neither loss depends on the seed"
+        says = "undecided, neither depends on the seed"
     elif pair.better is None:
-        more = f", about {pair.more_seeds} more seeds would settle it" if pair.more_seeds else ""
-        says = f"undecided{more}"
+        says = "undecided"
     else:
-        verb = "beats" if pair.measure == "loss" else "is sooner than"
-        says = f"{a} {verb} {b}" if pair.better == pair.a else f"{b} {verb} {a}"
+        says = f"{a} beats {b}" if pair.better == pair.a else f"{b} beats {a}"
     return {"a": a, "b": b, "pair": pair, "says": says}

@@ -35,14 +35,21 @@ def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
     design, verdict = comparison.design, comparison.verdict
     data: dict[str, Any] = {
         "verdict": str(verdict),
-        "winner": verdict.winner and dataclasses.asdict(verdict.winner),
+        "choice": verdict.choice and dataclasses.asdict(verdict.choice),
+        "regret": verdict.regret,
+        "margin": comparison.analysis.margin,
+        "beaten": [dataclasses.asdict(cell) for cell in verdict.beaten],
+        "same": [dataclasses.asdict(cell) for cell in verdict.same],
+        "undecided": [dataclasses.asdict(cell) for cell in verdict.undecided],
+        "next": verdict.next_step and dataclasses.asdict(verdict.next_step),
         "task": comparison.task_name,
-        "metric": comparison.metric_name,
+        "measure": dataclasses.asdict(comparison.measure),
+        "metrics": comparison.metric_names,
         "alpha": ALPHA,
         "target": comparison.target,
         "baseline": dataclasses.asdict(comparison.baseline_cell),
         "ranking": [dataclasses.asdict(standing) for standing in comparison.table()],
-        "pairs": [dataclasses.asdict(pair) for pair in verdict.pairs],
+        "pairs": [dataclasses.asdict(pair) for pair in verdict.differences],
         "diagnoses": [
             dataclasses.asdict(each)
             for init in dict.fromkeys(cell.init for cell in design.cells)
@@ -50,7 +57,13 @@ def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
         ],
         "features": [_features_of(comparison, cell) for cell in design.cells],
         "budget": _budget(comparison),
-        "seeds": {"tuning": design.budget.tuning_seeds, "final": design.seeds, "first final": FIRST_SEED},
+        "seeds": {
+            "tuning": design.budget.tuning_seeds,
+            "final": max(comparison.analysis.seeds.values()),
+            "looks": list(design.seeds.looks),
+            "until": design.seeds.until,
+            "first final": FIRST_SEED,
+        },
         "command": command,
         "notices": list(comparison.notices),
         "environment": dict(comparison.environment),
@@ -116,17 +129,16 @@ def _no_formula(name: str) -> str:
 
 def _further_metrics(comparison: Comparison) -> list[str]:
     """Return the names of all metrics but the first, which has a column of its own."""
-    names = dict.fromkeys(name for run in comparison.runs for name in comparison.histories[run].valid_metrics)
-    return [name for name in names if name != comparison.metric_name]
+    return comparison.metric_names[1:]
 
 
 def _results_row(comparison: Comparison, run: Run, further: list[str]) -> list[Any]:
-    history = comparison.histories[run]
+    history, first = comparison.histories[run], next(iter(comparison.metric_names), "")
     return [
         *_run_columns(run),
         history.valid_loss[-1],
         min(history.valid_loss),
-        _last(history, comparison.metric_name),
+        _last(history, first),
         comparison.steps_to_target(run) if run.phase == "final" else "",
         history.diverged,
         *(_last(history, name) for name in further),

@@ -1,0 +1,84 @@
+"""What to run next, as a sentence and as a command."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["NextStep", "as_percent", "rounded_up", "with_options"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextStep:
+    """What to run next, and what it would bring; prints as a sentence.
+
+    Attributes:
+        seeds: The number of seeds per alternative that is left, those that were run included.
+        settles: Whether that would settle everything, with power 80%, if the differences stay as they are.
+        regret: The bound on the regret after these seeds, if the differences stay as they are.
+        minutes: About how long it takes, in minutes.
+        command: The command to type, or the arguments to pass from Python.
+    """
+
+    seeds: int
+    settles: bool
+    regret: float
+    minutes: float
+    command: str
+
+    def __str__(self) -> str:
+        time, if_so = in_minutes(self.minutes), "if the differences stay as they are"
+        if self.settles:
+            return f"{self.seeds} seeds would settle it, in about {time} (power 80%, {if_so}): {self.command}"
+        return (
+            f"Not even 1,000 seeds would settle it, {if_so}. {self.seeds} would bring the bound down to about "
+            f"{rounded_up(self.regret)}, in about {time}: {self.command}"
+        )
+
+
+def in_minutes(minutes: float) -> str:
+    """Return a duration in words, rounded up.
+
+    >>> in_minutes(0.2), in_minutes(12.3), in_minutes(200)
+    ('1 minute', '13 minutes', '3.4 hours')
+    """
+    if minutes > 120:
+        return f"{math.ceil(minutes / 6) / 10:g} hours"
+    whole = max(1, math.ceil(minutes))
+    return f"{whole} minute{'' if whole == 1 else 's'}"
+
+
+def with_options(command: str, options: Mapping[str, str], without: Sequence[str] = ()) -> str:
+    """Return a command line in which options have other values, and some are left out.
+
+    >>> with_options("steepest compare --seeds=5 --task digits", {"--max-seeds": "40"}, ["--seeds"])
+    'steepest compare --task digits --max-seeds 40'
+    """
+    kept: list[str] = []
+    words = iter(shlex.split(command))
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in options or name in without:
+            if not equals:
+                next(words, None)
+        else:
+            kept.append(word)
+    return shlex.join([*kept, *(part for pair in options.items() for part in pair)])
+
+
+def rounded_up(value: float) -> str:
+    """Return two significant digits, rounded up, as for a bound.
+
+    >>> rounded_up(0.0121), rounded_up(3.0)
+    ('0.013', '3')
+    """
+    if value <= 0 or not math.isfinite(value):
+        return f"{value:.2g}"
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / unit - 1e-9) * unit:.2g}"
+
+
+def as_percent(share: float) -> str:
+    return f"{rounded_up(100 * share)}%"
