@@ -129,7 +129,7 @@ TABLE: dict[str, Row | Result] = {
     ),
     "compare.Sequential": row(
         costly=HUGE,
-        max_seeds=(20, whole(5, 100_000).but("None")),
+        max_seeds=(10, whole(5, 100_000).but("None")),
         until=("choice", choice()),
         margin=(0.02, number("(0, inf)").but("None")),
         looks=((5, 10), NUMBERS.also("[nan]", "[-1]")),

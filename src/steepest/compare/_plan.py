@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from steepest._check import at_least, in_range, instance, one_of
+from steepest._check import at_least, boolean, in_range, instance, one_of
 from steepest.errors import InvalidArgument
 
 __all__ = ["LOOKS", "Margin", "Sequential"]
@@ -15,6 +15,7 @@ __all__ = ["LOOKS", "Margin", "Sequential"]
 LOOKS = (5, 10, 20, 40, 80)
 """The numbers of seeds after which a sequential trial looks at its results."""
 
+_MOST = 100_000
 _NEAR_ZERO = 3.0  # standard errors: a percentage of a mean that is closer to 0 means nothing
 
 Until = Literal["choice", "decided", "same"]
@@ -37,6 +38,7 @@ class Margin:
 
     def __post_init__(self) -> None:
         in_range("margin", self.amount, "(0, inf)", remedy="Leave it out, or pass for example 2% or .02.")
+        boolean("relative", self.relative)
 
     @classmethod
     def parse(cls, value: float | str) -> Margin:
@@ -102,21 +104,21 @@ class Sequential:
             raise InvalidArgument(
                 'until="same" must come with a margin', got=None, remedy='Pass for example margin="2%" (--margin 2%).'
             )
-        if self.looks:
+        most = self.max_seeds
+        if self.looks != ():
             looks = tuple(
-                at_least("a look", n, 3, most=100_000)
+                at_least("a look", n, 3, most=_MOST)
                 for n in instance("looks", self.looks, (tuple, list), "a tuple of whole numbers")
             )
             if any(a >= b for a, b in itertools.pairwise(looks)):
                 raise InvalidArgument("looks must ascend", got=looks, remedy="Try (5, 10, 20).")
+            if most is not None and (isinstance(most, bool) or most != looks[-1]):
+                raise InvalidArgument("max_seeds must be the last look", got=most, remedy="Leave one of the two out.")
         else:
-            most = self.max_seeds
             if most is None:
                 most = 20 if self.until == "choice" else 80
-            least = LOOKS[0]
-            at_least(
-                "max_seeds", most, least, most=100_000, remedy="Pass 5 or more; a fixed number is seeds=3 or more."
-            )
+            remedy = "Pass 5 or more; a fixed number is seeds=3 or more."
+            at_least("max_seeds", most, LOOKS[0], most=_MOST, remedy=remedy)
             looks = (*(n for n in LOOKS if n < most), most)
         object.__setattr__(self, "looks", looks)
         object.__setattr__(self, "max_seeds", looks[-1])

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest._check import in_range, instance
 from steepest.compare._plan import Margin, Sequential
 from steepest.errors import InvalidArgument
 
@@ -124,7 +125,9 @@ def analyse(
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979), 65-70;
     simulated error rates are in benchmarks/results/statistics.md.
     """
-    keys = list(values)
+    instance("plan", plan, Sequential, "a Sequential")
+    alpha = in_range("alpha", alpha, "(0, 1)")
+    keys = list(instance("values", values, Mapping, "a mapping from alternatives to numbers"))
     if not keys:
         raise InvalidArgument("there must be at least one alternative", got=0, remedy="Pass values of two or more.")
     columns = [_finite(key, values[key]) for key in keys]
@@ -279,8 +282,9 @@ class _State:
 
 def _finite(key: Any, values: Sequence[float]) -> Array:
     try:
-        column = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+        given = np.asarray(values)
+        column = np.array([np.nan]) if given.dtype.kind not in "iuf" else given.astype(np.float64)
+    except Exception:  # an object that says it is an array may raise anything
         column = np.array([np.nan])
     if column.ndim != 1 or not np.isfinite(column).all():
         raise InvalidArgument(
