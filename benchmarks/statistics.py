@@ -113,8 +113,8 @@ def _errors() -> Table:
     return Table(
         title="How often a trial says anything wrong",
         method=f"K alternatives of one mean; looks after 5, 10, 20, 40 and 80 seeds, margin .3, {TRIALS:,} trials (a "
-        f"rate of 5% has a standard error of {error:.2%}); wrong is any statement that one beats another, on the regret "
-        "or on what is the same. The last rows show where no method that rests on t holds.",
+        f"rate of 5% has a standard error of {error:.2%}); wrong is any statement that one beats another, on the "
+        "regret or on what is the same. The last rows show where no method that rests on t holds.",
         columns=("values", "K = 2", "3", "5", "8"),
         rows=rows,
         packages=("numpy", "scipy"),

@@ -105,20 +105,19 @@ class Sequential:
                 'until="same" must come with a margin', got=None, remedy='Pass for example margin="2%" (--margin 2%).'
             )
         most = self.max_seeds
-        if self.looks != ():
-            looks = tuple(
-                at_least("a look", n, 3, most=_MOST)
-                for n in instance("looks", self.looks, (tuple, list), "a tuple of whole numbers")
-            )
-            if any(a >= b for a, b in itertools.pairwise(looks)):
-                raise InvalidArgument("looks must ascend", got=looks, remedy="Try (5, 10, 20).")
-            if most is not None and (isinstance(most, bool) or most != looks[-1]):
-                raise InvalidArgument("max_seeds must be the last look", got=most, remedy="Leave one of the two out.")
-        else:
-            if most is None:
-                most = 20 if self.until == "choice" else 80
+        looks = tuple(
+            at_least("a look", n, 3, most=_MOST)
+            for n in instance("looks", self.looks, (tuple, list), "a tuple of whole numbers")
+        )
+        if any(a >= b for a, b in itertools.pairwise(looks)):
+            raise InvalidArgument("looks must ascend", got=looks, remedy="Try (5, 10, 20).")
+        if most is not None:
             remedy = "Pass 5 or more; a fixed number is seeds=3 or more."
-            at_least("max_seeds", most, LOOKS[0], most=_MOST, remedy=remedy)
+            most = at_least("max_seeds", most, 3 if looks else LOOKS[0], most=_MOST, remedy=remedy)
+            if looks and most != looks[-1]:
+                raise InvalidArgument("max_seeds must be the last look", got=most, remedy="Leave one of the two out.")
+        if not looks:
+            most = most or (20 if self.until == "choice" else 80)
             looks = (*(n for n in LOOKS if n < most), most)
         object.__setattr__(self, "looks", looks)
         object.__setattr__(self, "max_seeds", looks[-1])
