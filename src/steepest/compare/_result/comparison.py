@@ -19,7 +19,7 @@ from steepest.compare._protocol import (
     starts_of,
     worst_score,
 )
-from steepest.compare._result.conclusion import conclude
+from steepest.compare._result.conclusion import Results, conclude
 from steepest.compare._result.diagnoses import CellDiagnosis, diagnose_cell
 from steepest.compare._result.displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
 from steepest.compare._result.standing import Standing, first_below, interval_of, is_unusual, mean_of_finite
@@ -197,7 +197,25 @@ class Comparison:
     @functools.cached_property
     def verdict(self) -> Verdict[Cell]:
         """The verdict on the final runs."""
-        return conclude(self)
+        return conclude(
+            Results(
+                design=self.design,
+                analysis=self.analysis,
+                final_values=self.final_values,
+                starts={
+                    cell: [self.measure.first_score(history) for history in self.final_histories(cell)]
+                    for cell in self.design.cells
+                },
+                standings=self.standings,
+                all_diverged=self.all_diverged,
+                directions=self.directions,
+                usual_rates=self.usual_rates,
+                earlier_plans=self.earlier_plans,
+                workers=self.workers,
+                command=self.command,
+                label=self.label,
+            )
+        )
 
     def table(self) -> list[Standing]:
         """Return the ranking, the best mean first."""

@@ -3,49 +3,67 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from steepest.compare._design import Cell
+from steepest.compare._design import Cell, Design
+from steepest.compare._measure import Measure
 from steepest.compare._plan import LOOKS
 from steepest.compare._result.intervals import bound_after, seeds_to_settle
 from steepest.compare._result.next_step import NextStep, with_options
 from steepest.compare._result.standing import Standing
 from steepest.compare._result.verdict import Verdict, judge, no_verdict, places
-from steepest.compare._sequential import is_seedless
-
-if TYPE_CHECKING:
-    from steepest.compare._result.comparison import Comparison
+from steepest.compare._sequential import Analysis, is_seedless
 
 __all__ = ["conclude"]
 
 
-def conclude(comparison: Comparison) -> Verdict[Cell]:
-    """Return the verdict of a comparison."""
-    if comparison.all_diverged and len(comparison.design.cells) > 1:
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a verdict follows from; see `Comparison`."""
+
+    design: Design
+    analysis: Analysis[Cell]
+    final_values: Mapping[Cell, list[float]]
+    starts: Mapping[Cell, list[float]]
+    standings: Mapping[Cell, Standing]
+    all_diverged: bool
+    directions: Mapping[str, bool | None]
+    usual_rates: Mapping[str, float]
+    earlier_plans: int
+    workers: int
+    command: str
+    label: Callable[[Cell], str]
+
+    @property
+    def measure(self) -> Measure:
+        """What decides."""
+        return self.design.measure
+
+
+def conclude(results: Results) -> Verdict[Cell]:
+    """Return the verdict of a results."""
+    if results.all_diverged and len(results.design.cells) > 1:
         return no_verdict(
             "No verdict: every run of every alternative diverged.",
             "Look at the diagnoses, at the data, and whether smaller learning rates or another init help.",
         )
-    margin = comparison.design.seeds.margin
-    starts = {
-        cell: [comparison.measure.first_score(history) for history in comparison.final_histories(cell)]
-        for cell in comparison.design.cells
-    }
+    margin = results.design.seeds.margin
     return judge(
-        comparison.analysis,
-        comparison.measure,
-        comparison.label,
-        next_step=_next_step(comparison),
+        results.analysis,
+        results.measure,
+        results.label,
+        next_step=_next_step(results),
         margin="" if margin is None else str(margin),
-        same_start=[cell for cell, values in starts.items() if is_seedless(values)],
-        remarks=_remarks(comparison),
+        same_start=[cell for cell, values in results.starts.items() if is_seedless(values)],
+        remarks=_remarks(results),
     )
 
 
-def _next_step(comparison: Comparison) -> NextStep | None:
+def _next_step(results: Results) -> NextStep | None:
     """Return what would settle what is undecided, or bring the regret down; None if nothing is left to settle."""
-    analysis, natural = comparison.analysis, comparison.measure.natural
-    choice, values = analysis.choice, comparison.final_values
+    analysis, natural = results.analysis, results.measure.natural
+    choice, values = analysis.choice, results.final_values
     if choice is None or analysis.regret <= analysis.margin:
         return None
     undecided = [k for k in values if k not in (choice, *analysis.eliminated) and analysis.upper[choice, k] > 0]
@@ -63,47 +81,47 @@ def _next_step(comparison: Comparison) -> NextStep | None:
     if seeds <= analysis.look:
         return None
     seconds = sum(
-        (seeds - analysis.seeds[cell]) * comparison.standings[cell].seconds_per_run for cell in (choice, *differences)
+        (seeds - analysis.seeds[cell]) * results.standings[cell].seconds_per_run for cell in (choice, *differences)
     )
     return NextStep(
         seeds=seeds,
         settles=settles,
         regret=max(0.0, *(bound_after(each, len(values), seeds) for each in differences.values())),
-        minutes=seconds / 60 / comparison.workers,
-        command=_command(comparison, seeds),
+        minutes=seconds / 60 / results.workers,
+        command=_command(results, seeds),
     )
 
 
-def _command(comparison: Comparison, seeds: int) -> str:
-    if comparison.command:
-        return with_options(comparison.command, {"--max-seeds": str(seeds)}, ["--seeds"])
+def _command(results: Results, seeds: int) -> str:
+    if results.command:
+        return with_options(results.command, {"--max-seeds": str(seeds)}, ["--seeds"])
     return f"compare(..., seeds=Sequential(max_seeds={seeds}))"
 
 
-def _remarks(comparison: Comparison) -> list[str]:
+def _remarks(results: Results) -> list[str]:
     """Return sentences on what the verdict does not say by itself."""
-    remarks = [*_other_measures(comparison), *_rates(comparison)]
-    some = [s for s in comparison.standings.values() if 0 < s.diverged < s.seeds]
+    remarks = [*_other_measures(results), *_rates(results)]
+    some = [s for s in results.standings.values() if 0 < s.diverged < s.seeds]
     remarks += [
-        f"{s.diverged} of {s.seeds} runs of {comparison.label(s.cell)} diverged; no interval covers a failure so rare "
+        f"{s.diverged} of {s.seeds} runs of {results.label(s.cell)} diverged; no interval covers a failure so rare "
         "that these seeds have not shown it."
         for s in some
     ]
     remarks.append("The intervals are for the learning rates that tuning found, not for tuning itself.")
-    if comparison.earlier_plans:
-        many = f"{comparison.earlier_plans} other plan{'s' if comparison.earlier_plans > 1 else ''}"
+    if results.earlier_plans:
+        many = f"{results.earlier_plans} other plan{'s' if results.earlier_plans > 1 else ''}"
         remarks.append(f"{many} looked at some of these runs before: the 95% is for one plan, not for a chain of them.")
     return remarks
 
 
-def _other_measures(comparison: Comparison) -> list[str]:
+def _other_measures(results: Results) -> list[str]:
     """Say where loss and metric disagree on the first place."""
-    rows = list(comparison.standings.values())
-    choice, measure = comparison.analysis.choice, comparison.measure
-    names = comparison.metric_names if measure.name == "loss" else ["loss"]
+    rows = list(results.standings.values())
+    choice, measure = results.analysis.choice, results.measure
+    names = list(results.directions) if measure.name == "loss" else ["loss"]
     says: list[str] = []
     for name in names:
-        higher = comparison.directions.get(name)
+        higher = results.directions.get(name)
         values = {s.cell: s.loss if name == "loss" else s.metrics[name] for s in rows}
         if (name != "loss" and higher is None) or not all(map(math.isfinite, values.values())) or len(rows) < 2:
             continue
@@ -111,25 +129,25 @@ def _other_measures(comparison: Comparison) -> list[str]:
         first = min(of_other, key=lambda cell: of_other[cell])
         if first == choice or choice is None or values[first] == values[choice]:
             continue
-        own = places(comparison.analysis.means)
+        own = places(results.analysis.means)
         shown = "validation loss" if name == "loss" else name.replace("_", " ")
         says.append(
-            f"By {shown} {comparison.label(first)} comes first ({values[first]:.4g}, {comparison.label(choice)} "
+            f"By {shown} {results.label(first)} comes first ({values[first]:.4g}, {results.label(choice)} "
             f"{values[choice]:.4g}), which is place {own[first]} by {measure.title}; that is exploration, to which the "
             "95% does not apply."
         )
     return says
 
 
-def _rates(comparison: Comparison) -> list[str]:
+def _rates(results: Results) -> list[str]:
     """Say which tuned learning rates need a look."""
-    unusual = [s for s in comparison.standings.values() if s.lr_is_unusual]
-    return [_about_rate(comparison, standing) for standing in unusual]
+    unusual = [s for s in results.standings.values() if s.lr_is_unusual]
+    return [_about_rate(results, standing) for standing in unusual]
 
 
-def _about_rate(comparison: Comparison, standing: Standing) -> str:
-    usual = comparison.usual_rates[standing.cell.optimizer]
+def _about_rate(results: Results, standing: Standing) -> str:
+    usual = results.usual_rates[standing.cell.optimizer]
     return (
-        f"The best learning rate of {comparison.label(standing.cell)}, {standing.lr:.2g}, is far from its usual "
+        f"The best learning rate of {results.label(standing.cell)}, {standing.lr:.2g}, is far from its usual "
         f"{usual:.2g}: look at its curve of learning rates."
     )
