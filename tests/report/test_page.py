@@ -46,10 +46,89 @@ def visible(page, figure, series):
 
 
 @pytest.mark.browser
-def test_the_verdict_is_read_first(open_page, comparison):
+def test_the_verdict_is_read_first_then_what_to_use_what_it_costs_and_what_to_type(open_page, comparison):
     page = open_page()
-    assert page.locator("h1").inner_text() == comparison.verdict.headline
+    verdict = comparison.verdict
+    assert page.locator("h1").inner_text() == verdict.headline
     assert page.title() == "digits: a fair trial"
+    boxes = page.locator(".decision > div")
+    texts = boxes.all_inner_texts()
+    assert [text.splitlines()[0] for text in texts] == ["What to use", "What it costs", "What to type next"]
+    standing = comparison.standings[verdict.choice]
+    assert comparison.label(verdict.choice) in texts[0]
+    assert f"learning rate {standing.lr:.3g}" in texts[0]
+    assert f"{1e3 * standing.seconds_per_step:.3g} ms per step" in texts[1]
+    assert boxes.last.bounding_box()["y"] + boxes.last.bounding_box()["height"] < WIDE["height"], "without scrolling"
+    assert verdict.next_step.command in boxes.nth(2).locator("code").text_content()
+    assert verdict.next_step.gist in texts[2]
+
+
+@pytest.mark.browser
+def test_sections_stand_in_the_order_of_the_decision(open_page, comparison):
+    page = open_page()
+    assert page.locator("main h2").all_inner_texts() == [
+        f"Differences from {comparison.label(comparison.verdict.choice)}",
+        "While training",
+        "Sensitivity to the learning rate",
+        "What a step costs",
+        "Exploration: outside of the verdict and its 95%",
+        "Gradients, and why a run does not train",
+        "Tangent features (NTK) of the first in the ranking",
+        "What was run",
+    ]
+    facts = page.locator("header .facts").first.inner_text()
+    runs = f"runs {len(comparison.histories)}"
+    for each in ("parameters 1,482", "training examples 1,438", "validation examples 359", "batch size 100", runs):
+        assert each in facts
+
+
+@pytest.mark.browser
+def test_the_next_command_is_copied_as_it_is_typed(open_page, comparison):
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    button = page.locator(".decision").get_by_role("button", name="Copy")
+    button.click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == comparison.verdict.next_step.command
+
+
+@pytest.mark.browser
+def test_differences_from_the_choice_are_drawn_and_tabled_with_their_intervals(open_page, comparison):
+    page = open_page()
+    display = comparison.differences()
+    rows = {
+        row.locator("th").inner_text().strip(): row.locator("td").all_inner_texts()
+        for row in page.locator("#h-differences ~ table").first.locator("tbody tr").all()
+    }
+    assert set(rows) == {comparison.label(cell) for cell in comparison.design.cells}
+    for name, estimate in display.differences.items():
+        low, high = display.lows[name], display.highs[name]
+        known = math.isfinite(low) and math.isfinite(high)
+        assert rows[name][1:3] == ([signed(estimate), f"{signed(low)} to {signed(high)}"] if known else ["", ""])
+    drawn = page.evaluate("document.getElementById('differences').data.map(trace => trace.name)")
+    assert sorted(drawn) == sorted(name for name in display.differences if math.isfinite(display.lows[name]))
+    assert "∞" not in page.locator("main").inner_text()
+
+
+def signed(number):
+    return f"{number:+.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+@pytest.mark.browser
+def test_curves_are_over_steps_or_over_seconds_and_a_hidden_series_stays_hidden(open_page, comparison):
+    page = open_page()
+    page.get_by_role("button", name="adamw + he").click()
+    for over in ("seconds", "steps"):
+        page.get_by_label(f"over {over}").check()
+        for figure, name in (("loss", "loss"), ("curve-1", "training loss"), ("curve-2", "accuracy")):
+            expected = comparison.curves(name, over).plot()
+            drawn = page.evaluate(
+                "id => document.getElementById(id)._fullData.map(trace => Array.from(trace.x ?? []))", figure
+            )
+            line = next(i for i, trace in enumerate(expected.data) if trace.name == "sgd + zero" and not trace.fill)
+            assert drawn[line] == pytest.approx(list(expected.data[line].x))
+            assert set(visible(page, figure, "adamw + he")) == {False}
+            title = page.evaluate("id => document.getElementById(id).layout.xaxis.title.text", figure)
+            assert title == {"steps": "step", "seconds": "seconds of training"}[over]
 
 
 @pytest.mark.browser
@@ -60,7 +139,7 @@ def test_a_series_is_toggled_in_all_charts_with_the_keyboard(open_page):
         chip.focus()
         page.keyboard.press("Enter")
         assert chip.get_attribute("aria-pressed") == pressed
-        for figure in ("loss", "rates", "ranking", "norms-1"):
+        for figure in ("loss", "curve-1", "rates", "norms-1"):
             shown = visible(page, figure, "adamw + he")
             assert shown
             assert set(shown) == {pressed == "true"}
@@ -75,7 +154,7 @@ def test_a_series_has_one_colour_in_all_charts(open_page):
             .filter(trace => trace.legendgroup === 'adamw + zero' && trace.mode.startsWith('lines') && !trace.fill)
             .map(trace => trace.line.color))"""
     )
-    assert len(colours) == 3, "loss, rates and the gradients of its init"
+    assert len(colours) == 5, "losses, accuracy, rates and the gradients of its init"
     assert len(set(colours)) == 1
 
 
@@ -83,7 +162,9 @@ def test_a_series_has_one_colour_in_all_charts(open_page):
 def test_every_figure_is_drawn_and_fits(open_page):
     page = open_page()
     figures = page.locator(".figure")
-    assert figures.count() == 3 + 2 * 2 + 1
+    ids = [figures.nth(i).get_attribute("id") for i in range(figures.count())]
+    diagnosed = ["norms-1", "layers-1", "norms-2", "layers-2"]
+    assert ids == ["differences", "loss", "curve-1", "curve-2", "rates", *diagnosed, "features"]
     for i in range(figures.count()):
         assert figures.nth(i).locator(".main-svg").count() > 0
         assert figures.nth(i).bounding_box()["width"] <= WIDE["width"]
@@ -187,7 +268,8 @@ def test_the_page_names_no_address_it_could_ask(report):
 
 
 def test_what_a_user_typed_is_shown_and_not_run(report):
-    assert "--task &lt;/script&gt;&lt;b&gt;digits" in report.read_text()
+    assert "&lt;/script&gt;&lt;b&gt;digits" in report.read_text()
+    assert "<b>digits" not in report.read_text()
 
 
 @pytest.mark.parametrize(

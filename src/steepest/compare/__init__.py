@@ -14,8 +14,9 @@ from steepest.compare._plan import LOOKS, Margin, Sequential
 from steepest.compare._progress import Lines, Listener, RichProgress
 from steepest.compare._queue.url import without_password
 from steepest.compare._result.comparison import Comparison
+from steepest.compare._result.curves import CurvesDisplay
 from steepest.compare._result.diagnoses import CellDiagnosis
-from steepest.compare._result.displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
+from steepest.compare._result.displays import DifferencesDisplay, LearningRateDisplay, RankingDisplay
 from steepest.compare._result.intervals import Interval, mean_interval, seeds_to_settle
 from steepest.compare._result.next_step import NextStep
 from steepest.compare._result.standing import Standing
@@ -35,13 +36,14 @@ __all__ = [
     "Cell",
     "CellDiagnosis",
     "Comparison",
+    "CurvesDisplay",
     "Design",
     "Difference",
+    "DifferencesDisplay",
     "Interval",
     "LearningRateDisplay",
     "Lines",
     "Listener",
-    "LossCurvesDisplay",
     "Margin",
     "Measure",
     "NextStep",

@@ -30,6 +30,7 @@ from steepest.compare._queue.timeout import RunTimeout, in_words, parse_duration
 from steepest.compare._queue.url import fixed_location
 from steepest.compare._result.comparison import Comparison
 from steepest.compare._run import RunContext, RunObserver
+from steepest.compare._sizes import sizes_of
 from steepest.compare._tuning import tuning_runs
 from steepest.errors import InvalidArgument, SteepestError, StorageError, UnknownName
 from steepest.init import Initializer, resolve_scheme
@@ -187,6 +188,7 @@ def compare(
         histories=finished,
         notices=(*notices, *found),
         environment=environment(device),
+        sizes=sizes_of(task),
     )
 
 

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from steepest._check import instance
+from steepest._check import instance, one_of
 from steepest.compare._design import Cell, Design, Run, learning_rate
 from steepest.compare._measure import Measure
 from steepest.compare._protocol import (
@@ -19,9 +19,11 @@ from steepest.compare._protocol import (
     starts_of,
     worst_score,
 )
+from steepest.compare._result.against import against
 from steepest.compare._result.conclusion import Results, conclude
+from steepest.compare._result.curves import CurvesDisplay, Over, curve_of
 from steepest.compare._result.diagnoses import CellDiagnosis, diagnose_cell
-from steepest.compare._result.displays import LearningRateDisplay, LossCurvesDisplay, RankingDisplay
+from steepest.compare._result.displays import DifferencesDisplay, LearningRateDisplay, RankingDisplay
 from steepest.compare._result.standing import Standing, first_below, interval_of, is_unusual, mean_of_finite
 from steepest.compare._result.verdict import Verdict
 from steepest.compare._sequential import Analysis
@@ -50,6 +52,7 @@ class Comparison:
         workers: Runs that were executed in parallel.
         earlier_plans: The number of other plans that looked at some of these runs before.
         command: The command that made it; "" from Python.
+        sizes: The numbers of parameters and examples, and the batch size, by name, as far as they are known.
     """
 
     task_name: str
@@ -64,6 +67,7 @@ class Comparison:
     workers: int = 1
     earlier_plans: int = 0
     command: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def label(self, cell: Cell) -> str:
         """Return the name of a cell: its optimizer where there is only one init, its init where there is one optimizer.
@@ -269,22 +273,52 @@ class Comparison:
             [standing.value.high for standing in self.standings.values()],
         )
 
-    def loss_curves(self) -> LossCurvesDisplay:
-        """Return the validation losses of the final runs as a display."""
-        histories = {cell: self.final_histories(cell) for cell in self.design.cells}
-        steps = max(
-            (h.steps for of_cell in histories.values() for h in of_cell if not h.diverged),
-            key=len,
-            default=[0],
+    def differences(self) -> DifferencesDisplay:
+        """Return the differences of all others from the choice, with their simultaneous intervals, as a display.
+
+        Raises:
+            InvalidArgument: If there is no choice.
+        """
+        choice = self.verdict.choice
+        if choice is None:
+            raise InvalidArgument("a comparison must have a choice", got=self.verdict.headline)
+        found = {self.label(each.cell): each for each in against(choice, self.verdict.differences, self.measure)}
+        return DifferencesDisplay(
+            names=[self.label(cell) for cell in self.design.cells],
+            choice=self.label(choice),
+            differences={name: each.estimate for name, each in found.items()},
+            lows={name: each.low for name, each in found.items()},
+            highs={name: each.high for name, each in found.items()},
+            margin=self.analysis.margin,
+            title=self.measure.title,
+            higher_is_better=self.measure.higher_is_better,
         )
-        return LossCurvesDisplay(
-            steps,
-            {
-                # A diverged run has its last, infinite loss at a step of its own.
-                self.label(cell): [(h.valid_loss + [math.inf] * len(steps))[: len(steps)] for h in of_cell]
-                for cell, of_cell in histories.items()
-            },
-            self.target if math.isfinite(self.target) else None,
+
+    def curves(self, name: str = "loss", over: Over = "steps") -> CurvesDisplay:
+        """Return a curve of the final runs as a display.
+
+        Args:
+            name: "loss" (in validation), "training loss", or the name of a metric.
+            over: "steps" or "seconds" (of training).
+
+        Raises:
+            UnknownName: If there is no such curve.
+        """
+        known = ["loss", "training loss", *self.metric_names]
+        if instance("name", name, str, "a string") not in known:
+            raise UnknownName.among("curve", name, known)
+        one_of("over", over, ("steps", "seconds"))
+        found = {
+            self.label(cell): [curve_of(history, name, over) for history in self.final_histories(cell)]
+            for cell in self.design.cells
+        }
+        return CurvesDisplay(
+            x={label: [x for x, _ in rows] for label, rows in found.items()},
+            y={label: [y for _, y in rows] for label, rows in found.items()},
+            x_title="step" if over == "steps" else "seconds of training",
+            y_title="validation loss" if name == "loss" else name.replace("_", " "),
+            target=self.target if name == self.measure.name and math.isfinite(self.target) else None,
+            higher_is_better=name in self.metric_names and self.directions[name] is not False,
         )
 
     def learning_rates(self) -> LearningRateDisplay:
@@ -293,6 +327,8 @@ class Comparison:
             {self.label(cell): [learning_rate(n) for n in means] for cell, means in self.tuning.items()},
             {self.label(cell): list(means.values()) for cell, means in self.tuning.items()},
             {self.label(cell): learning_rate(n) for cell, n in self._chosen.items()},
+            title=self.measure.title.removeprefix("final "),
+            higher_is_better=self.measure.higher_is_better,
         )
 
     def gradient_norms(self, init: str) -> GradientNormDisplay:

@@ -1,4 +1,4 @@
-"""Displays of a comparison."""
+"""Displays of a comparison's numbers; curves.py has those of its runs."""
 
 from __future__ import annotations
 
@@ -7,75 +7,103 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from steepest._check import in_range, instance
-from steepest._figure import GREY, band, color, dash, figure, line, log_axis, points, translucent
-from steepest._series import named, numbers, series
+from steepest._check import boolean, in_range, instance
+from steepest._figure import GREY, color, dash, figure, line, log_axis, points, translucent
+from steepest._series import named, numbers
+from steepest.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["LearningRateDisplay", "LossCurvesDisplay", "RankingDisplay"]
+__all__ = ["DifferencesDisplay", "LearningRateDisplay", "RankingDisplay"]
 
 
-@dataclass(frozen=True)
-class LossCurvesDisplay:
-    """Validation loss against the step: the median over the seeds, and the middle half of them as a band.
+@dataclass(frozen=True, kw_only=True)
+class DifferencesDisplay:
+    """Differences of several alternatives from one of them, with their simultaneous intervals.
 
     Attributes:
-        steps: The validated steps, the same for all.
-        losses: By series: one row per seed, infinite after a run diverged.
-        target: The loss at which the target line is drawn; None for no line.
+        names: The alternatives, in the order of the other displays, which fixes their colours.
+        choice: The alternative that the others are compared with.
+        differences: By name, the difference of the mean from the choice's.
+        lows: By name, the lower ends of the intervals; infinite where nothing is known.
+        highs: By name, the upper ends.
+        margin: The difference that does not matter, drawn as a band; 0 for none.
+        title: What differs.
+        higher_is_better: Whether larger values are better.
     """
 
-    steps: Sequence[int]
-    losses: Mapping[str, Sequence[Sequence[float]]]
-    target: float | None = None
+    names: Sequence[str]
+    choice: str
+    differences: Mapping[str, float]
+    lows: Mapping[str, float]
+    highs: Mapping[str, float]
+    margin: float = 0.0
+    title: str = "final validation loss"
+    higher_is_better: bool = False
 
     def __post_init__(self) -> None:
-        (count,) = numbers("steps", self.steps, None)
-        series("losses", self.losses, None, count)
-        if self.target is not None:
-            in_range("target", self.target, "[-inf, inf]")
+        for name in instance("names", self.names, (list, tuple), "a list of names"):
+            instance("names", name, str, "a list of names")
+        instance("choice", self.choice, str, "a name")
+        instance("title", self.title, str, "a string")
+        boolean("higher_is_better", self.higher_is_better)
+        in_range("margin", self.margin, "[0, inf)")
+        for field in ("differences", "lows", "highs"):
+            for name, value in named(field, getattr(self, field), self.differences).items():
+                if name not in self.names:
+                    raise InvalidArgument(f"{field} must be of the names", got=name, remedy="See names.")
+                in_range(field, value, "[-inf, inf]")
 
     def plot(self) -> go.Figure:
-        """Draw the curves on a logarithmic scale."""
-        drawing = figure("step", "validation loss")
-        drawing.update_yaxes(log_axis(v for losses in self.losses.values() for row in losses for v in row))
-        for i, (name, losses) in enumerate(self.losses.items()):
-            rows: NDArray[np.float64] = np.asarray(losses, dtype=float)
-            low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0, method="inverted_cdf")
-            shown = np.isfinite(high) & (low > 0)
-            x = [step for step, finite in zip(self.steps, shown, strict=True) if finite]
-            band(drawing, x, low[shown], high[shown], name, translucent(color(i), 0.18))
-            line(
+        """Draw a point and a bar for each, the best on top; those whose interval is infinite are left out."""
+        shown = [n for n in self.differences if math.isfinite(self.lows[n]) and math.isfinite(self.highs[n])]
+        order = sorted(shown, key=lambda n: self.differences[n], reverse=self.higher_is_better)
+        side = "left is worse" if self.higher_is_better else "right is worse"
+        drawing = figure(f"difference ({side})", "", height=110 + 34 * len(order))
+        if self.margin:
+            drawing.add_vrect(x0=-self.margin, x1=self.margin, line_width=0, fillcolor=translucent(GREY, 0.18))
+        drawing.add_vline(x=0, line={"color": GREY, "width": 1.5})
+        for name in order:
+            i, low, high, middle = self.names.index(name), self.lows[name], self.highs[name], self.differences[name]
+            points(
                 drawing,
-                list(self.steps),
-                [float(v) if 0 < v < math.inf else None for v in middle],
+                [middle],
+                [name],
                 name,
-                {"color": color(i), "dash": dash(i), "width": 2},
-                f"{name}, step %{{x}}: %{{y:.4g}}",
+                {"color": color(i), "size": 11},
+                f"{name}, {self.title}: %{{x:.3g}} ({low:.3g} to {high:.3g})",
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [high - middle],
+                    "arrayminus": [middle - low],
+                    "color": color(i),
+                    "thickness": 2,
+                    "width": 6,
+                },
             )
-        if self.target is not None:
-            drawing.add_hline(y=self.target, line={"color": GREY, "width": 1, "dash": "dot"})
+        drawing.update_yaxes(type="category", categoryorder="array", categoryarray=order[::-1])
         return drawing
 
 
 @dataclass(frozen=True)
 class LearningRateDisplay:
-    """Mean final validation loss of the tuning runs against the learning rate, the chosen rate marked.
+    """The mean of the tuning runs against the learning rate, the chosen rate marked.
 
     Attributes:
         rates: By series, the rates tried, ascending.
-        losses: The mean losses at these rates, infinite where a run diverged.
+        losses: The means at these rates, of the loss or what else is ranked by; infinite where a run diverged.
         chosen: The chosen rate of each series.
+        title: What is ranked by.
+        higher_is_better: Whether larger values are better.
     """
 
     rates: Mapping[str, Sequence[float]]
     losses: Mapping[str, Sequence[float]]
     chosen: Mapping[str, float]
+    title: str = "validation loss"
+    higher_is_better: bool = False
 
     def __post_init__(self) -> None:
         rates_of = named("rates", self.rates)
@@ -83,20 +111,29 @@ class LearningRateDisplay:
         for name, rates in rates_of.items():
             numbers("losses", losses[name], *numbers("rates", rates, None))
             in_range("chosen", chosen[name], "(0, inf)")
+        instance("title", self.title, str, "a string")
+        boolean("higher_is_better", self.higher_is_better)
 
     def plot(self) -> go.Figure:
-        """Draw both axes logarithmic; a rate at which a run diverged is a cross along the top."""
-        finite = [v for losses in self.losses.values() for v in losses if 0 < v < math.inf]
-        top = max(finite, default=1.0) * 1.3
-        drawing = figure("learning rate", "validation loss in tuning")
+        """Draw both axes logarithmic, or the vertical one linear where larger or negative values may be good.
+
+        A rate at which a run diverged is a cross along the edge of the worst values.
+        """
+        finite = [v for losses in self.losses.values() for v in losses if math.isfinite(v)]
+        low, high = min(finite, default=1.0), max(finite, default=1.0)
+        is_log = not self.higher_is_better and low > 0
+        margin = 0.06 * (high - low or 1.0)
+        worst = low - margin if self.higher_is_better else high * 1.3 if is_log else high + margin
+        drawing = figure("learning rate", f"{self.title} in tuning")
         drawing.update_xaxes(log_axis(rate for rates in self.rates.values() for rate in rates))
-        drawing.update_yaxes(log_axis(finite))
+        if is_log:
+            drawing.update_yaxes(log_axis(finite))
         for i, (name, rates) in enumerate(self.rates.items()):
             losses = self.losses[name]
             line(
                 drawing,
                 list(rates),
-                [v if v < math.inf else None for v in losses],
+                [v if math.isfinite(v) else None for v in losses],
                 name,
                 {"color": color(i), "dash": dash(i)},
                 f"{name}, %{{x:.3g}}: %{{y:.4g}}",
@@ -106,11 +143,11 @@ class LearningRateDisplay:
                     "symbol": ["star" if rate == self.chosen[name] else "circle" for rate in rates],
                 },
             )
-            diverged = [rate for rate, v in zip(rates, losses, strict=True) if v == math.inf]
+            diverged = [rate for rate, v in zip(rates, losses, strict=True) if not math.isfinite(v)]
             points(
                 drawing,
                 diverged,
-                [top] * len(diverged),
+                [worst] * len(diverged),
                 name,
                 {"symbol": "x", "size": 8, "color": color(i)},
                 f"{name}, %{{x:.3g}}: diverged",

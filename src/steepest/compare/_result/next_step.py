@@ -28,14 +28,19 @@ class NextStep:
     minutes: float
     command: str
 
-    def __str__(self) -> str:
+    @property
+    def gist(self) -> str:
+        """What it would bring, in a sentence."""
         time, if_so = in_minutes(self.minutes), "if the differences stay as they are"
         if self.settles:
-            return f"{self.seeds} seeds would settle it, in about {time} (power 80%, {if_so}): {self.command}"
+            return f"{self.seeds} seeds would settle it, in about {time} (power 80%, {if_so})."
         return (
             f"Not even 1,000 seeds would settle it, {if_so}. {self.seeds} would bring the bound down to about "
-            f"{rounded_up(self.regret)}, in about {time}: {self.command}"
+            f"{rounded_up(self.regret)}, in about {time}."
         )
+
+    def __str__(self) -> str:
+        return f"{self.gist.removesuffix('.')}: {self.command}"
 
 
 def in_minutes(minutes: float) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from steepest._figure import color
 from steepest.compare import ALPHA, Cell, Comparison, Difference, Standing
+from steepest.compare._result.against import against
+from steepest.compare._rounds import about
 from steepest.features import spectra
+from steepest.report._comparison.curves import curves_of
 from steepest.report._comparison.tables import change_seen
 from steepest.report._page.page import figure_json, write_page
 
@@ -27,25 +31,42 @@ def _content(comparison: Comparison, command: str) -> dict[str, Any]:
     standings = comparison.table()
     cells = list(comparison.design.cells)
     inits = list(dict.fromkeys(cell.init for cell in cells))
-    per_init = [_init_figures(comparison, init) for init in inits]
+    verdict = comparison.verdict
+    rows = [_row(comparison, s) for s in standings]
+    informative = [each for each in verdict.differences if math.isfinite(each.low) and math.isfinite(each.high)]
+    fastest = min(s.seconds_per_step for s in standings)
     return {
         "comparison": comparison,
-        "verdict": comparison.verdict,
+        "verdict": verdict,
+        "details": [each for each in verdict.details if each != str(verdict.next_step)],
+        "choice": next((row for row in rows if row["standing"].cell == verdict.choice), None),
         "alpha": ALPHA,
-        "standings": [_row(comparison, s) for s in standings],
+        "rows": rows,
         "series": [{"name": comparison.label(cell), "color": color(i)} for i, cell in enumerate(cells)],
-        "pairs": [_pair(comparison, pair) for pair in comparison.verdict.differences],
-        "figures": {
-            "ranking": figure_json(comparison.ranking().plot()),
-            "loss": figure_json(comparison.loss_curves().plot()),
-            "rates": figure_json(comparison.learning_rates().plot()),
-        },
-        "inits": per_init,
+        "pairs": [_pair(comparison, pair) for pair in informative],
+        "silent": len(verdict.differences) - len(informative),
+        "differences": figure_json(comparison.differences().plot()) if len(cells) > 1 and verdict.choice else None,
+        "curves": curves_of(comparison),
+        "rates": figure_json(comparison.learning_rates().plot()),
+        "inits": [_init_figures(comparison, init) for init in inits],
         "features": _features(comparison, standings[0].cell),
         "command": command,
+        "compute": _compute(comparison),
         "edges": [comparison.label(s.cell) for s in standings if s.lr_on_edge],
-        "fastest": min(s.seconds_per_step for s in standings),
+        "fastest": fastest,
+        "explored": [name for name in ["loss", *comparison.metric_names] if name != comparison.measure.name],
     }
+
+
+def _compute(comparison: Comparison) -> list[tuple[str, str]]:
+    """Return the size of the model and the data, and the whole computation, as pairs of a name and a number."""
+    histories = comparison.histories.values()
+    return [
+        *((name, f"{count:,}") for name, count in comparison.sizes.items()),
+        ("runs", f"{len(histories):,}"),
+        ("steps of all runs", f"{sum(history.steps[-1] for history in histories):,}"),
+        ("time of all runs", about(sum(history.duration for history in histories))),
+    ]
 
 
 def _init_figures(comparison: Comparison, init: str) -> dict[str, Any]:
@@ -84,17 +105,16 @@ def _features(comparison: Comparison, cell: Cell) -> dict[str, Any] | None:
 
 def _row(comparison: Comparison, standing: Standing) -> dict[str, Any]:
     verdict, cell = comparison.verdict, standing.cell
-    against = (
-        "the choice"
-        if cell == verdict.choice
-        else "beaten"
-        if cell in verdict.beaten
-        else "the same"
-        if cell in verdict.same
-        else "undecided"
-    )
-    index = list(comparison.design.cells).index(cell)
-    return {"name": comparison.label(cell), "color": color(index), "standing": standing, "against_best": against}
+    says = {"the choice": [verdict.choice], "beaten": verdict.beaten, "the same": verdict.same}
+    says |= {f"not the best, after {standing.eliminated_at} seeds": verdict.eliminated}
+    from_choice = [] if verdict.choice is None else against(verdict.choice, verdict.differences, comparison.measure)
+    return {
+        "name": comparison.label(cell),
+        "color": color(list(comparison.design.cells).index(cell)),
+        "standing": standing,
+        "against": next((each for each in from_choice if each.cell == cell and math.isfinite(each.low)), None),
+        "says": next((words for words, cells in says.items() if cell in cells), "undecided" if verdict.choice else ""),
+    }
 
 
 def _pair(comparison: Comparison, pair: Difference[Cell]) -> dict[str, Any]:
@@ -105,4 +125,8 @@ def _pair(comparison: Comparison, pair: Difference[Cell]) -> dict[str, Any]:
         says = "undecided"
     else:
         says = f"{a} beats {b}" if pair.better == pair.a else f"{b} beats {a}"
-    return {"a": a, "b": b, "pair": pair, "says": says}
+    estimate, ends = pair.estimate, (pair.low, pair.high)
+    if comparison.measure.higher_is_better:
+        estimate, ends = -estimate, (-pair.high, -pair.low)
+    numbers = {"estimate": estimate, "low": ends[0], "high": ends[1], "p": pair.p, "seeds": pair.seeds}
+    return {"a": a, "b": b, **numbers, "says": says}

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from steepest._figure import COLORS, DARK_COLORS
 from steepest._files import write_text
+from steepest.compare._result.next_step import rounded_up
 from steepest.report._page.packed import packed
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def write_page(path: Path, template: str, content: dict[str, Any]) -> Path:
 
     environment = Environment(loader=PackageLoader("steepest.report", "."), autoescape=True, undefined=StrictUndefined)
     environment.filters.update(number=_number, digits=_digits, steps=_steps, size=_size)
-    environment.filters.update(duration=_duration, themed=_themed)
+    environment.filters.update(duration=_duration, themed=_themed, signed=_signed, bound=rounded_up)
+    environment.tests.update(finite=_is_finite)
     page = environment.get_template(template).render(
         **content,
         plotly=packed(get_plotlyjs()),
@@ -66,6 +68,16 @@ def _digits(value: float) -> str:
     return _number(value) if not math.isfinite(value) else f"{value:#.3g}".rstrip(".")
 
 
+def _is_finite(value: float) -> bool:
+    return math.isfinite(value)
+
+
+def _signed(value: float) -> str:
+    """Return three significant digits with a sign, of which the minus is as wide as the plus."""
+    text = _number(value)
+    return f"+{text}" if value > 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
 def _steps(value: float) -> str:
     return "missed" if math.isinf(value) else f"{value:.0f}"
 
@@ -79,4 +91,4 @@ def _size(count: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
