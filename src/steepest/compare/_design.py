@@ -41,11 +41,12 @@ class Cell:
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One training run: a cell, a learning rate (as its index in the grid) and a seed."""
+    """One training run: a cell, a learning rate (as its index in the grid) and a seed; or the repetition of one."""
 
     cell: Cell
     grid_index: int
     seed: int
+    repeat: bool = False
 
     @property
     def lr(self) -> float:
@@ -58,7 +59,8 @@ class Run:
         return "final" if self.seed >= FIRST_SEED else "tuning"
 
     def __str__(self) -> str:
-        return f"{self.cell}, learning rate {self.lr:.3g}, {self.phase} seed {self.seed}"
+        again = ", again" if self.repeat else ""
+        return f"{self.cell}, learning rate {self.lr:.3g}, {self.phase} seed {self.seed}{again}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from steepest.compare._design import FIRST_SEED, Run
 from steepest.errors import SteepestError, TaskError
 from steepest.init import Initializer
 from steepest.tasks import Task
-from steepest.train import Event, History, train
+from steepest.train import Event, History, Observer, Program, run_program, train
 from steepest.train._schedules import Schedule
 
 __all__ = ["RunContext", "RunObserver", "execute"]
@@ -36,16 +37,29 @@ class RunObserver(Protocol):
 
 @dataclass(frozen=True)
 class RunContext:
-    """All that is needed to execute any run of a comparison."""
+    """All that is needed to execute any run of a comparison.
 
-    task: Task
+    Attributes:
+        task: The task, or the program.
+        candidates: The optimizers by name.
+        inits: The inits by name.
+        steps: Training steps per run; None leaves them to a program.
+        schedule: The learning rate schedule; None is cosine for a program that asks for one.
+        device: The device to train on.
+        warmup: Steps of warm-up, or their share.
+        observers: Functions that make an observer of a run, by name; for tasks only.
+        metric: The metric that a program must report as it is ranked by it; None for the loss.
+    """
+
+    task: Task | Program
     candidates: Mapping[str, Candidate]
     inits: Mapping[str, Initializer]
-    steps: int
-    schedule: Schedule
+    steps: int | None
+    schedule: Schedule | None
     device: str
     warmup: int | float | str = 0
     observers: Mapping[str, Callable[[], RunObserver]] = field(default_factory=dict[str, Callable[[], RunObserver]])
+    metric: str | None = None
 
 
 def execute(context: RunContext, run: Run) -> History:
@@ -54,25 +68,14 @@ def execute(context: RunContext, run: Run) -> History:
     The first final run of each alternative is observed.
 
     Raises:
-        TaskError: If the task's own code fails.
+        TaskError: If the code of the task or program fails.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         making = context.observers if run.seed == FIRST_SEED else {}
         observers = {name: _Named(name, make) for name, make in making.items()}
-        history = train(
-            context.task,
-            context.candidates[run.cell.optimizer].build,
-            context.inits[run.cell.init],
-            lr=run.lr,
-            seed=run.seed,
-            steps=context.steps,
-            schedule=context.schedule,
-            warmup=context.warmup,
-            device=context.device,
-            observe=tuple(observers.values()),
-        )
+        history = _trained(context, run, tuple(observers.values()))
         history = replace(history, observations={name: each.found() for name, each in observers.items()})
     except SteepestError:
         raise
@@ -80,12 +83,45 @@ def execute(context: RunContext, run: Run) -> History:
         raise TaskError(
             f"a run must train without an error: {run}",
             got=f"{type(error).__name__}: {error}",
-            remedy="Finished runs are kept; fix the task and start again.",
+            remedy="Finished runs are kept; fix it and start again.",
         ) from error
     finally:
         torch.set_num_threads(threads)
     # Nothing reads the gradients of tuning runs, which would be most of the storage.
     return history if run.phase == "final" else replace(history, gradient_norm={})
+
+
+def _trained(context: RunContext, run: Run, observers: tuple[Observer, ...]) -> History:
+    task, build, init = context.task, context.candidates[run.cell.optimizer].build, context.inits[run.cell.init]
+    options: dict[str, Any] = {
+        "lr": run.lr,
+        "seed": run.seed,
+        "steps": context.steps,
+        "warmup": context.warmup,
+        "device": context.device,
+    }
+    if isinstance(task, Program):
+        history = run_program(task, build, init, schedule=context.schedule, **options)
+        return history if context.metric is None else _with_metric(history, context.metric)
+    return train(task, build, init, schedule=context.schedule or "cosine", observe=observers, **options)
+
+
+def _with_metric(history: History, name: str) -> History:
+    """Return the history of a program that is ranked by a metric; nan where it diverged before it reported that.
+
+    Raises:
+        TaskError: If the last report does not have the metric.
+    """
+    if name in history.valid_metrics:
+        return history
+    if history.diverged:
+        unknown = {name: [math.nan] * len(history.steps)}
+        return replace(history, valid_metrics={**history.valid_metrics, **unknown})
+    raise TaskError(
+        f"the last report of a program must have the metric by which it is ranked, {name}",
+        got=", ".join(history.valid_metrics) or "no metric",
+        remedy=f"Add it, as in trial.report(step, loss=..., {name}=...), or leave out --rank-by (rank_by=).",
+    )
 
 
 class _Named:

@@ -251,6 +251,7 @@ def _history(log: RunLog, began: float, duration: float, *, diverged: bool) -> H
         valid_metrics={
             name: [float(each.get(name, math.nan)) for each in metrics]
             for name in dict.fromkeys(name for each in metrics for name in each)
+            if diverged or name in metrics[-1]  # the last report counts
         },
         diverged=diverged,
         seconds=times,

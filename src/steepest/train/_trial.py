@@ -207,6 +207,7 @@ class Trial:
     def report(self, step: int, *, loss: float | Tensor, **metrics: float | Tensor) -> None:
         """Report the validation loss and metrics after so many steps; the last report of a run counts.
 
+        Metrics that the last report lacks are left out of the history; those that an earlier one lacks are nan there.
         Where several processes train, the reports of all ranks but 0 are ignored.
 
         Args:

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 from steepest._random import seeded
 from steepest._version import __version__
 from steepest.compare._design import Cell, Design, Run
+from steepest.compare._identity.deferred import load_deferred
 from steepest.compare._identity.examples import POSITIONS, describe_data
 from steepest.compare._identity.identity import Identity, Part, alike
 from steepest.compare._identity.probe import probe
@@ -29,6 +30,7 @@ from steepest.compare._identity.source import (
 from steepest.compare._identity.values import Values
 from steepest.compare._run import RunContext
 from steepest.tasks import Task
+from steepest.train import Program
 from steepest.train._schedules import schedule_name, warmup_steps
 
 __all__ = ["identify", "unidentified"]
@@ -49,22 +51,24 @@ def identify(context: RunContext, design: Design) -> tuple[dict[Cell, Identity],
     and the first steps are taken: values that change by themselves, such as a counter or a cache, are left out.
     Modules that are loaded on demand are loaded by then.
 
+    A program is not run: its code, the values that this holds and the versions of packages are its identity.
+
     Raises:
         TaskError: If the task's own code fails.
     """
-    classes = _classes(context)
-    before = _look(context, classes)
+    task = context.task
     data: dict[str, Any] = {}
     notices: list[str] = []
-    for field in _DATA:
-        found, unsteady = describe_data(f"data of {field}", getattr(context.task, field))
-        data.update(found)
-        if unsteady:
-            notices.append(
-                f"{unsteady} of the {POSITIONS} examined examples of {field} come out different when read "
-                "again, and are left out: a change of them is not detected."
-            )
-    probes = {cell: probe(context, cell, grid_index) for cell, grid_index in design.cells.items()}
+    classes: dict[str, list[type]] = {}
+    probes: dict[Cell, dict[str, float]] = {}
+    if isinstance(task, Program):
+        load_deferred(task.run)
+        before = _look(context, classes)
+    else:
+        classes = _classes(context, task)
+        before = _look(context, classes)
+        data, notices = _data(task)
+        probes = {cell: probe(context, cell, grid_index) for cell, grid_index in design.cells.items()}
     after = _look(context, classes)
     modules = own_modules()
     every, edited = module_code(modules.items())
@@ -87,11 +91,26 @@ def identify(context: RunContext, design: Design) -> tuple[dict[Cell, Identity],
                 "values": _joined(_steady(before[name].found(), after[name].found()) for name in own),
                 "packages": _versions(packages.union(*(after[name].packages for name in own))),
                 "examples": data,
-                "probe": probes[cell],
+                "probe": probes.get(cell, {}),
             },
             versions=_TOLD_ONLY,
         )
     return identities, notices
+
+
+def _data(task: Task) -> tuple[dict[str, Any], list[str]]:
+    """Return the examined data of a task, and a notice on those that cannot be examined."""
+    data: dict[str, Any] = {}
+    notices: list[str] = []
+    for field in _DATA:
+        found, unsteady = describe_data(f"data of {field}", getattr(task, field))
+        data.update(found)
+        if unsteady:
+            notices.append(
+                f"{unsteady} of the {POSITIONS} examined examples of {field} come out different when read "
+                "again, and are left out: a change of them is not detected."
+            )
+    return data, notices
 
 
 def unidentified(context: RunContext, design: Design) -> dict[Cell, Identity]:
@@ -105,9 +124,9 @@ def _request(context: RunContext, cell: Cell) -> dict[str, str | int]:
         "task": context.task.name,
         "optimizer": cell.optimizer,
         "init": cell.init,
-        "steps": context.steps,
-        "schedule": schedule_name(context.schedule),
-        "warmup": warmup_steps(context.warmup, context.steps),
+        "steps": "the program's own" if context.steps is None else context.steps,
+        "schedule": schedule_name(context.schedule or "cosine"),
+        "warmup": str(context.warmup) if context.steps is None else warmup_steps(context.warmup, context.steps),
         "device": torch.device(context.device).type,
     }
 
@@ -120,21 +139,21 @@ def _init(name: str) -> str:
     return f"the init {name}"
 
 
-def _settings(task: Task, lr: float) -> dict[str, str]:
+def _settings(task: Task | Program, lr: float) -> dict[str, str]:
     """Return the plain values of a task as text."""
     plain = {field: value for field, value in _fields(task) if isinstance(value, _PLAIN)}
     return {**{field: str(value) for field, value in plain.items()}, "the middle of the learning rates": f"{lr:.3g}"}
 
 
-def _fields(task: Task) -> list[tuple[str, Any]]:
-    """Return the fields of a task, except its data and what is requested by name, with readable names."""
+def _fields(task: Task | Program) -> list[tuple[str, Any]]:
+    """Return the fields of a task or program, except its data and what is requested by name, with readable names."""
     names = [field.name for field in dataclasses.fields(task) if field.name not in (*_NAMED, *_DATA)]
     return [(name.replace("_", " "), getattr(task, name)) for name in names]
 
 
-def _classes(context: RunContext) -> dict[str, list[type]]:
+def _classes(context: RunContext, task: Task) -> dict[str, list[type]]:
     """Return the classes of the modules and optimizers that are made, which the functions may hide."""
-    model = context.task.build(seed=0)
+    model = task.build(seed=0)
     found: dict[str, list[type]] = {_TASK: list(dict.fromkeys(type(module) for module in model.modules()))}
     for name, candidate in context.candidates.items():
         with seeded(0):
@@ -150,10 +169,10 @@ def _look(context: RunContext, classes: Mapping[str, list[type]]) -> dict[str, V
         **{_optimizer(name): [(_optimizer(name), each.build)] for name, each in context.candidates.items()},
         **{_init(name): [(_init(name), scheme)] for name, scheme in context.inits.items()},
     }
-    if not isinstance(context.schedule, str):
+    if callable(context.schedule):
         held[_TASK].append(("the schedule", context.schedule))
     for field in _DATA:
-        data = getattr(context.task, field)
+        data = getattr(context.task, field, ())
         if not isinstance(data, tuple | TensorDataset):  # tensors are sketched by describe_data
             held[_TASK].append((f"data of {field}", data))
     found: dict[str, Values] = {}

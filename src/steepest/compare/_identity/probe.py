@@ -30,6 +30,7 @@ def probe(context: RunContext, cell: Cell, grid_index: int) -> dict[str, float]:
     Raises:
         TaskError: If the task's own code fails.
     """
+    assert isinstance(context.task, Task)  # a program is not run for its identity
     one_step = replace(context, steps=1, warmup=0)
     small = replace(one_step, task=_with_few_examples(context.task))
     found: dict[str, float] = {}

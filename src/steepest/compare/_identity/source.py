@@ -23,6 +23,8 @@ __all__ = [
     "code_digest",
     "codes_of",
     "definitions",
+    "functions_of",
+    "imported",
     "is_own_file",
     "module_code",
     "own_modules",
@@ -107,7 +109,7 @@ def imported(module: ModuleType) -> Iterator[str]:
 def _named(module: ModuleType, modules: Collection[str]) -> list[str]:
     """Return the modules that functions of a module may import when they are called."""
     names = {
-        name for _, function in _functions(module) for code in codes_of(function.__code__) for name in code.co_names
+        name for _, function in functions_of(module) for code in codes_of(function.__code__) for name in code.co_names
     }
     return [each for each in modules if each.rpartition(".")[2] in {name.rpartition(".")[2] for name in names}]
 
@@ -234,7 +236,7 @@ def _digest_file(path: str) -> str:
 
 def _is_as_loaded(module: ModuleType, source: str) -> bool:
     """Return whether every function of a module is in the present source of its file."""
-    functions = list(_functions(module))
+    functions = list(functions_of(module))
     if not functions or type(module.__loader__) is not SourceFileLoader:  # another loader may have rewritten it
         return True
     try:
@@ -247,11 +249,11 @@ def _is_as_loaded(module: ModuleType, source: str) -> bool:
 
 
 def _loaded(module: ModuleType) -> Iterator[tuple[str, str]]:
-    for name, function in _functions(module):
+    for name, function in functions_of(module):
         yield name, code_digest(function.__code__, function.__doc__)
 
 
-def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
+def functions_of(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
     """Yield the functions that a module defines, methods included."""
     seen: set[int] = set()
 

@@ -30,7 +30,9 @@ def run_of(trial: FrozenTrial | optuna.Trial) -> Run:
             value = attributes[name]
             _require(isinstance(value, kind) and not isinstance(value, bool), f"{name} is {value!r}")
         _require(abs(attributes["grid_index"]) <= _LARGEST_GRID_INDEX, f"grid_index is {attributes['grid_index']}")
-        return Run(Cell(attributes["optimizer"], attributes["init"]), attributes["grid_index"], seed)
+        repeat = attributes.get("repeat", False)
+        _require(isinstance(repeat, bool), f"repeat is {repeat!r}")
+        return Run(Cell(attributes["optimizer"], attributes["init"]), attributes["grid_index"], seed, repeat)
 
 
 def history_of(trial: FrozenTrial) -> History:

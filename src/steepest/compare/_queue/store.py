@@ -150,6 +150,7 @@ class Store:
                             "init": run.cell.init,
                             "grid_index": run.grid_index,
                             "identity": self.selection.register(run.cell),
+                            **({"repeat": True} if run.repeat else {}),
                         },
                     )
                 )
