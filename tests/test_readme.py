@@ -37,6 +37,23 @@ def test_the_python_use_is_five_lines(mine):
     assert len([line for line in block.splitlines() if line.strip()]) <= 5
 
 
+def test_a_script_of_20_lines_becomes_a_program_by_changing_at_most_six(tmp_path, monkeypatch, capsys):
+    from steepest.compare import CANDIDATES
+    from steepest.train import run_program
+
+    lines = next(b["code"] for b in BLOCK.finditer(README) if b["language"] == "diff").splitlines()
+    before, after = ([line[1:] for line in lines if line[:1] != mark] for mark in "+-")
+    assert len(before) == 20
+    assert max(sum(line[:1] == mark for line in lines) for mark in "+-") <= 6
+    exec(compile("\n".join(before), "script.py", "exec"), {"__name__": "__main__"})
+    printed = float(capsys.readouterr().out)
+    (tmp_path / "script.py").write_text("\n".join(after))
+    monkeypatch.syspath_prepend(tmp_path)
+    program = importlib.import_module("script").main
+    sys.modules.pop("script")
+    assert run_program(program, CANDIDATES["adamw"].build, lr=1e-3, seed=0).valid_loss == [pytest.approx(printed)]
+
+
 @pytest.mark.slow
 def test_the_command_line_block_runs(mine):
     command = next(
