@@ -317,7 +317,7 @@ def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, t
         ({"seeds": True}, InvalidArgument, "seeds must be a whole number from 3"),
         ({"budget": 7}, InvalidArgument, "budget must be a Budget"),
         ({"listener": print}, InvalidArgument, "listener must be a Listener"),
-        ({"task": None}, InvalidArgument, "task must be a Task or the name of one"),
+        ({"task": None}, InvalidArgument, "task must be a Task, the name of one, or a program"),
         ({"optimizers": "sgd"}, InvalidArgument, r"optimizers must be several .*Pass a list, for example \['sgd'\]"),
         ({"optimizers": None}, InvalidArgument, "optimizers must be several"),
         ({"inits": "he"}, InvalidArgument, "inits must be several"),

@@ -168,6 +168,7 @@ TABLE: dict[str, Row | Result] = {
         budget=(Budget(**FAST), OBJECT),
         seeds=(3, whole(3, 100_000).but("None")),
         measure=(Measure(), OBJECT),
+        repeat=(False, FLAG),
     ),
     "compare.RankingDisplay": row(
         then=plotted,

@@ -35,7 +35,12 @@ def _folder(text: str) -> Path:
 
 
 def compare(
-    task: Annotated[str, typer.Option(help="{tasks}, or your own as MODULE:ATTR.")] = "digits",
+    task: Annotated[
+        str | None, typer.Option(help="{tasks}, or your own as MODULE:ATTR.", show_default="digits")
+    ] = None,
+    program: Annotated[
+        str | None, typer.Option(help="A training loop of your own, run(trial), as MODULE:FUNCTION; instead of a task.")
+    ] = None,
     optimizers: Annotated[
         str, typer.Option(help="Names ({optimizers}) or MODULE:Class, separated by commas.")
     ] = "sgd,momentum,adamw,sign,muon",
@@ -125,14 +130,14 @@ def compare(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
 ) -> None:
-    """Tune, run and compare optimizers and inits on one task; started again, it resumes where it stopped."""
+    """Tune, run and compare optimizers and inits on one task or program; started again, it resumes where it stopped."""
     from steepest.compare import Budget, Lines, RichProgress
     from steepest.compare import compare as run
     from steepest.compare._queue.url import fixed_location
     from steepest.features import FeatureObserver
     from steepest.report import as_json as to_json
     from steepest.report import write
-    from steepest.tasks import load
+    from steepest.train import Program
 
     here = Path.cwd()  # a task may change it
     plan = _plan(seeds, max_seeds, until, margin)
@@ -144,7 +149,7 @@ def compare(
     command = _command(storage)
     place = None if storage is None else fixed_location(storage)
     with _prints_to_stderr() if as_json else contextlib.nullcontext():
-        loaded = load(task)
+        loaded = _subject(task, program)
         shown = out or Path("runs") / folder_name(loaded.name)
         folder = here / shown
         require_writable(folder)
@@ -163,7 +168,7 @@ def compare(
                     run_timeout=run_timeout,
                     device=device,
                     accept_edits=accept_edits,
-                    observers={"features": FeatureObserver},
+                    observers=None if isinstance(loaded, Program) else {"features": FeatureObserver},
                     listener=progress or Lines(console),
                 )
         except KeyboardInterrupt:
@@ -179,6 +184,17 @@ def compare(
         typer.echo(json.dumps(to_json(comparison, command), indent=2))
     else:
         _show(comparison, shown / "report.html")
+
+
+def _subject(task: str | None, program: str | None) -> Any:
+    """Return the task or program that is meant."""
+    from steepest.compare._subject import program_at, subject_of
+
+    if program is None:
+        return subject_of("digits" if task is None else task)
+    if task is not None:
+        raise InvalidArgument("--program must come without --task", got=f"--task {task}", remedy="Pass one of them.")
+    return program_at(program)
 
 
 def _plan(seeds: int | None, max_seeds: int | None, until: str | None, margin: str | None) -> Any:

@@ -14,13 +14,12 @@ from typing import Any
 from steepest._check import at_least, boolean, function, instance
 from steepest._check import device as check_device
 from steepest._contained import contained
-from steepest.compare._candidates import Candidate, OptimizerSpec, check_candidate, resolve_candidate
+from steepest.compare._candidates import Candidate, OptimizerSpec, resolve_candidate
 from steepest.compare._design import FIRST_SEED, Budget, Cell, Design, Run, seeds_of
 from steepest.compare._environment import environment
 from steepest.compare._identity.identify import identify, unidentified
 from steepest.compare._identity.reuse import reuse_notices
-from steepest.compare._measure import measure_of, metrics_of
-from steepest.compare._notices import run_notices, untouched_notices
+from steepest.compare._notices import program_notices, run_notices
 from steepest.compare._plan import Sequential
 from steepest.compare._progress import Listener, Silent
 from steepest.compare._protocol import final_analysis, scores_of, starts_of
@@ -31,12 +30,20 @@ from steepest.compare._queue.url import fixed_location
 from steepest.compare._result.comparison import Comparison
 from steepest.compare._run import RunContext, RunObserver
 from steepest.compare._sizes import sizes_of
+from steepest.compare._subject import (
+    Subject,
+    context_for,
+    directions_for,
+    early_notices,
+    measure_for,
+    steps_of,
+    subject_of,
+)
 from steepest.compare._tuning import tuning_runs
 from steepest.errors import InvalidArgument, SteepestError, StorageError, UnknownName
 from steepest.init import Initializer, resolve_scheme
-from steepest.tasks import Task, load
-from steepest.train import History
-from steepest.train._schedules import warmup_steps
+from steepest.tasks import Task
+from steepest.train import History, Program
 
 __all__ = ["DEFAULT_OPTIMIZERS", "compare"]
 
@@ -45,7 +52,7 @@ DEFAULT_OPTIMIZERS = ("sgd", "momentum", "adamw", "sign", "muon")
 
 
 def compare(
-    task: Task | str = "digits",
+    task: Subject = "digits",
     optimizers: Iterable[OptimizerSpec] = DEFAULT_OPTIMIZERS,
     inits: Iterable[str | Initializer] | None = None,
     *,
@@ -71,16 +78,17 @@ def compare(
     A storage may hold runs of an edited task: only runs of the present code and data are used (see docs/compare.md).
 
     Args:
-        task: A `Task`, the name of a built-in one, or `module:attribute`.
+        task: A `Task`, the name of a built-in one, or `module:attribute`; or a program: a function run(trial) with a
+            training loop of its own (see `steepest.train.Trial`), or a `Program`.
         optimizers: Names in `CANDIDATES`, `module:Class`, torch optimizer classes, partials of
             them, or `Candidate`s.
         inits: Names in `steepest.init.SCHEMES` or schemes; None for the
-            task's own.
+            task's own, and for the model as a program makes it.
         seeds: How many seeds are run, and when the trial stops: a fixed number >= 3, or a `Sequential`; None for
             `Sequential()`.
         budget: The budget of each cell; None for `Budget()`.
         rank_by: What decides, in tuning and at the end: "loss", "metric" (the first one), the name of a metric, or
-            "max:NAME" or "min:NAME"; None for the task's `rank_by`.
+            "max:NAME" or "min:NAME"; None for the task's `rank_by`, and for the loss of a program.
         at_most: Seconds after which the trial ends at its last completed look, or for example "20m"; None for no limit.
         baseline: The optimizer whose median best value is the target for steps and seconds; None for adamw where
             it takes part, else the first optimizer.
@@ -95,7 +103,7 @@ def compare(
             not change the numbers.
         observers: By name, functions that make an observer of a run (see `steepest.train.Observer`), whose `found()`
             returns plain JSON. The first final run of each alternative is observed, and its history keeps the result
-            under that name; for example {"features": steepest.features.FeatureObserver}.
+            under that name; for example {"features": steepest.features.FeatureObserver}. Of tasks only.
         listener: Receives every run that starts or ends, and every message for the user.
 
     Returns:
@@ -104,7 +112,8 @@ def compare(
     Raises:
         UnknownName: If there is no optimizer, init, baseline or built-in task of a given name.
         ImportFailed: If a `module:attribute` cannot be imported.
-        TaskError: If the task cannot be trained or sent to worker processes, or a run fails.
+        TaskError: If the task cannot be trained or sent to worker processes, or a run fails; if a program does not
+            report, or does not use what was chosen for it (see `steepest.train.run_program`).
         SteepestError: If a worker process dies, a run hangs twice, or the time is over before the first look.
         StorageError: If the storage cannot be used, is unavailable for a minute, or was changed by another program.
         InvalidArgument: If another argument is outside its range.
@@ -129,12 +138,11 @@ def compare(
     deadline = time.monotonic() + limit
     timeout = RunTimeout(None if run_timeout is None else parse_duration("run_timeout", run_timeout))
     device = check_device("device", device)
-    task = load(task) if isinstance(task, str) else instance("task", task, Task, "a Task or the name of one")
-    directions = metrics_of(task)
+    task = subject_of(task)
     candidates = _by_name(
         "optimizer", [(c.name, c) for c in map(resolve_candidate, _several("optimizers", optimizers))]
     )
-    chosen = (task.init,) if inits is None else _several("inits", inits)
+    chosen = (getattr(task, "init", "default"),) if inits is None else _several("inits", inits)
     schemes = _by_name("init", [(str(init), resolve_scheme(init)) for init in chosen])
     if instance("baseline", baseline, (str, NoneType), "the name of an optimizer") not in (None, *candidates):
         raise UnknownName.among("baseline among the optimizers of this comparison", str(baseline), candidates)
@@ -142,27 +150,20 @@ def compare(
         cells={Cell(c.name, init): _centre(c) for c in candidates.values() for init in schemes},
         budget=budget,
         seeds=chosen_seeds,
-        measure=measure_of(getattr(task, "rank_by", "loss") if rank_by is None else rank_by, directions),
+        measure=measure_for(task, rank_by),
+        repeat=isinstance(task, Program),
     )
     # Before the storage is opened, so that a task that cannot be trained does not create one.
-    task.check()
-    steps = budget.steps or task.steps
-    warmup_steps(budget.warmup, steps)
-    schedule = "cosine" if budget.schedule is None else budget.schedule
-    context = RunContext(task, candidates, schemes, steps, schedule, device, budget.warmup, chosen_observers)
+    context = context_for(task, candidates, schemes, budget, device, chosen_observers, design.measure)
     with contained("a task, optimizer or init"):
-        checked = {
-            name: check_candidate(candidate, task, schedule, budget.warmup) for name, candidate in candidates.items()
-        }
+        about_rates, untouched = early_notices(context)
         identities, unknown = (unidentified(context, design), []) if storage is None else identify(context, design)
-        untouched = untouched_notices(task, schemes)
     told = listener or Silent()
-    about_rates = {name: notice for name, notice in checked.items() if notice is not None}
     store = Store(storage, identities, accept_edits=accept_edits, say=told.waiting)
     with contextlib.closing(store.patience):
         notices = [*about_rates.values(), *untouched, *unknown, *reuse_notices(design, store.past(), store.selection)]
         finished = store.finished()
-        _check_steps(finished, steps)
+        _check_steps(finished, context)
         notices += _unobserved(finished, chosen_observers)
         for line in notices:
             told.noticed(line)
@@ -170,7 +171,7 @@ def compare(
         if missing_runs(design, finished):
             finished = gather(design, store, context, workers, told, timeout, deadline)
             _require_a_look(design, finished, limit)
-    found = run_notices(finished, about_rates)
+    found = [*run_notices(finished, about_rates), *program_notices(design, scores_of(design, finished))]
     for line in found:
         told.noticed(line)
     if listener is None:
@@ -179,8 +180,8 @@ def compare(
     return Comparison(
         task_name=task.name,
         design=design,
-        steps=steps,
-        directions=directions,
+        steps=steps_of(context, finished.values()),
+        directions=directions_for(task, design.measure, finished.values()),
         usual_rates={name: candidate.lr for name, candidate in candidates.items()},
         workers=workers,
         earlier_plans=earlier_plans,
@@ -212,12 +213,12 @@ def _check_listener(listener: Any) -> None:
         raise InvalidArgument("listener must be a Listener", got=listener, remedy="See steepest.compare.Listener.")
 
 
-def _check_steps(finished: Mapping[Run, History], steps: int) -> None:
-    """Check that runs which are used again have been trained to their end."""
+def _check_steps(finished: Mapping[Run, History], context: RunContext) -> None:
+    """Check that runs of a task which are used again have been trained to their end."""
     for run, history in finished.items():
-        if not history.diverged and history.steps[-1] != steps:
+        if isinstance(context.task, Task) and not history.diverged and history.steps[-1] != context.steps:
             raise StorageError(
-                f"a finished run must have {steps} steps",
+                f"a finished run must have {context.steps} steps",
                 got=f"{history.steps[-1]} of {run}",
                 remedy="The storage was changed; use another one.",
             )

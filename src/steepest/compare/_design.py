@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from steepest._check import at_least, instance
+from steepest._check import at_least, boolean, instance
 from steepest.compare._measure import LOSS, Measure
 from steepest.compare._plan import Sequential
 from steepest.errors import InvalidArgument
@@ -111,16 +111,19 @@ class Design:
         budget: The tuning budget of each cell.
         seeds: How many seeds are run, and when the trial stops; a whole number >= 3 is a fixed number of seeds.
         measure: What decides.
+        repeat: Whether the first final run is made twice, to see whether its seed decides its result.
     """
 
     cells: dict[Cell, int]
     budget: Budget
     seeds: Sequential
     measure: Measure = LOSS
+    repeat: bool = False
 
     def __post_init__(self) -> None:
         instance("budget", self.budget, Budget, "a Budget")
         instance("measure", self.measure, Measure, "a Measure")
+        boolean("repeat", self.repeat)
         object.__setattr__(self, "seeds", seeds_of(self.seeds))
         if not instance("cells", self.cells, dict, "a dict from cells to whole numbers"):
             raise InvalidArgument("cells must not be empty", got=self.cells, remedy="Pass at least one.")

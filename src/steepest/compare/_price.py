@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
@@ -133,7 +132,7 @@ def seconds_per_run(
         histories: The finished runs.
         limit: The seconds that all timed steps may take together, apart from one step and one validation each.
     """
-    task = cast("object", context.task)  # or a program
+    task = context.task
     found: dict[Cell, float] = {}
     timed: dict[str, float] = {}
     share = limit / len({cell.optimizer for cell in design.cells})
@@ -143,12 +142,12 @@ def seconds_per_run(
             found[cell] = statistics.median(past)
         elif isinstance(task, Task):
             if cell.optimizer not in timed:
-                timed[cell.optimizer] = _timed(context, cell, share)
+                timed[cell.optimizer] = _timed(context, task, cell, share)
             found[cell] = timed[cell.optimizer]
     return found
 
 
-def _timed(context: RunContext, cell: Cell, limit: float) -> float:
+def _timed(context: RunContext, task: Task, cell: Cell, limit: float) -> float:
     """Return about how long a run takes, from its first steps."""
     candidate = context.candidates[cell.optimizer]
     watch = _Stopwatch(limit)
@@ -157,13 +156,13 @@ def _timed(context: RunContext, cell: Cell, limit: float) -> float:
     try:
         with warnings.catch_warnings(action="ignore"):  # the runs issue them too
             history = train(
-                context.task,
+                task,
                 candidate.build,
                 context.inits[cell.init],
                 lr=candidate.lr,
                 seed=0,
                 steps=context.steps,
-                schedule=context.schedule,
+                schedule=context.schedule or "cosine",
                 warmup=context.warmup,
                 device=context.device,
                 observe=watch,

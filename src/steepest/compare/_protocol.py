@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from steepest.compare._design import Cell, Design, Run
+from steepest.compare._design import FIRST_SEED, Cell, Design, Run
 from steepest.compare._sequential import Analysis, analyse
 from steepest.compare._tuning import Scores, best_grid_index, mean_scores, tried_grid_indices, tuning_runs
 from steepest.train import History
@@ -49,12 +49,11 @@ def next_runs(design: Design, scores: Scores, starts: Scores) -> list[Run]:
         return tuning
     found = final_analysis(design, scores, starts)
     chosen = chosen_grid_indices(design, scores)
-    return [
-        run
-        for seed in design.final_seeds[: found.next_look]
-        for cell in found.needed
-        if (run := Run(cell, chosen[cell], seed)) not in scores
-    ]
+    runs = [Run(cell, chosen[cell], seed) for seed in design.final_seeds[: found.next_look] for cell in found.needed]
+    if design.repeat:
+        cell = next(iter(design.cells))
+        runs.append(Run(cell, chosen[cell], FIRST_SEED, repeat=True))
+    return [run for run in runs if run not in scores]
 
 
 def chosen_grid_indices(design: Design, scores: Scores) -> dict[Cell, int]:

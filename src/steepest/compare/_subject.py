@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from steepest._check import instance
 from steepest._importing import load_attribute
-from steepest.compare._measure import LOSS, Measure, measure_of
+from steepest.compare._candidates import Candidate, check_candidate
+from steepest.compare._design import Budget
+from steepest.compare._measure import LOSS, Measure, measure_of, metrics_of
+from steepest.compare._notices import untouched_notices
+from steepest.compare._run import RunContext, RunObserver
 from steepest.errors import InvalidArgument
+from steepest.init import Initializer
 from steepest.tasks import TASKS, Task, load
-from steepest.train import Program, Trial
+from steepest.train import History, Program, Trial
+from steepest.train._schedules import warmup_steps
 
-__all__ = ["Subject", "program_at", "program_measure", "subject_of"]
+__all__ = [
+    "Subject",
+    "context_for",
+    "directions_for",
+    "early_notices",
+    "measure_for",
+    "program_at",
+    "steps_of",
+    "subject_of",
+]
 
 Subject = Task | Program | Callable[[Trial], object] | str
-"""A `Task` or a `Program`, the name of a built-in task, a program's function run(trial), or `module:attribute` of one."""
+"""A `Task`, a `Program` or its function run(trial), the name of a built-in task, or `module:attribute` of any."""
 
 
 def subject_of(given: Any) -> Task | Program:
@@ -65,21 +80,90 @@ def _is_program(found: Any) -> bool:
     return True
 
 
-def program_measure(rank_by: str | None) -> Measure:
-    """Return the measure by which a program is ranked, of whose metrics nothing is known before it has run.
+def measure_for(task: Task | Program, rank_by: str | None) -> Measure:
+    """Return the measure by which a task or program is ranked.
 
     Raises:
-        InvalidArgument: If it is a metric without a direction.
+        InvalidArgument: If it is a metric without a direction; of a program's metrics nothing is known before it runs.
+        UnknownName: If the task has no metric of that name.
 
-    >>> program_measure("max:accuracy")
+    >>> measure_for(Program(print), "max:accuracy")
     Measure(name='accuracy', higher_is_better=True)
     """
-    if rank_by is None or rank_by == "loss":
-        return LOSS
-    if not rank_by.startswith(("max:", "min:")):
+    if isinstance(task, Task):
+        return measure_of(getattr(task, "rank_by", "loss") if rank_by is None else rank_by, metrics_of(task))
+    if rank_by is None or rank_by == "loss" or rank_by.startswith(("max:", "min:")):
+        return measure_of(rank_by or "loss", {})
+    raise InvalidArgument(
+        "a program must be ranked by loss, max:NAME or min:NAME",
+        got=rank_by,
+        remedy=f"Pass --rank-by max:{rank_by} if higher values are better, else min:{rank_by}.",
+    )
+
+
+def context_for(
+    task: Task | Program,
+    candidates: Mapping[str, Candidate],
+    inits: Mapping[str, Initializer],
+    budget: Budget,
+    device: str,
+    observers: Mapping[str, Callable[[], RunObserver]],
+    measure: Measure,
+) -> RunContext:
+    """Return all that is needed to execute a run; a task is checked before.
+
+    Raises:
+        TaskError: If the task cannot be trained.
+        InvalidArgument: If the warm-up is as long as the run, or there are observers of a program.
+    """
+    if isinstance(task, Task):
+        task.check()
+        steps = budget.steps or task.steps
+        warmup_steps(budget.warmup, steps)
+        schedule = "cosine" if budget.schedule is None else budget.schedule
+        return RunContext(task, candidates, inits, steps, schedule, device, budget.warmup, observers)
+    if observers:
         raise InvalidArgument(
-            "a program must be ranked by loss, max:NAME or min:NAME",
-            got=rank_by,
-            remedy=f"Pass --rank-by max:{rank_by} if higher values are better, else min:{rank_by}.",
+            "observers must be left out for a program, whose loop tells them nothing",
+            got=", ".join(observers),
+            remedy="Use trial.watch in the program, or compare a Task.",
         )
-    return measure_of(rank_by, {})
+    if budget.steps is not None:
+        warmup_steps(budget.warmup, budget.steps)
+    metric = None if measure == LOSS else measure.name
+    return RunContext(task, candidates, inits, budget.steps, budget.schedule, device, budget.warmup, observers, metric)
+
+
+def early_notices(context: RunContext) -> tuple[dict[str, str], list[str]]:
+    """Return what can be said before any run: of optimizers by name, and of the inits; nothing for a program.
+
+    Raises:
+        InvalidArgument: If an optimizer cannot train the task.
+    """
+    task, schedule = context.task, context.schedule
+    if isinstance(task, Program) or schedule is None:
+        return {}, []
+    checked = {
+        name: check_candidate(candidate, task, schedule, context.warmup)
+        for name, candidate in context.candidates.items()
+    }
+    of_optimizers = {name: notice for name, notice in checked.items() if notice is not None}
+    return of_optimizers, untouched_notices(task, context.inits)
+
+
+def steps_of(context: RunContext, histories: Iterable[History]) -> int:
+    """Return the training steps of a run; of a program that decides itself, the largest number."""
+    ended = (history.steps[-1] for history in histories if not history.diverged)
+    return max(ended, default=0) if context.steps is None else context.steps
+
+
+def directions_for(task: Task | Program, measure: Measure, histories: Iterable[History]) -> dict[str, bool | None]:
+    """Return by name whether a higher value of each metric is better: those of a task, or that a program has reported.
+
+    Of a program, these are the metrics that every run has, and only that by which it is ranked has a direction.
+    """
+    if isinstance(task, Task):
+        return metrics_of(task)
+    reported = [history.valid_metrics for history in histories if not history.diverged]
+    names = [name for name in reported[0] if all(name in each for each in reported)] if reported else []
+    return {name: measure.higher_is_better if name == measure.name else None for name in names}

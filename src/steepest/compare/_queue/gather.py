@@ -60,7 +60,7 @@ def gather(
             while (needed := missing_runs(design, finished)) and time.monotonic() < deadline:
                 listener.known(_values(design, finished), _expected(design, finished, len(needed)))
                 # One lease more than there are workers, so that no worker waits while the storage writes.
-                while len(running) <= workers:
+                while len(running) <= workers and not any(future.done() for future in running.values()):
                     lease = store.claim() or (store.claim() if store.enqueue(needed) else None)
                     if lease is None:
                         break

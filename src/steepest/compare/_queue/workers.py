@@ -61,7 +61,7 @@ class Portable:
             TaskError: If this process cannot unpickle it.
         """
         try:
-            with contained("a module that the task needs"):
+            with contained("a module that the task or program needs"):
                 return cloudpickle.loads(self._content)
         except Exception as error:
             raise _not_portable(error) from error
@@ -172,7 +172,7 @@ def worker_processes(workers: int) -> Generator[RunExecutor, None, None]:
 
 def _not_portable(error: Exception) -> TaskError:
     return TaskError(
-        "a task for more than one worker must be picklable by cloudpickle",
+        "a task or program for more than one worker must be picklable by cloudpickle",
         got=f"{type(error).__name__}: {error}",
         remedy="Pass --workers 1 (workers=1) to train in this process.",
     )
