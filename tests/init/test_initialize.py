@@ -484,9 +484,9 @@ def test_biases_are_zero_or_kept_and_nothing_else():
         initialize(nn.Linear(2, 2), "he", biases="ones")
 
 
-@pytest.mark.parametrize("data", [[1.0], {"x": torch.ones(2)}])
+@pytest.mark.parametrize("data", [[1.0], {}])
 def test_data_that_are_no_inputs_are_refused(data):
-    with pytest.raises(InvalidArgument, match=r"data must be a tensor, or a tuple of the model's inputs"):
+    with pytest.raises(InvalidArgument, match=r"data must be a tensor, or a tuple or a dict of the model's inputs"):
         initialize(nn.Linear(2, 2), "he", data=data)
 
 
@@ -495,3 +495,21 @@ def test_data_that_the_model_does_not_take_are_refused_with_what_it_said():
         InvalidArgument, match=r"data must be what the model is called with.*RuntimeError.*Pass one batch"
     ):
         initialize(nn.Linear(2, 2), "he", data=torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("init", ["he", "lsuv"])
+def test_inputs_by_keyword_are_those_by_position(init):
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x, gate):
+            return self.second(self.first(x).relu() * gate)
+
+    x, gate = torch.randn(16, 4, generator=torch.Generator().manual_seed(1)), torch.ones(16, 8)
+    models = [Gated(), Gated()]
+    for model, data in zip(models, ((x, gate), {"gate": gate, "x": x}), strict=True):
+        initialize(model, init, torch.Generator().manual_seed(0), data)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(a, b)

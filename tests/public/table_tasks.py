@@ -6,7 +6,7 @@ import functools
 from dataclasses import replace
 
 import torch
-from tests.public.kinds import FLAG, FUNCTION, GENERATOR, NAMES, OBJECT, TEXT, number, whole
+from tests.public.kinds import FLAG, FUNCTION, GENERATOR, NAMES, OBJECT, TEXT, number, untried, whole
 from tests.public.rows import Fresh, Result, Row, row
 from torch import nn
 
@@ -64,10 +64,17 @@ TABLE: dict[str, Row | Result] = {
     "tasks.Task": row(
         then=lambda made: made.check(),
         model=(model, FUNCTION),
-        loss=(nn.functional.cross_entropy, FUNCTION),
+        loss=(nn.functional.cross_entropy, FUNCTION.but("None")),
         train=DATA,
         valid=DATA,
         metric=(accuracy, FUNCTION.but("None")),
+        batch_loss=(None, FUNCTION.but("None")),
+        valid_loss=(None, FUNCTION.but("None")),
+        rank_by=("loss", TEXT),
+        collate=(None, FUNCTION.but("None")),
+        num_workers=(0, whole(0)),
+        clip_norm=(None, number("(0, inf)").but("None")),
+        validations=(30, whole(1).but("[1.0, 2.0]", "[]")),
         batch_size=(8, whole(1, 24)),
         eval_batch_size=(8, whole(1).but("None")),
         steps=(3, whole(1)),
@@ -82,8 +89,9 @@ TABLE: dict[str, Row | Result] = {
     "tasks.Task.take": row(
         indices=(Fresh(lambda: torch.tensor([0, 1])), OBJECT.also("vector", "complex tensor", "meta tensor"))
     ),
-    "tasks.Task.training_loss": row(model=CALLED, batch=(Fresh(data), OBJECT.also("[None]", "()"))),
+    "tasks.Task.training_loss": row(model=CALLED, batch=(Fresh(data), untried("what a model raises is its own"))),
     "tasks.Task.evaluate": row(model=CALLED, device=DEVICE),
+    "tasks.Task.validate": row(model=CALLED, device=DEVICE),
     "tasks.Task.check": row(),
     "tasks.Task.fingerprint": row(),
     "tasks.accuracy": row(
@@ -116,7 +124,7 @@ TABLE: dict[str, Row | Result] = {
         steps=(2, whole(1).but("None")),
         schedule=("cosine", FUNCTION.also("''")),
         warmup=(0, whole(0).but("0.5", "'0'").also("''", "'x'")),
-        validations=(2, whole(1).but("[1.0, 2.0]", "[]").also("[nan]", "['x']", "[None]", "[-1]")),
+        validations=(2, whole(1).but("None", "[1.0, 2.0]", "[]").also("[nan]", "['x']", "[None]", "[-1]")),
         device=DEVICE,
         observe=((), FUNCTION.but("[]")),
     ),

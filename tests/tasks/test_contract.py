@@ -139,7 +139,7 @@ def test_the_loss_of_a_batch_is_the_loss_of_the_models_output(task):
 def test_evaluation_is_the_loss_and_metric_of_all_validation_data_at_once(task, rng_untouched):
     model = task.build(0)
     with rng_untouched():
-        loss, values = task.evaluate(model)
+        loss, values = task.validate(model)
     model.eval()
     *inputs, target = task.valid
     with torch.no_grad():
@@ -154,7 +154,9 @@ def test_evaluation_is_the_loss_and_metric_of_all_validation_data_at_once(task, 
 def test_evaluation_leaves_the_model_as_it_was(task, training):
     model = task.build(0).train(training)
     before = [p.detach().clone() for p in model.parameters()]
-    assert task.evaluate(model) == task.evaluate(model)
+    assert task.validate(model) == task.validate(model)
+    loss, values = task.validate(model)
+    assert task.evaluate(model) == (loss, values[task.metric_name])
     assert all(module.training == training for module in model.modules())
     for parameter, value in zip(model.parameters(), before, strict=True):
         assert torch.equal(parameter, value)
@@ -169,7 +171,7 @@ def test_a_dataset_gives_the_same_batches_and_evaluation_as_its_tensors(task, ki
     first, second = small.batches(generators[0]), wrapped.batches(generators[1])
     assert same(list(itertools.islice(first, 9)), list(itertools.islice(second, 9)))
     model = small.build(0)
-    assert wrapped.evaluate(model) == small.evaluate(model)
+    assert wrapped.validate(model) == small.validate(model)
     wrapped.check()
 
 
@@ -228,7 +230,8 @@ def test_every_built_in_task_is_held_to_this_contract():
 
 def test_without_a_metric_there_is_no_value_and_no_name():
     task = dataclasses.replace(two_inputs(), metric=None)
-    loss, values = task.evaluate(task.build(0))
+    loss, values = task.validate(task.build(0))
+    assert math.isnan(task.evaluate(task.build(0))[1])
     assert math.isfinite(loss)
     assert values == {}
     assert task.metric_name == ""

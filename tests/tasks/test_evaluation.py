@@ -88,7 +88,7 @@ def test_a_metric_sees_all_outputs_and_targets_once_however_they_are_brought_tog
     monkeypatch.setattr("steepest.tasks._evaluation._PENDING", pending)
     made = task()
     metric, calls = close_to_all_outputs(made)
-    _, values = task(metric=metric).evaluate(made.build(0))
+    _, values = task(metric=metric).validate(made.build(0))
     assert values == {"metric": 0.25}
     assert calls == [1]
 
@@ -99,7 +99,7 @@ def test_a_metric_that_does_not_average_over_batches_is_right_on_sorted_data():
 
     made = task(metric=auc)
     output, target = reference(made)
-    assert made.evaluate(made.build(0))[1]["auc"] == pytest.approx(auc(output, target), abs=1e-12)
+    assert made.evaluate(made.build(0))[1] == pytest.approx(auc(output, target), abs=1e-12)
 
 
 Pair = namedtuple("Pair", ["logits", "parts"])
@@ -125,7 +125,7 @@ def test_nested_outputs_are_joined_part_by_part_and_keep_their_type(shaped, part
     types: list[type] = []
     expected, _ = reference(task())
     made = task(shaped, metric=metric, eval_batch_size=size, loss=lambda output, _: parts(output)[0].mean())
-    assert made.evaluate(made.build(0))[1] == {"metric": ROWS}
+    assert made.evaluate(made.build(0))[1] == ROWS
     assert types == [type(shaped(torch.ones(2, 3)))]
 
 
@@ -180,7 +180,7 @@ def test_an_object_with_update_and_compute_sees_each_batch_and_is_left_as_it_was
     before = copy.copy(metric.seen)
     made = task(Thing, metric=metric, loss=lambda *_: torch.zeros(()))
     model = made.build(0)
-    assert made.evaluate(model)[1] == made.evaluate(model)[1] == {kind.__name__: ROWS}
+    assert made.evaluate(model)[1] == made.evaluate(model)[1] == ROWS
     assert metric.seen == before
     assert made.metric_name == kind.__name__
 
@@ -190,7 +190,7 @@ def test_a_metric_of_torchmetrics_is_one():
     made = task(metric=torchmetrics.AUROC(task="multiclass", num_classes=3))
     output, target = reference(made)
     expected = roc_auc_score(target, output.softmax(1), multi_class="ovr")
-    assert made.evaluate(made.build(0))[1] == pytest.approx({"MulticlassAUROC": expected}, abs=1e-6)
+    assert made.evaluate(made.build(0))[1] == pytest.approx(expected, abs=1e-6)
     made.check()
 
 

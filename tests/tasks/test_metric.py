@@ -85,7 +85,7 @@ def test_several_metrics_are_called_by_the_names_of_the_mapping_and_each_sees_al
         "n": False,
     }
     assert made.metric_name == "right"
-    _, values = made.evaluate(made.build(0))
+    _, values = made.validate(made.build(0))
     assert list(values) == ["right", "wrong", "n"]
     assert values["right"] + values["wrong"] == pytest.approx(1.0)
     assert values["n"] == 3

@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from steepest.errors import InvalidArgument, TaskError, UnknownName
-from steepest.tasks import Task
+from steepest.tasks import Task, accuracy
 
 X, Y = torch.linspace(-1, 1, 20)[:, None], torch.linspace(-2, 2, 20)[:, None]
 
@@ -27,11 +27,6 @@ def task(**changes) -> Task:
             **changes,
         }
     )
-
-
-class Stream(IterableDataset):
-    def __iter__(self):
-        return iter([])
 
 
 class Unsized(Dataset):
@@ -50,7 +45,9 @@ class Running:
 
 
 TENSORS = r"must be a tuple \(inputs..., target\) of tensors with one common first dimension"
-DATASET = "must be a tuple of tensors or a map-style torch Dataset with a length"
+DATA = (
+    "must be tensors, a Dataset with a length above 0 or iterable-style, a DataLoader, or a function that returns one"
+)
 
 
 @pytest.mark.parametrize(
@@ -65,12 +62,33 @@ DATASET = "must be a tuple of tensors or a map-style torch Dataset with a length
         ({"train": (X, torch.tensor(1.0))}, rf"train {TENSORS} \(got \[\(20, 1\), \(\)\]\)"),
         ({"train": (X[:0], Y[:0])}, rf"train {TENSORS}"),
         ({"train": ()}, rf"train {TENSORS} \(got \[\]\)"),
-        ({"train": [X, Y]}, rf"train {DATASET} \(got 'list'\). Pass \(x, y\), or a Dataset whose items"),
-        ({"valid": X}, rf"valid {DATASET} \(got 'Tensor'\)"),
-        ({"train": None}, rf"train {DATASET} \(got 'NoneType'\)"),
-        ({"train": Stream()}, rf"train {DATASET} \(got 'Stream'\)"),
-        ({"train": Unsized()}, rf"train {DATASET} \(got 'Unsized'\)"),
-        ({"train": Empty()}, rf"train {DATASET} \(got 'Empty'\)"),
+        ({"train": None}, rf"train {DATA} \(got 'NoneType'\). Pass \(x, y\), or a Dataset whose items"),
+        ({"train": Unsized()}, rf"train {DATA} \(got 'Unsized'\)"),
+        ({"train": Empty()}, rf"train {DATA} \(got 'Empty'\)"),
+        ({"valid": []}, rf"valid {DATA} \(got 'list'\)"),
+        ({"valid": {}}, rf"valid {TENSORS} \(got \[\]\)"),
+        ({"train": {"x": X, "y": Y[:3]}}, rf"train {TENSORS} \(got \[\(20, 1\), \(3, 1\)\]\)"),
+        ({"train": TensorDataset(X)}, rf"train {TENSORS} \(got \[\(20, 1\)\]\). .* a tensor alone is its own target"),
+        (
+            {"batch_loss": lambda *_: X.sum()},
+            r"must have loss or batch_loss, not both .* For validation, pass valid_",
+        ),
+        ({"loss": None, "batch_loss": 3}, r"a task's batch_loss must be a function \(got 3\)"),
+        ({"valid_loss": 3}, r"a task's valid_loss must be a function \(got 3\)"),
+        ({"collate": 3}, r"a task's collate must be a function \(got 3\)"),
+        (
+            {"collate": list},
+            r"collate must be left out where neither train nor valid is a Dataset .* Tensors need",
+        ),
+        ({"num_workers": 2}, r"num_workers must be left out where neither train nor valid is a Dataset \(got 2\)"),
+        ({"num_workers": -1}, r"num_workers must be a whole number >= 0 \(got -1\)"),
+        ({"clip_norm": 0}, r"clip_norm must be a number in \(0, inf\) \(got 0\)"),
+        ({"validations": 0}, r"validations must be a whole number >= 1 \(got 0\)"),
+        ({"validations": [3, 0]}, r"validations after the start must be a whole number >= 1 \(got 0\)"),
+        ({"validations": "30"}, r"validations must be a whole number >= 1 \(got '30'\). Pass a number, or a list"),
+        ({"rank_by": "acuracy", "metric": accuracy}, r"no such metric to rank by .* Did you mean accuracy\?"),
+        ({"rank_by": "metric"}, r"no such metric to rank by \(got 'metric'\). Known: loss."),
+        ({"rank_by": None}, r"rank_by must be a string \(got None\)"),
         ({"batch_size": 0}, r"batch_size must be a whole number from 1 to 20 \(got 0\). Choose a smaller"),
         ({"batch_size": 21}, r"batch_size must be a whole number from 1 to 20 \(got 21\)"),
         ({"steps": 0}, r"steps must be a whole number >= 1 \(got 0\)"),
@@ -86,12 +104,11 @@ DATASET = "must be a tuple of tensors or a map-style torch Dataset with a length
         ({"metric": Running}, r"metric must be a function, .* Pass an instance, not a class."),
         ({"train": (X.to_sparse(), Y)}, r"train must be dense tensors with data \(got torch.sparse_coo\)"),
         ({"valid": (X, Y.to("meta"))}, r"valid must be dense tensors with data \(got 'device meta'\)"),
-        ({"train": DataLoader(TensorDataset(X, Y))}, rf"train {DATASET} \(got 'DataLoader'\). .* of a DataLoader"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
 def test_what_can_be_seen_at_once_is_refused_when_the_task_is_made(changes, message):
-    with pytest.raises(InvalidArgument, match=message):
+    with pytest.raises((InvalidArgument, UnknownName), match=message):
         task(**changes)
 
 
@@ -203,14 +220,27 @@ def uneven():
             r"must make a new model each time, .* \(got 'the same memory of weight twice'\). Make",
         ),
         ({"train": broken_at_the_end()}, r"the training data must give batches \(got 'ZeroDivisionError: no luck'\)"),
-        ({"train": uneven()}, r"the training data must give batches \(got 'RuntimeError: stack expects each tensor"),
+        (
+            {"train": uneven()},
+            r"the items of train must be alike, so that torch's default_collate can make a batch of them "
+            r"\(got 'RuntimeError: stack expects each tensor.*'\). Pass collate=, for example a function that pads",
+        ),
         ({"valid": broken_at_the_end()}, r"must take the validation data \(got 'ZeroDivisionError: no luck'\)"),
-        ({"train": Items(lambda i: {"x": X[i]})}, r"items must be tuples \(inputs..., target\) \(got 'dict'\)"),
-        ({"train": Items(lambda i: X[i])}, r"items must be tuples \(inputs..., target\) \(got 'Tensor'\)"),
+        (
+            {"train": Items(lambda i: {"x": X[i]}), "valid": Items(lambda i: {"x": X[i]})},
+            r"must take the training data, of shapes x \(5, 1\) \(got .TypeError: .*unexpected keyword argument",
+        ),
+        (
+            {"valid": Items(lambda i: X[i])},
+            r"the batches of valid must have the parts that those of train have \(got '\(5, 1\) instead of \(5, 1\), ",
+        ),
         (
             {"train": Items(lambda i: (X[i], "a"))},
-            r"items must be tuples of tensors, arrays or numbers \(got 'tuple'\)",
+            r"items of train must be tensors, arrays or numbers, .* \(got 'str at batch\[1\]\[0\]'\). Convert or leave",
         ),
+        ({"train": Items(lambda _: "a"), "valid": Items(lambda _: "a")}, r"a batch of train .* \(got 'list'\)"),
+        ({"train": Items(lambda i: (X[i],))}, r"a batch of train .* \(inputs..., target\) \(got '1 part'\). Return"),
+        ({"train": Items(lambda i: {1: X[i]})}, r"a mapping must have names as keys, .* \(got 1\)"),
         ({"frozen": ("wait",)}, r"no such parameter or module \(got 'wait'\). Did you mean weight\?"),
     ],
 )

@@ -22,7 +22,7 @@ from steepest.errors import InvalidArgument, SteepestError, UnknownName
 from steepest.norms import L2
 from steepest.optim import Muon, Scion, SignDescent, SteepestDescent, muon_rules, route
 from steepest.tasks import Task
-from steepest.tasks._own_loss import with_own_loss
+from steepest.tasks._one_run import for_one_run
 from steepest.train._schedules import Schedule, check_warmup, schedule_name
 
 __all__ = ["CANDIDATES", "Candidate", "OptimizerSpec", "check_candidate", "resolve_candidate"]
@@ -151,7 +151,7 @@ def check_candidate(candidate: Candidate, task: Task, schedule: Schedule, warmup
     name, lr = candidate.name, candidate.lr
     try:
         with contained(f"the optimizer {name}", InvalidArgument), seeded(0):
-            task = with_own_loss(task)
+            task = for_one_run(task, 0)
             model = task.build(seed=0)
             optimizer = candidate.build(model, lr)
             scheduled = any("initial_lr" in group for group in optimizer.param_groups)  # torch's schedulers leave it

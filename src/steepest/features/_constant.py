@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from steepest._contained import contained
-from steepest.features._examples import spread_examples
+from steepest.features._examples import number_of_examples, spread_examples
 from steepest.tasks import Task
 
 __all__ = ["constant_loss"]
@@ -25,7 +25,7 @@ def constant_loss(task: Task) -> float | None:
     """
     try:
         with contained("a task's loss"), torch.random.fork_rng(devices=[]):
-            *inputs, target = spread_examples(task, min(task.examples, _EXAMPLES))
+            *inputs, target = spread_examples(task, min(number_of_examples(task), _EXAMPLES))
             with torch.no_grad():
                 output: Tensor = task.build(0).eval()(*inputs)
             constant = _Constant(output)
@@ -33,6 +33,7 @@ def constant_loss(task: Task) -> float | None:
 
             def closure() -> Tensor:
                 search.zero_grad()
+                assert task.loss is not None
                 loss = task.loss(constant(*inputs), target)
                 loss.backward()
                 return loss

@@ -11,7 +11,7 @@ from torch import Tensor
 from steepest._check import at_least, in_range, instance
 from steepest.errors import InvalidArgument, TaskError
 from steepest.features._constant import constant_loss
-from steepest.features._examples import outputs_of, spread_examples
+from steepest.features._examples import number_of_examples, outputs_of, spread_examples
 from steepest.features._result import Features
 from steepest.features._snapshots import Snapshots
 from steepest.tasks import TASKS, Task, load
@@ -127,7 +127,7 @@ def _task(task: Task | str, width: int | None, depth: int | None) -> Task:
 
 
 def _examples(task: Task, seed: int, count: int | None) -> tuple[Tensor, ...]:
-    size = task.examples
+    size = number_of_examples(task)
     if count is None:
         count = min(size, max(1, _ROWS // outputs_of(task.build(seed).eval(), task)))
     return spread_examples(task, at_least("examples", count, 1, most=size, remedy=f"There are {size} for training."))

@@ -52,9 +52,11 @@ def check_data(model: nn.Module, data: Any) -> None:
     """
     if data is None:
         return
-    if not isinstance(data, (Tensor, tuple)):
+    if not isinstance(data, (Tensor, tuple, dict)) or (isinstance(data, dict) and not data):
         raise InvalidArgument(
-            "data must be a tensor, or a tuple of the model's inputs", got=type(data).__name__, remedy="Pass one batch."
+            "data must be a tensor, or a tuple or a dict of the model's inputs",
+            got=type(data).__name__,
+            remedy="Pass one batch.",
         )
     if any(is_sharded(parameter) for parameter in model.parameters()):
         raise InvalidArgument(

@@ -89,7 +89,7 @@ def initialize(
         scheme: A scheme, or a name in `SCHEMES`.
         generator: The source of randomness, on any device: its device and seed decide the numbers, on any device of the
             model. None uses a private one on the CPU, seed 0.
-        data: One batch of the model's inputs: a tensor or a tuple of inputs.
+        data: One batch of the model's inputs: a tensor, a tuple of inputs, or a dict of them by keyword.
         biases: "zero", or "keep" for as the model made them (those of norm layers are 0 in any case).
         depth_scaled: Whether to multiply the last weight of each residual branch by 1/sqrt(number of residual branches
             along the stream), as GPT-2 does.

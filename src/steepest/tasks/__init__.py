@@ -1,7 +1,7 @@
 """Tasks to train on: a model, its data, its loss and its metric."""
 
+from steepest.tasks._batch import Batch
 from steepest.tasks._curve import curve
-from steepest.tasks._data import Batch
 from steepest.tasks._digits import digits
 from steepest.tasks._load import TASKS, load
 from steepest.tasks._metric import Metric

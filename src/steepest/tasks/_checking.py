@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
+import time
 import warnings
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Protocol
@@ -15,9 +17,10 @@ from torch import Tensor, nn
 from steepest._contained import last_line
 from steepest._random import seeded
 from steepest.errors import SteepestError, TaskError
+from steepest.tasks._batch import Batch, call, check_batch, leaves, shown, target_of
 from steepest.tasks._broadcasting import mixed_shapes
-from steepest.tasks._data import Batch, Data, length
-from steepest.tasks._metric import Metric
+from steepest.tasks._metric import Metric, ranked_by
+from steepest.tasks._objective import Objective
 
 __all__ = ["check_task"]
 
@@ -27,21 +30,27 @@ _BROADCAST = re.compile(
 """The warning that torch's losses give."""
 
 
+_MOST_READ, _SECONDS = 64, 2.0
+"""How many training batches without numbers are read, and for how long."""
+
+
 class Checked(Protocol):
     """The part of a `steepest.tasks.Task` that is checked."""
 
     @property
-    def loss(self) -> Any: ...
-    @property
     def metrics(self) -> Mapping[str, Metric]: ...
     @property
-    def train(self) -> Data: ...
+    def rank_by(self) -> str: ...
+    @property
+    def examples(self) -> int | None: ...
+    @property
+    def _objective(self) -> Objective: ...
     def build(self, seed: int) -> nn.Module: ...
     def take(self, indices: Tensor) -> Batch: ...
     def batches(self, generator: torch.Generator) -> Iterator[Batch]: ...
     def training_loss(self, model: nn.Module, batch: Batch) -> Tensor: ...
     def validation_batches(self) -> Iterator[Batch]: ...
-    def evaluate(self, model: nn.Module) -> tuple[float, dict[str, float]]: ...
+    def validate(self, model: nn.Module) -> tuple[float, dict[str, float]]: ...
 
 
 def check_task(task: Checked) -> None:
@@ -54,13 +63,13 @@ def check_task(task: Checked) -> None:
     with _explained("a task's model function must return a torch.nn.Module", "Call it by hand."):
         model, second = task.build(seed=0), task.build(seed=0)
     _check_parameters(model, second)
+    _check_direction(task)
     shared = _shared_tensors(model, second)
-    batch = _some_data(task)
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch)
+    batch, valid_batch = _some_data(task)
     with (
         _no_broadcasting("loss"),
         _explained(
-            f"the model and the loss must take the training data, of shapes {shapes}",
+            f"the model and the loss must take the training data, of shapes {shown(batch)}",
             "Compare these shapes with what the first layer and the loss expect.",
         ),
         seeded(0),
@@ -77,7 +86,7 @@ def check_task(task: Checked) -> None:
             "Give `valid` the shapes of `train`, and let a metric return a number.",
         ),
     ):
-        valid, values = task.evaluate(model)
+        valid, values = task.validate(model)
     if not math.isfinite(valid):
         raise TaskError(
             "a task's validation loss must be finite before training",
@@ -91,7 +100,17 @@ def check_task(task: Checked) -> None:
                 got=value,
                 remedy="Look for a division by 0 in it, or for validation data of one class only.",
             )
-    _check_shapes(task, model, batch)
+    _check_shapes(task, model, batch, valid_batch)
+
+
+def _check_direction(task: Checked) -> None:
+    name, higher_is_better = ranked_by(task.rank_by, task.metrics)
+    if higher_is_better is None:
+        raise TaskError(
+            f"the metric {name} must say whether higher is better, as rank_by names it",
+            got="no direction",
+            remedy=f'Pass metric=Metric({name}, higher_is_better=True), or rank_by="max:{name}".',
+        )
 
 
 def _check_parameters(model: nn.Module, second: nn.Module) -> None:
@@ -140,11 +159,39 @@ def _not_new(name: str) -> TaskError:
     )
 
 
-def _some_data(task: Checked) -> Batch:
-    """Return a batch, after reading the first and the last training example."""
-    with _explained("the training data must give batches", "Call train[i] by hand for this reason."), seeded(0):
-        task.take(torch.tensor([0, length(task.train) - 1]))
-        return next(task.batches(torch.Generator().manual_seed(0)))
+def _some_data(task: Checked) -> tuple[Batch, Batch]:
+    """Return a training and a validation batch, after reading the data as far as that is cheap.
+
+    By number, the first and the last training example are read; else as many batches as a second or so allows, twice,
+    so that a stream which is used up, or a DataLoader that ends early, shows before any training.
+    """
+    with _explained("the training data must give batches", "Read them by hand: next(iter(...)), or train[i]."):
+        if task.examples is not None:
+            task.take(torch.tensor([0, task.examples - 1]))
+        else:
+            _read(task)
+        batch = next(task.batches(torch.Generator().manual_seed(0)))
+    with _explained("the validation data must give batches", "Read them by hand: next(iter(...)), or valid[i]."):
+        valid_batch = next(iter(task.validation_batches()))
+    any_parts = task._objective.batch_loss is not None
+    check_batch("train", batch, any_parts=any_parts)
+    check_batch("valid", valid_batch, any_parts=any_parts)
+    places = [[place for place, _ in leaves(each)] for each in (batch, valid_batch)]
+    if not any_parts and sorted(places[0]) != sorted(places[1]):
+        raise TaskError(
+            "the batches of valid must have the parts that those of train have",
+            got=f"{shown(valid_batch)} instead of {shown(batch)}",
+            remedy="Give both the same structure.",
+        )
+    return batch, valid_batch
+
+
+def _read(task: Checked) -> None:
+    until = time.monotonic() + _SECONDS
+    batches = task.batches(torch.Generator().manual_seed(0))
+    for _ in itertools.islice(batches, _MOST_READ):
+        if time.monotonic() > until:
+            return
 
 
 def _check_loss(loss: Any) -> None:
@@ -174,17 +221,22 @@ def _check_loss(loss: Any) -> None:
         )
 
 
-def _check_shapes(task: Checked, model: nn.Module, training: Batch) -> None:
+def _check_shapes(task: Checked, model: nn.Module, training: Batch, validation: Batch) -> None:
     """Check on the first training and validation batch that outputs are not compared with every target.
 
     Raises:
         TaskError: If the loss or the metric does so.
     """
     model.eval()
-    functions = {"loss": task.loss, **{f"metric {name}": each.function for name, each in task.metrics.items()}}
-    for *inputs, target in (training, next(iter(task.validation_batches()))):  # which may be one example
+    objective = task._objective
+    functions = {"loss": objective.loss, "valid_loss": objective.valid_loss}
+    functions |= {f"metric {name}": each.function for name, each in task.metrics.items()}
+    for batch in (training, validation):  # which may be one example
+        target = target_of(batch)
+        if not isinstance(batch, (tuple, list)) or not isinstance(target, Tensor) or not any(functions.values()):
+            return
         with torch.no_grad():
-            output = model(*inputs)
+            output = call(model, batch, whole=objective.in_model)
         for name, function in functions.items():
             if callable(function) and (found := mixed_shapes(function, output, target)):
                 raise _broadcast(name, *map(list, found))

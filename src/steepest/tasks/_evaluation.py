@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from steepest.errors import TaskError
-from steepest.tasks._data import Batch
+from steepest.tasks._batch import Batch, moved, rows_of, target_of
 from steepest.tasks._metric import Metric, is_running
+from steepest.tasks._objective import Objective
 
 __all__ = ["evaluate", "number"]
 
@@ -25,7 +28,7 @@ _WAY_OUT = "Pass as metric an object with update(output, target) and compute(), 
 
 def evaluate(
     model: nn.Module,
-    loss: Callable[[Any, Tensor], Tensor],
+    objective: Objective,
     metrics: Mapping[str, Metric],
     batches: Iterable[Batch],
     device: torch.device | str,
@@ -41,10 +44,9 @@ def evaluate(
     lengths: list[int] = []
     running = {name: _copied(each.function, device) for name, each in metrics.items() if is_running(each.function)}
     outputs = _Outputs() if len(running) < len(metrics) else None
-    for batch in batches:
-        *inputs, target = (tensor.to(device) for tensor in batch)
-        output = model(*inputs)
-        value: Any = loss(output, target)
+    for given in batches:
+        batch = moved(given, device)
+        value, output = objective.validation(model, batch, needs_output=bool(metrics))
         if not isinstance(value, Tensor) or value.ndim:
             raise TaskError(
                 "a task's loss must be a scalar tensor",
@@ -52,11 +54,13 @@ def evaluate(
                 remedy="Average over the batch, for example with .mean().",
             )
         losses.append(value.detach())
-        lengths.append(len(target))
+        lengths.append(rows_of(batch))
         for each in running.values():
-            each.update(output, target)
+            each.update(output, target_of(batch))
         if outputs is not None:
-            outputs.update(output, target)
+            outputs.update(output, target_of(batch), lengths[-1])
+    if not lengths:
+        raise TaskError("the validation data must have a batch", got="none", remedy="Look for an empty valid.")
     weights = torch.tensor(lengths, dtype=torch.float64) / sum(lengths)
     mean = float(torch.stack(losses).cpu().double() @ weights)
     together = None if outputs is None else outputs.joined()
@@ -92,7 +96,7 @@ def number(value: Any, name: str) -> float:
 class _Running(Protocol):
     """Accumulates outputs with their targets, and computes the metric at the end."""
 
-    def update(self, output: Any, target: Tensor) -> Any: ...
+    def update(self, output: Any, target: Any) -> Any: ...
 
     def compute(self) -> Any: ...
 
@@ -111,19 +115,20 @@ class _Outputs:
     """All outputs and targets together, on the CPU."""
 
     def __init__(self) -> None:
-        self._pending: list[tuple[Any, Tensor]] = []
+        self._pending: list[tuple[Any, Any, int]] = []
         self._bytes = 0
-        self._pieces: list[tuple[Any, Tensor]] = []
+        self._pieces: list[tuple[Any, Any, int]] = []
 
-    def update(self, output: Any, target: Tensor) -> None:
-        self._pending.append((output, target))
+    def update(self, output: Any, target: Any, rows: int) -> None:
+        self._pending.append((_without_loss(output), target, rows))
         self._bytes += output.nbytes if isinstance(output, Tensor) else _PENDING
         if self._bytes >= _PENDING:
             self._flush()
 
-    def joined(self) -> tuple[Any, Tensor]:
+    def joined(self) -> tuple[Any, Any]:
         self._flush()
-        return _joined(self._pieces)
+        output, target, _ = _joined(self._pieces)
+        return output, target
 
     def _flush(self) -> None:
         if self._pending:
@@ -131,10 +136,57 @@ class _Outputs:
             self._pending, self._bytes = [], 0
 
 
-def _joined(pairs: Sequence[tuple[Any, Tensor]]) -> tuple[Any, Tensor]:
-    lengths = [len(target) for _, target in pairs]
-    target = torch.cat([target for _, target in pairs]) if len(pairs) > 1 else pairs[0][1]
-    return _concatenated([output for output, _ in pairs], lengths, "output"), target.cpu()
+def _joined(pieces: Sequence[tuple[Any, Any, int]]) -> tuple[Any, Any, int]:
+    lengths = [rows for _, _, rows in pieces]
+    output = _concatenated([output for output, _, _ in pieces], lengths, "output")
+    return output, _joined_targets([target for _, target, _ in pieces], lengths), sum(lengths)
+
+
+class _PerBatch(list[Any]):
+    """A part of the targets that differs in shape between batches: one value per batch."""
+
+
+def _joined_targets(targets: list[Any], lengths: list[int]) -> Any:
+    """Join targets; where they are mappings, parts that cannot be joined, such as padded texts, stay a list."""
+    if not all(isinstance(target, Mapping) for target in targets):
+        return _concatenated(targets, lengths, "target")
+    joined: dict[str, Any] = {}
+    for key in dict.fromkeys(key for target in targets for key in target):
+        parts = [target.get(key) for target in targets]
+        try:
+            if any(isinstance(part, _PerBatch) for part in parts):
+                raise TaskError("one of them was not joined before")
+            joined[key] = _concatenated(parts, lengths, f"target[{key!r}]")
+        except TaskError:
+            joined[key] = _PerBatch(
+                each for part in parts for each in (cast(Any, part) if isinstance(part, _PerBatch) else (part,))
+            )
+    return joined
+
+
+def _without_loss(output: Any) -> Any:
+    """Return the output of a model without the loss of the batch that it may hold, which has no row per example."""
+    held = _held(output)
+    loss = None if held is None else held.get("loss")
+    return _rebuilt(output, {**held, "loss": None}) if held and isinstance(loss, Tensor) and not loss.ndim else output
+
+
+def _held(output: Any) -> dict[str, Any] | None:
+    """Return the parts of a mapping, a dataclass or a namespace by name; None for anything else."""
+    if isinstance(output, Mapping):
+        return dict(cast("Mapping[str, Any]", output))
+    if isinstance(output, types.SimpleNamespace) or (dataclasses.is_dataclass(output) and not isinstance(output, type)):
+        return dict(vars(output))
+    return None
+
+
+def _rebuilt(like: Any, parts: dict[str, Any]) -> Any:
+    if isinstance(like, Mapping):
+        return parts if type(cast(Any, like)) is dict else cast(Any, type(cast(Any, like)))(**parts)
+    made = copy.copy(like)
+    for name, part in parts.items():
+        object.__setattr__(made, name, part)  # a dataclass may be frozen
+    return made
 
 
 def _concatenated(parts: list[Any], lengths: list[int], name: str) -> Any:
@@ -145,9 +197,11 @@ def _concatenated(parts: list[Any], lengths: list[int], name: str) -> Any:
     if len({type(part) for part in parts}) == 1:
         if first is None:
             return None
-        if isinstance(first, Mapping) and len({tuple(part) for part in parts}) == 1:
-            joined = {key: _concatenated([p[key] for p in parts], lengths, f"{name}[{key!r}]") for key in first}
-            return joined if type(first) is dict else cast(Any, type(first))(**joined)
+        held = [_held(part) for part in parts]
+        if held[0] is not None and len({tuple(part or ()) for part in held}) == 1:
+            named = cast("list[dict[str, Any]]", held)
+            joined = {key: _concatenated([p[key] for p in named], lengths, f"{name}[{key!r}]") for key in named[0]}
+            return _rebuilt(first, joined)
         if isinstance(first, (tuple, list)) and len({len(part) for part in parts}) == 1:
             items = range(len(cast(Any, first)))
             joined = [_concatenated([part[i] for part in parts], lengths, f"{name}[{i}]") for i in items]

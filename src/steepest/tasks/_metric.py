@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from steepest._check import boolean, instance
-from steepest.errors import InvalidArgument
+from steepest.errors import InvalidArgument, UnknownName
 
-__all__ = ["Metric", "is_running", "metrics_of"]
+__all__ = ["Metric", "is_running", "metrics_of", "ranked_by"]
 
 _RESERVED = "loss"
 
@@ -78,6 +78,29 @@ def metrics_of(given: Any) -> dict[str, Metric]:
         return named
     metric = _metric(given, None)
     return {str(metric.name): metric}
+
+
+def ranked_by(rank_by: Any, metrics: Mapping[str, Metric]) -> tuple[str, bool | None]:
+    """Return the name of what alternatives are ranked by, and whether higher is better, None where it is not known.
+
+    Args:
+        rank_by: "loss", "metric" (the first metric), a metric's name, "max:NAME" or "min:NAME".
+        metrics: The metrics by name.
+
+    Raises:
+        InvalidArgument: If rank_by is no string.
+        UnknownName: If there is no metric of that name.
+
+    >>> ranked_by("loss", {}), ranked_by("max:right", {"right": Metric(lambda output, target: 1.0)})
+    (('loss', False), ('right', True))
+    """
+    instance("rank_by", rank_by, str, "a string", remedy='Pass "loss", "metric" or the name of a metric.')
+    direction, _, name = rank_by.rpartition(":") if rank_by.startswith(("max:", "min:")) else ("", "", rank_by)
+    name = next(iter(metrics)) if name == "metric" and metrics and "metric" not in metrics else name
+    if name != _RESERVED and name not in metrics:
+        raise UnknownName.among("metric to rank by", name, [_RESERVED, *metrics])
+    known = False if name == _RESERVED else metrics[name].higher_is_better
+    return name, {"max": True, "min": False}.get(direction, known)
 
 
 def _text(name: Any) -> str:

@@ -3,49 +3,75 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils.data import Dataset
 
-from steepest._check import at_least, function, instance
+from steepest._check import at_least, function, in_range, instance
 from steepest._check import device as check_device
 from steepest._check import generator as check_generator
 from steepest._contained import contained
 from steepest._frozen import frozen_names
 from steepest._random import seeded
 from steepest.errors import InvalidArgument, TaskError
+from steepest.tasks._batch import Batch, check_batch, leaves
 from steepest.tasks._checking import check_task
-from steepest.tasks._data import Batch, Data, check_data, length, rows, take
 from steepest.tasks._evaluation import evaluate
-from steepest.tasks._metric import Metric, metrics_of
-from steepest.tasks._own_loss import with_own_loss
+from steepest.tasks._metric import Metric, metrics_of, ranked_by
+from steepest.tasks._objective import Objective
+from steepest.tasks._one_run import for_one_run
+from steepest.tasks._sources.choose import Data, source_of
+from steepest.tasks._sources.examples import Examples
+from steepest.tasks._sources.loader import Batches
+from steepest.tasks._sources.source import Source
 
 __all__ = ["Task"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A model, its data, its loss and its metric.
+    """A model, its data, its loss and its metrics.
 
-    A batch is a sequence of tensors with a common first dimension; the last is the target, and the others
-    are the model's inputs: loss(model(*inputs), target).
+    A batch is a tuple (inputs..., target), for which the loss is loss(model(*inputs), target); or a mapping, for which
+    it is loss(model(**batch), batch); or a tensor, for which it is loss(model(batch), batch). Inputs and target may be
+    nested tuples, lists and dicts of tensors. The first dimension of all tensors is that of the examples.
 
     Args:
         model: A function without arguments that returns a new module. Random numbers that it draws from torch's
             global generator are seeded by the trial, and the generator is restored afterwards.
-        loss: loss(output, target) -> a scalar, the mean over the batch.
-        train: Tensors (inputs..., target), or a map-style `Dataset` of such tuples.
-        valid: The same, for validation.
+        loss: loss(output, target) -> a scalar, the mean over the batch. Without it (and batch_loss) the model is
+            called with the whole batch, and returns its loss as output.loss or output["loss"].
+        train: One of these:
+            - Tensors in the structure of a batch, with the examples along the first dimension.
+            - A map-style `Dataset`, or anything else with a length and items by number.
+            - An iterable-style `Dataset`, a stream: a run reads it from its start, and again when it ends.
+            - A `DataLoader`, which has its own batches and order.
+            - A function that returns a `DataLoader`, called once per run.
+        valid: The same, for validation. A stream must end.
         metric: metric(output, target) -> a number, of all validation outputs and targets together, on the CPU; or an
             object with update(output, target) and compute(), as in torchmetrics, which is updated batch by batch on
             their device (each evaluation uses a copy, reset if it has `reset`); or a `Metric`, which says whether
-            higher is better; or several of them in a mapping by name.
-        batch_size: Examples per training step, drawn without replacement within an epoch, 1 to len(train).
+            higher is better; or several of them in a mapping by name. For a mapping or a tensor as batch, the target
+            is the batch.
+        batch_loss: batch_loss(model, batch) -> a scalar, instead of loss.
+        valid_loss: A loss(output, target) of its own for validation.
+        rank_by: What alternatives are ranked by: "loss" (of validation), "metric" (the first one) or a metric's name;
+            its direction must be known (`Metric.higher_is_better`), or given as "max:NAME" or "min:NAME".
+        batch_size: Examples per training step, drawn without replacement within an epoch, 1 to len(train); of a stream
+            the next ones. A `DataLoader` has its own.
         eval_batch_size: Rows with which the model is called in validation, at least 1; None for batch_size.
+        collate: For Datasets: collate(items) -> a batch, for example one that pads texts; None for torch's own.
+        num_workers: For Datasets: processes that load batches; 0 for the process that trains. It does not change the
+            batches, unless items are random. A stream is read by at most one.
+        clip_norm: The L2 norm, > 0, to which the gradient of all parameters together is scaled down; None for no bound.
         steps: Training steps per run, unless the trial sets another number.
+        validations: The largest number of validations after the start, evenly spaced and including the last step; or
+            the steps after which to validate, to which the last step is added.
         name: Its name in reports.
         init: The name of a trial's default init; "default" leaves the model as `model` made it.
         frozen: Parameters that are not trained: their names, names of modules, or shell-style patterns. They need no
@@ -53,37 +79,63 @@ class Task:
 
     Raises:
         InvalidArgument: If a number is outside its range, or the data are not of these types.
+        UnknownName: If there is no metric to rank by.
+
+    The random numbers that data draw from global generators (torch's, numpy's and Python's) are seeded for each run,
+    apart from those of the model, so that runs of one seed see the same batches whatever the optimizer.
 
     >>> x = torch.linspace(-1, 1, 64)[:, None]
     >>> task = Task(model=lambda: nn.Linear(1, 1), loss=nn.functional.mse_loss,
     ...             train=(x, 2 * x), valid=(x, 2 * x), batch_size=16, steps=100)
     >>> [tuple(tensor.shape) for tensor in next(task.batches(torch.Generator()))]
     [(16, 1), (16, 1)]
+    >>> by_name = Task(model=lambda: nn.Linear(1, 1), loss=lambda output, batch: (output - batch["input"]).abs().mean(),
+    ...                train={"input": x}, valid={"input": x}, batch_size=16)
+    >>> round(by_name.evaluate(by_name.build(0))[0], 3)
+    0.741
     """
 
     model: Callable[[], nn.Module]
-    loss: Callable[[Any, Tensor], Tensor]
+    loss: Callable[[Any, Any], Tensor] | None = None
     train: Data
     valid: Data
     metric: Any = None
+    batch_loss: Callable[[nn.Module, Any], Tensor] | None = None
+    valid_loss: Callable[[Any, Any], Tensor] | None = None
+    rank_by: str = "loss"
     batch_size: int = 100
     eval_batch_size: int | None = None
+    collate: Callable[[list[Any]], Any] | None = None
+    num_workers: int = 0
+    clip_norm: float | None = None
     steps: int = 300
+    validations: int | Sequence[int] = 30
     name: str = "task"
     init: str = "default"
     frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("model", "loss"):
-            function(f"a task's {field}", getattr(self, field))
-        metrics_of(self.metric)
+        function("a task's model", self.model)
+        for field in ("loss", "batch_loss", "valid_loss", "collate"):
+            if getattr(self, field) is not None:
+                function(f"a task's {field}", getattr(self, field))
+        if self.loss is not None and self.batch_loss is not None:
+            raise InvalidArgument(
+                "a task must have loss or batch_loss, not both", got="both", remedy="For validation, pass valid_loss."
+            )
+        ranked_by(self.rank_by, self.metrics)
+        at_least("num_workers", self.num_workers, 0)
         for field in ("train", "valid"):
             with contained(f"the data {field}"):
-                check_data(field, getattr(self, field))
+                self._source(field)
+        self._check_options_of_datasets()
         at_least("batch_size", self.batch_size, 1, most=self.examples, remedy="Choose a smaller batch.")
         if self.eval_batch_size is not None:
             at_least("eval_batch_size", self.eval_batch_size, 1)
+        if self.clip_norm is not None:
+            in_range("clip_norm", self.clip_norm, "(0, inf)")
         at_least("steps", self.steps, 1)
+        self._check_validations()
         if not instance("a task's name", self.name, str, "a string"):
             raise InvalidArgument("a task's name must not be empty", got=self.name, remedy='Pass name="mine".')
         if isinstance(self.init, type) or not callable(self.init):  # a scheme is a function
@@ -92,6 +144,32 @@ class Task:
         for name in instance("frozen", names, (tuple, list), "a tuple of names"):
             instance("frozen", name, str, "a tuple of names", remedy='Pass for example frozen=("backbone",).')
         object.__setattr__(self, "frozen", tuple(names))
+
+    def _check_options_of_datasets(self) -> None:
+        given = [name for name, value in (("collate", self.collate), ("num_workers", self.num_workers)) if value]
+        if given and not any(map(self._takes_options, ("train", "valid"))):
+            raise InvalidArgument(
+                f"{given[0]} must be left out where neither train nor valid is a Dataset",
+                got=getattr(self, given[0]),
+                remedy="Tensors need none, and a DataLoader has its own.",
+            )
+
+    def _takes_options(self, field: str) -> bool:
+        return isinstance(getattr(self, field), (Dataset, Batches)) or isinstance(self._source(field), Examples)
+
+    def _check_validations(self) -> None:
+        if isinstance(self.validations, (tuple, list)):
+            for step in self.validations:
+                at_least("validations after the start", step, 1, remedy="The start is validated anyway.")
+        else:
+            at_least("validations", self.validations, 1, remedy="Pass a number, or a list of steps.")
+
+    def _source(self, field: str) -> Source:
+        return source_of(field, getattr(self, field), self.collate, self.num_workers)
+
+    @property
+    def _objective(self) -> Objective:
+        return Objective(self.loss, self.batch_loss, self.valid_loss)
 
     def build(self, seed: int) -> nn.Module:
         """Return a new model whose frozen parameters need no gradient; torch's global generator is restored afterwards.
@@ -114,60 +192,59 @@ class Task:
         return model
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
-        """Return an infinite iterator of training batches: a new order in every epoch, no incomplete last batch.
+        """Return an infinite iterator of training batches, which depends on the generator alone.
+
+        Each epoch of tensors and of a map-style Dataset has a new order and no incomplete last batch.
 
         Raises:
             InvalidArgument: If generator is no torch.Generator.
         """
-        return self._batches(check_generator("generator", generator))
-
-    def _batches(self, generator: Generator) -> Iterator[Batch]:
-        size = self.examples
-        while True:
-            order = torch.randperm(size, generator=generator)
-            for start in range(0, size - self.batch_size + 1, self.batch_size):
-                yield take(self.train, order[start : start + self.batch_size])
+        return self._source("train").batches(check_generator("generator", generator), self.batch_size)
 
     @property
-    def examples(self) -> int:
-        """The number of training examples."""
-        return length(self.train)
+    def examples(self) -> int | None:
+        """The number of training examples; None for a stream, a DataLoader, and a function."""
+        return self._source("train").size
 
     def take(self, indices: Tensor) -> Batch:
         """Return the training examples with these indices, a vector of whole numbers from 0 to examples - 1.
 
         Raises:
-            InvalidArgument: If indices is something else.
+            InvalidArgument: If indices is something else, or examples have no numbers.
         """
-        rule = f"a vector of whole numbers from 0 to {self.examples - 1}"
+        source = self._source("train")
+        size = source.size
+        rule = "a vector of whole numbers" if size is None else f"a vector of whole numbers from 0 to {size - 1}"
         whole = instance("indices", indices, Tensor, rule).dtype in (torch.int64, torch.int32) and not indices.is_meta
         vector = whole and indices.ndim == 1 and len(indices) > 0
-        if not (vector and 0 <= int(indices.min()) <= int(indices.max()) < self.examples):
+        if not vector or (size is not None and not 0 <= int(indices.min()) <= int(indices.max()) < size):
             raise InvalidArgument(f"indices must be {rule}", got=indices, remedy="Try torch.arange(10).")
-        return take(self.train, indices)
+        return source.take(indices)
 
     def training_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return loss(model(*inputs), target).
+        """Return the training loss of a batch.
 
         Raises:
-            InvalidArgument: If model is no module, or batch no sequence (inputs..., target).
+            InvalidArgument: If model is no module.
+            TaskError: If batch is no tensor, tuple (inputs..., target) or mapping, or the model returns no loss where
+                the task has none.
         """
         instance("model", model, nn.Module, "a torch.nn.Module")
-        if len(instance("batch", batch, (tuple, list), "a sequence (inputs..., target)")) < 2:
-            raise InvalidArgument("batch must be a sequence (inputs..., target)", got=batch)
-        for part in batch:
-            instance("batch", part, Tensor, "a sequence of tensors (inputs..., target)")
-        *inputs, target = batch
-        return self.loss(model(*inputs), target)
+        if self.batch_loss is None:
+            check_batch("train", batch)
+        return self._objective.training(model, batch)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Yield the validation data in their order, `eval_batch_size` rows at a time."""
-        size, step = length(self.valid), self.eval_batch_size or self.batch_size
-        for start in range(0, size, step):
-            yield rows(self.valid, start, min(start + step, size))
+        """Return an iterator over the validation data: in their order, `eval_batch_size` rows at a time."""
+        return self._source("valid").validation(self.eval_batch_size or self.batch_size)
+
+    def evaluate(self, model: nn.Module, device: torch.device | str = "cpu") -> tuple[float, float]:
+        """Return the mean validation loss and the first metric (nan without one); see `validate`."""
+        loss, metrics = self.validate(model, device)
+        return loss, next(iter(metrics.values()), math.nan)
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, device: torch.device | str = "cpu") -> tuple[float, dict[str, float]]:
+    def validate(self, model: nn.Module, device: torch.device | str = "cpu") -> tuple[float, dict[str, float]]:
         """Return the mean validation loss and the value of each metric by its name, in evaluation mode.
 
         Raises:
@@ -178,7 +255,7 @@ class Task:
         training = instance("model", model, nn.Module, "a torch.nn.Module").training
         model.eval()
         try:
-            return evaluate(model, self.loss, self.metrics, self.validation_batches(), device)
+            return evaluate(model, self._objective, self.metrics, self.validation_batches(), device)
         finally:
             model.train(training)
 
@@ -196,24 +273,28 @@ class Task:
         """Run the model once on a batch and on the validation data, so that errors show before any training.
 
         Raises:
-            TaskError: If the model, the data, the loss or the metric fails or tries to end the program; if the loss is
+            TaskError: If the model, the data, the loss or a metric fails or tries to end the program; if the loss is
                 not a finite scalar that depends on the model; if outputs and targets are broadcast against each other;
-                if the validation loss or metric is no finite number; if two models share trained parameters.
+                if the validation loss or a metric is no finite number; if two models share trained parameters; if
+                batches are no tensors; if a DataLoader or a stream is empty, is used up, or ends before its length; if
+                validation data have no end; if the direction of the metric to rank by is not known.
             UnknownName: If no parameter or module has a name in `frozen`.
         """
         with contained("a task's model, data, loss and metric"):
-            check_task(with_own_loss(self))
+            check_task(for_one_run(self, 0))
 
     def fingerprint(self) -> str:
         """Return a digest of the data, the batch size and the shapes of the model's parameters."""
         digest = hashlib.sha256(f"{self.name} {self.batch_size}".encode())
         for name, parameter in self.build(seed=0).named_parameters():
             digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-        for data in (self.train, self.valid):
-            # For a Dataset, which may be too large to read, the length and the first and last example.
-            tensors = data if isinstance(data, tuple) else take(data, torch.tensor([0, length(data) - 1]))
-            digest.update(str(length(data)).encode())
-            for tensor in tensors:
-                content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-                digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode() + content.tobytes())
+        for field in ("train", "valid"):
+            source = self._source(field)
+            digest.update(str(source.size).encode())
+            for _, leaf in leaves(source.sample()):
+                if not isinstance(leaf, Tensor):
+                    digest.update(repr(leaf).encode())
+                    continue
+                content = leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+                digest.update(f"{tuple(leaf.shape)} {leaf.dtype}".encode() + content.tobytes())
         return digest.hexdigest()[:16]

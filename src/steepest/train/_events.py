@@ -41,12 +41,12 @@ class Step:
     Attributes:
         step: The index of the step, 0 for the first.
         loss: The loss of this step's batch, a scalar on the device; reading it makes the device wait.
-        target: The targets of this step's batch.
+        target: The target of this step's batch, None where that is no single tensor.
     """
 
     step: int
     loss: Tensor
-    target: Tensor
+    target: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,7 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,9 @@ from steepest._frozen import frozen_names
 from steepest._random import seeded
 from steepest.errors import NonFiniteGradient, TaskError
 from steepest.init import Initializer, initialize
-from steepest.tasks import Task
-from steepest.tasks._own_loss import with_own_loss
+from steepest.tasks import Batch, Task
+from steepest.tasks._batch import inputs_of, moved, target_of
+from steepest.tasks._one_run import for_one_run
 from steepest.train._events import End, Event, Observer, Start, Step, Validated
 from steepest.train._history import History, Recorder
 from steepest.train._optimizer import made
@@ -43,7 +44,7 @@ def train(
     steps: int | None = None,
     schedule: Schedule = "cosine",
     warmup: int | float | str = 0,
-    validations: int | Sequence[int] = 30,
+    validations: int | Sequence[int] | None = None,
     device: str = "cpu",
     observe: Observer | Sequence[Observer] = (),
 ) -> History:
@@ -66,7 +67,7 @@ def train(
         warmup: Steps over which the rate rises linearly from lr/warmup to lr; the schedule runs over the rest. A whole
             number of steps, or a share of the run: 0.05 or "5%".
         validations: The largest number of validations after the start, evenly spaced and including the last step; or
-            the steps after which to validate, to which the last step is added.
+            the steps after which to validate, to which the last step is added. None for the task's own.
         device: The device to train on.
         observe: One or several functions that are called with every event of the run: `Start`, `Validated`, `Step`,
             `End`. Their time at a validation is not counted in seconds_per_step.
@@ -87,12 +88,11 @@ def train(
     seed = at_least("seed", seed, 0, most=2**63 - 1)
     lr = in_range("lr", lr, "[0, inf)")
     device = check_device("device", device)
-    looks = _validation_steps(validations, steps)
+    looks = _validation_steps(_own(task.validations, steps) if validations is None else validations, steps)
     factor = factors(schedule, warmup, steps)
     sets_rates = schedule != "constant" or warmup_steps(warmup, steps) > 0
     recorder, watch = Recorder(), Watch()
     observers: list[Observer] = [recorder, watch, *_observers(observe)]
-    batches = task.batches(torch.Generator().manual_seed(seed))
     times: list[float] = []
     seconds = [0.0]
     lost = dict.fromkeys(task.metrics, math.nan)
@@ -119,13 +119,15 @@ def train(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contained("a task, optimizer or init"))
-        task = with_own_loss(task)
+        task = for_one_run(task, seed)
+        batches = task.batches(torch.Generator().manual_seed(seed))
+        stack.callback(cast(Any, batches).close)  # processes that load batches end with the run
         model = task.build(seed)
         frozen = frozen_names(model, task.frozen)
         untouched = {name: _bits(parameter) for name, parameter in model.named_parameters() if name in frozen}
         stack.enter_context(seeded(seed, device))
         first = next(batches)  # the init may use it, and training begins with it
-        initialize(model, init, torch.Generator().manual_seed(seed), tuple(first[:-1]))
+        initialize(model, init, torch.Generator().manual_seed(seed), _inputs(task, first))
         model.to(device).train()
         stepper = made(optimizer, model, lr)
         rates = Rates(stepper, factor if sets_rates else None)
@@ -137,24 +139,26 @@ def train(
             for observer in observers:
                 observer(begun)
                 listening.append(observer)
-        finite = validated(0, *task.evaluate(model, device))
+        finite = validated(0, *task.validate(model, device))
         start, since = _clock(device), 0
         for step, drawn in zip(range(steps if finite else 0), itertools.chain([first], batches), strict=False):
-            batch = [tensor.to(device) for tensor in drawn]
+            batch = moved(drawn, device)
             stepper.zero_grad()
             loss = task.training_loss(model, batch)
             loss.backward()
+            if task.clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), task.clip_norm)
             try:
                 stepper.step()
             except (NonFiniteGradient, torch.linalg.LinAlgError):
                 finite = False
-            tell(Step(step=step, loss=loss, target=batch[-1]))
+            tell(Step(step=step, loss=loss, target=_target(batch)))
             rates.set(step + 1)
             if not finite or step + 1 in looks:
                 spent = _clock(device) - start
                 times.append(spent / (step + 1 - since))
                 seconds.append(seconds[-1] + spent)
-                finite = validated(step + 1, *(task.evaluate(model, device) if finite else (math.inf, lost)))
+                finite = validated(step + 1, *(task.validate(model, device) if finite else (math.inf, lost)))
                 start, since = _clock(device), step + 1
             if not finite:
                 break
@@ -184,6 +188,22 @@ def _about_rates(found: float, expected: float, schedule: str, sets_rates: bool)
         f"The learning rate is not the one that was set ({found:.3g} instead of {expected:.3g}): the optimizer has a "
         f"schedule of its own, and the trial's, {schedule}, {leaves}."
     )
+
+
+def _inputs(task: Task, batch: Batch) -> Any:
+    """Return what the model is called with, for an init that runs it; None where a function of the user's calls it."""
+    return inputs_of(batch, whole=task.loss is None) if task.batch_loss is None else None
+
+
+def _target(batch: Batch) -> Tensor | None:
+    """Return the target of a batch if it is one tensor."""
+    target = target_of(batch) if isinstance(batch, (tuple, list)) else None
+    return target if isinstance(target, Tensor) else None
+
+
+def _own(validations: int | Sequence[int], steps: int) -> int | Sequence[int]:
+    """Return when a task wants validations, of a run that may be shorter than its own."""
+    return validations if isinstance(validations, int) else [step for step in validations if step <= steps]
 
 
 def _validation_steps(validations: int | Sequence[int], steps: int) -> frozenset[int]:

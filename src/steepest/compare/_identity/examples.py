@@ -1,62 +1,107 @@
-"""The content of a task's data: whole tensors, or a sample of a Dataset's examples."""
+"""The content of a task's data: whole tensors, a sample of a Dataset's examples, or the first batches."""
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Generator, Mapping
+import itertools
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from steepest._contained import contained, last_line
-from steepest._random import seeded
 from steepest.compare._identity.identity import alike
 from steepest.compare._identity.sketch import sketch
-from steepest.errors import TaskError
+from steepest.errors import SteepestError, TaskError
+from steepest.tasks import Task
+from steepest.tasks._batch import leaves
+from steepest.tasks._sources.noise import Noise
+from steepest.tasks._sources.tensors import Tensors
 
-__all__ = ["POSITIONS", "describe_data"]
+__all__ = ["describe_data", "holds_tensors"]
 
-POSITIONS = 64
+_EXAMPLES = 64
 """The number of examples of a Dataset that are examined."""
 
+_BATCHES = 8
+"""The number of batches that are examined where examples have no numbers."""
 
-def describe_data(name: str, data: Dataset[Any] | tuple[Tensor, ...]) -> tuple[dict[str, Any], int]:
-    """Return the content of data as an `Identity` holds it, and how many examples came out different when read again.
+
+def holds_tensors(task: Task, field: str) -> bool:
+    """Return whether the data are tensors, which are examined whole."""
+    return isinstance(task._source(field), Tensors)
+
+
+def describe_data(task: Task, field: str) -> tuple[dict[str, Any], str | None]:
+    """Return the content of the data as an `Identity` holds it, and a notice if some come out different each time.
 
     Tensors, and those of a TensorDataset, are examined whole (see `sketch`). Of any other Dataset, which may be too
-    large to read, 64 examples are: the first, the last, and equally spaced ones between. Each is read twice with the
-    same seeds for torch, numpy and Python; an example that still comes out different is left out.
+    large to read, 64 examples are: the first, the last, and equally spaced ones between; of streams and DataLoaders
+    the first eight batches. All are read twice with the same seeds for torch, numpy and Python; what still comes out
+    different is left out.
 
     Args:
-        name: A name for the data, such as "data of train".
-        data: Tensors or a map-style Dataset.
+        task: The task.
+        field: "train" or "valid".
 
     Raises:
-        TaskError: If an example cannot be read.
+        TaskError: If the data cannot be read.
     """
-    if isinstance(data, tuple | TensorDataset):
-        tensors = data if isinstance(data, tuple) else data.tensors
-        whole: dict[str, Any] = {f"{name}, tensor {i}": sketch(tensor) for i, tensor in enumerate(tensors)}
-        return {f"{name}, number of examples": len(tensors[0]), f"{name}, number of tensors": len(tensors), **whole}, 0
-    length = len(cast(Any, data))
-    found: dict[str, Any] = {f"{name}, number of examples": length}
-    unsteady = 0
-    for i in dict.fromkeys(round(k * (length - 1) / (POSITIONS - 1)) for k in range(POSITIONS)):
-        first, second = _read(name, data, i), _read(name, data, i)
+    data, name = getattr(task, field), f"data of {field}"
+    if holds_tensors(task, field):
+        places = list(leaves(data.tensors if isinstance(data, TensorDataset) else data))
+        whole: dict[str, Any] = {f"{name}, tensor {place[1:-1]}": sketch(tensor) for place, tensor in places}
+        return {
+            f"{name}, number of examples": len(places[0][1]),
+            f"{name}, number of tensors": len(places),
+            **whole,
+        }, None
+    size = task._source(field).size
+    if size is None:
+        found: dict[str, Any] = {}
+        readings = enumerate(
+            itertools.zip_longest(_first_batches(task, field), _first_batches(task, field), fillvalue=[])
+        )
+        kind = "batch"
+    else:
+        found = {f"{name}, number of examples": size}
+        numbers = dict.fromkeys(round(k * (size - 1) / (_EXAMPLES - 1)) for k in range(_EXAMPLES))
+        readings = ((i, (_read(name, data, i), _read(name, data, i))) for i in numbers)
+        kind = "example"
+    unsteady = examined = 0
+    for i, (first, second) in readings:
+        examined += 1
         if len(first) == len(second) and all(map(alike, first, second)):
-            found.update({f"{name}, example {i}" + (f", part {k}" if k else ""): part for k, part in enumerate(first)})
+            found.update({f"{name}, {kind} {i}" + (f", part {k}" if k else ""): part for k, part in enumerate(first)})
         else:
             unsteady += 1
-    return found, unsteady
+    of = "examples" if kind == "example" else "batches"
+    notice = (
+        f"{unsteady} of the {examined} examined {of} of {field} come out different when read again, and are left out: "
+        "a change of them is not detected."
+    )
+    return found, notice if unsteady else None
 
 
-def _read(name: str, data: Dataset[Any], i: int) -> list[Any]:
+def _first_batches(task: Task, field: str) -> list[list[Any]]:
+    name = f"data of {field}"
     try:
-        with contained(f"the {name}"), _seeded_everywhere(i):
+        with contained(f"the {name}"):
+            batches = task.batches(torch.Generator().manual_seed(0)) if field == "train" else task.validation_batches()
+            return [_parts(batch) for batch in itertools.islice(batches, _BATCHES)]
+    except SteepestError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"the {name} must give batches", got=last_line(error), remedy="Read them by hand: next(iter(...))."
+        ) from error
+
+
+def _read(name: str, data: Any, i: int) -> list[Any]:
+    try:
+        with contained(f"the {name}"), Noise(i):
             return _parts(data[i])
     except TaskError:
         raise
@@ -87,16 +132,3 @@ def _parts(item: Any) -> list[Any]:
     if array.dtype.kind in "biufc" and array.dtype != np.longdouble:
         return [sketch(torch.from_numpy(np.array(array)))]
     return [repr(array.tolist())]
-
-
-@contextlib.contextmanager
-def _seeded_everywhere(seed: int) -> Generator[None, None, None]:
-    python, arrays = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        with seeded(seed):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import TensorDataset
 
 from steepest._random import seeded
 from steepest._version import __version__
 from steepest.compare._design import Cell, Design, Run
 from steepest.compare._identity.deferred import load_deferred
-from steepest.compare._identity.examples import POSITIONS, describe_data
+from steepest.compare._identity.examples import describe_data, holds_tensors
 from steepest.compare._identity.identity import Identity, Part, alike
 from steepest.compare._identity.probe import probe
 from steepest.compare._identity.source import (
@@ -37,7 +36,7 @@ __all__ = ["identify", "unidentified"]
 
 _TASK = "the task"
 _TOLD_ONLY = {"torch": torch.__version__, "steepest": __version__}  # whose version is only reported
-_NAMED = ("name", "steps", "init")  # of a task: part of the request
+_NAMED = ("name", "steps", "init", "rank_by")  # of a task: part of the request, or without effect on a run
 _DATA = ("train", "valid")
 _FORMAT = 2
 """Of the stored histories: 2 has several metrics, and times; runs in another format are not selected."""
@@ -103,13 +102,10 @@ def _data(task: Task) -> tuple[dict[str, Any], list[str]]:
     data: dict[str, Any] = {}
     notices: list[str] = []
     for field in _DATA:
-        found, unsteady = describe_data(f"data of {field}", getattr(task, field))
+        found, notice = describe_data(task, field)
         data.update(found)
-        if unsteady:
-            notices.append(
-                f"{unsteady} of the {POSITIONS} examined examples of {field} come out different when read "
-                "again, and are left out: a change of them is not detected."
-            )
+        if notice is not None:
+            notices.append(notice)
     return data, notices
 
 
@@ -172,9 +168,8 @@ def _look(context: RunContext, classes: Mapping[str, list[type]]) -> dict[str, V
     if callable(context.schedule):
         held[_TASK].append(("the schedule", context.schedule))
     for field in _DATA:
-        data = getattr(context.task, field, ())
-        if not isinstance(data, tuple | TensorDataset):  # tensors are sketched by describe_data
-            held[_TASK].append((f"data of {field}", data))
+        if isinstance(context.task, Task) and not holds_tensors(context.task, field):  # describe_data examines them
+            held[_TASK].append((f"data of {field}", getattr(context.task, field)))
     found: dict[str, Values] = {}
     for owner, parts in held.items():
         found[owner] = Values(syntax)

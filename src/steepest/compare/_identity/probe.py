@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from dataclasses import replace
-from typing import Any, cast
 
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset, TensorDataset
 
 from steepest.compare._design import Cell, Run
 from steepest.compare._run import RunContext, execute
 from steepest.errors import TaskError
 from steepest.tasks import Task
+from steepest.tasks._batch import mapped
+from steepest.tasks._sources.loader import Batches
+from steepest.tasks._sources.tensors import Tensors
 from steepest.train import History
 
 __all__ = ["probe"]
@@ -53,9 +55,10 @@ def _numbers(history: History) -> dict[str, float]:
 
 
 def _with_few_examples(task: Task) -> Task:
-    valid = task.valid
-    length = len(valid[0]) if isinstance(valid, tuple) else len(cast(Any, valid))
-    few = torch.linspace(0, length - 1, min(task.batch_size, length)).long()
-    chosen: Dataset[Any] | tuple[Tensor, ...]
-    chosen = tuple(t[few] for t in valid) if isinstance(valid, tuple) else Subset(valid, few.tolist())
-    return replace(task, valid=chosen)
+    valid, source = task.valid, task._source("valid")
+    if source.size is None:
+        return replace(task, valid=Batches(list(itertools.islice(task.validation_batches(), 1))))
+    few = torch.linspace(0, source.size - 1, min(task.batch_size, source.size)).long()
+    if isinstance(source, Tensors) and not isinstance(valid, TensorDataset):
+        return replace(task, valid=mapped(lambda tensor: tensor[few], valid))
+    return replace(task, valid=Subset(valid, few.tolist()))

@@ -16,7 +16,15 @@ from steepest.init._graph.operations import operation
 from steepest.init._graph.steps import add_step
 from steepest.init._layers.kinds import is_leaf
 
-__all__ = ["record_call", "record_run"]
+__all__ = ["Inputs", "call", "record_call", "record_run"]
+
+Inputs = tuple[Any, ...] | dict[str, Any]
+"""What a model is called with: arguments, or keyword arguments."""
+
+
+def call(function: Callable[..., Any], inputs: Inputs) -> Any:
+    """Return function(*inputs), or function(**inputs)."""
+    return function(**inputs) if isinstance(inputs, dict) else function(*inputs)
 
 
 class GraphRecorder(TorchFunctionMode):
@@ -43,7 +51,7 @@ class GraphRecorder(TorchFunctionMode):
             self.mark(output, self.graph.add(op, sources, activation=activation))
         return result
 
-    def record(self, function: Callable[..., Any], inputs: tuple[Any, ...]) -> Graph:
+    def record(self, function: Callable[..., Any], inputs: Inputs) -> Graph:
         """Call a function or a module and return the graph."""
         hooks: list[Any] = []
         try:
@@ -52,7 +60,7 @@ class GraphRecorder(TorchFunctionMode):
                     hooks.append(module.register_forward_pre_hook(self.enter, with_kwargs=True))
                     hooks.append(module.register_forward_hook(self.leave, with_kwargs=True))
             with self:
-                output = function(*inputs)
+                output = call(function, inputs)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -80,7 +88,7 @@ class GraphRecorder(TorchFunctionMode):
             self.mark(output, add_step(self.graph, module, self.numbers((args, kwargs))))
 
 
-def record_run(model: nn.Module, inputs: tuple[Any, ...]) -> Graph:
+def record_run(model: nn.Module, inputs: Inputs) -> Graph:
     """Run a model once and return its graph."""
     recorder = GraphRecorder()
     recorder.mark(inputs, recorder.graph.add(Op.SOURCE))

@@ -13,7 +13,7 @@ from steepest.errors import InvalidArgument
 from steepest.init._activations import NONE, Activation
 from steepest.init._graph.followers import followers
 from steepest.init._graph.graph import Graph
-from steepest.init._graph.recorder import record_call, record_run
+from steepest.init._graph.recorder import Inputs, record_call, record_run
 from steepest.init._graph.symbolic import trace_symbolically
 from steepest.init._graph.untouched import untouched
 from steepest.init._layers.kinds import is_composite, unwrapped
@@ -36,19 +36,19 @@ def trace(model: nn.Module, data: Any = None) -> Graph:
         return trace_symbolically(model)
 
 
-def run_untouched(run: Callable[[tuple[Any, ...]], Any], model: nn.Module, data: Any) -> Any:
+def run_untouched(run: Callable[[Inputs], Any], model: nn.Module, data: Any) -> Any:
     """Return run(inputs) for copies of the data, made while the model is `untouched`.
 
     Raises:
         InvalidArgument: If that fails.
     """
-    inputs = data if isinstance(data, tuple) else (data,)
+    inputs = data if isinstance(data, (tuple, dict)) else (data,)
     with untouched(model):
         try:
             return run(tree_map_only(Tensor, torch.clone, inputs))
         except Exception as error:
             raise InvalidArgument(
-                "data must be what the model is called with: a tensor, or a tuple of its inputs",
+                "data must be what the model is called with: a tensor, or a tuple or a dict of its inputs",
                 got=f"{type(error).__name__}: {error}",
                 remedy="Pass one batch, on the model's device.",
             ) from error

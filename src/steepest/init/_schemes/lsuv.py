@@ -14,6 +14,7 @@ from steepest._check import at_least, in_range
 from steepest.errors import InvalidArgument
 from steepest.init._fill.fill import Fill
 from steepest.init._fill.model import Filled, Setting
+from steepest.init._graph.recorder import Inputs, call
 from steepest.init._graph.trace import run_untouched
 from steepest.init._initializer import Initializer
 from steepest.init._layers.kinds import unwrapped
@@ -33,7 +34,7 @@ class LSUV(Initializer):
     projections of `nn.MultiheadAttention`, whose outputs cannot be observed.
 
     Args:
-        data: One batch of the model's inputs: a tensor or a tuple of inputs. None uses the data of `initialize`.
+        data: One batch of the model's inputs: a tensor, or a tuple or a dict of them. None uses that of `initialize`.
         tolerance: The accepted deviation of a variance from 1, > 0.
         iterations: The maximum number of divisions per weight, from 1 to 1000. Without biases one is exact.
 
@@ -106,11 +107,11 @@ class Scaling:
                 if start.name.rpartition(".")[2] == "weight":
                     self.ahead[start.module] = start
 
-    def run(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def run(self, model: nn.Module, inputs: Inputs) -> None:
         """Run the model once."""
         hooks: list[Any] = [module.register_forward_hook(self.scale, with_kwargs=True) for module in self.ahead]
         try:
-            unwrapped(model)(*inputs)
+            call(unwrapped(model), inputs)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -146,6 +147,8 @@ def _variance(output: Tensor) -> float:
 def _described(data: Any) -> str:
     if isinstance(data, tuple):
         return f"({', '.join(_described(each) for each in data)})"
+    if isinstance(data, dict):
+        return f"{{{', '.join(f'{key}: {_described(each)}' for key, each in data.items())}}}"
     if not isinstance(data, Tensor):
         return repr(data)
     content = data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,1 @@
+"""The kinds of data that a task takes, behind one interface."""
