@@ -27,7 +27,9 @@ import dataclasses, functools, json, sys
 from examples.{example} import *
 from steepest.compare import CANDIDATES
 from steepest.errors import SteepestError
-from steepest.train import run_program
+from steepest.tasks import Task
+from steepest.train import run_program, train
+from tests.recipes import read
 
 def history(optimizer="adamw", lr=3e-3, seed=0, steps=6, program=run, **options):
     try:
@@ -110,6 +112,7 @@ ASKED = {
             "another metric": "history(program=logging)",
             "validated again": "history(program=functools.partial(fitted, more=again))",
             "validated at the end only": "history(program=functools.partial(fitted, more=again, every=7))",
+            "recipe": "history(program=read('Recipes', 'Lightning')['run'], steps=6)",
         },
     ),
     "transformers_program": (
@@ -120,6 +123,11 @@ ASKED = {
             "two sets": "history(program=functools.partial(trained, loss='eval_b_loss'))",
             "evaluated again": "history(program=functools.partial(trained, final=True))",
             "evaluated at the end only": "history(program=functools.partial(trained, final=True, eval_strategy='no'))",
+            "recipe": "history(program=read('Recipes', 'Transformers')['run'], steps=6)",
+            "task": (
+                "train(read('Recipes', 'Transformers')['task'], CANDIDATES['adamw'].build, 'default', "
+                "lr=1e-2, seed=0, steps=6).valid_loss"
+            ),
         },
     ),
     "torchrun_program": ("", {"once": "history()"}),  # each run starts processes, for seconds
@@ -217,6 +225,18 @@ def test_numbers_of_an_evaluation_are_reported_and_its_times_are_not():
     assert runs["evaluated again"]["valid_metrics"] == {"eval_half": [0.5, 0.5]}
     assert runs["evaluated again"]["steps"] == runs["two sets"]["steps"] == [3, 6]
     assert runs["evaluated at the end only"]["steps"] == [6]
+
+
+@pytest.mark.parametrize("example", ["lightning_program", "transformers_program"])
+def test_the_recipe_trains_and_reports(example):
+    recipe = found(example)["recipe"]
+    assert recipe["steps"][-1] == 6
+    assert not recipe["diverged"]
+
+
+def test_a_model_of_transformers_is_a_task():
+    losses = found("transformers_program")["task"]
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("callback", [lightning_callback, transformers_callback])
