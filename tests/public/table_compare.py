@@ -102,6 +102,7 @@ TABLE: dict[str, Row | Result] = {
     "compare.Comparison.seconds_to_target": row(run=RUN, nan="infinite where it is not reached"),
     "compare.Comparison.steps_to_target": row(run=RUN, nan="infinite where it is not reached"),
     "compare.Comparison.table": row(),
+    "compare.Comparison.to_frame": row(),
     "compare.Interval": Result(lambda: Interval(1.0, 0.0, 2.0)),
     "compare.LearningRateDisplay": row(
         then=plotted,

@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from steepest._check import instance, one_of
 from steepest.compare._design import Cell, Design, Run, learning_rate
@@ -25,12 +26,16 @@ from steepest.compare._result.curves import CurvesDisplay, Over, curve_of
 from steepest.compare._result.diagnoses import CellDiagnosis, diagnose_cell
 from steepest.compare._result.displays import DifferencesDisplay, LearningRateDisplay, RankingDisplay
 from steepest.compare._result.standing import Standing, first_below, interval_of, is_unusual, mean_of_finite
+from steepest.compare._result.text import Table, as_frame, ranking_table
 from steepest.compare._result.verdict import Verdict
 from steepest.compare._sequential import Analysis
 from steepest.compare._tuning import is_edge, mean_scores, tried_grid_indices
 from steepest.diagnose import GradientNormDisplay, LayerGradientDisplay
 from steepest.errors import InvalidArgument, UnknownName
 from steepest.train import History
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Comparison"]
 
@@ -68,6 +73,31 @@ class Comparison:
     earlier_plans: int = 0
     command: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def __str__(self) -> str:
+        return "\n".join([self.verdict.headline, *self.verdict.details, "", str(self._table())])
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {len(self.design.cells)} alternatives on {self.task_name}: {self.verdict.headline}>"
+
+    def _repr_html_(self) -> str:
+        return f"{self.verdict._repr_html_()}{self._table()._repr_html_()}"  # pyright: ignore[reportPrivateUsage]
+
+    def _table(self) -> Table:
+        return ranking_table(self.table(), self.verdict, self.measure, self.label, self.metric_names)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per run as a pandas `DataFrame`, the tuning runs first.
+
+        Steps and seconds to the target are infinite where it is not reached, and nan for tuning runs.
+
+        Raises:
+            MissingExtra: If pandas is not installed.
+        """
+        return as_frame(
+            (run, self.histories[run], *(self._to_target(run) if run.phase == "final" else (math.nan, math.nan)))
+            for run in self.runs
+        )
 
     def label(self, cell: Cell) -> str:
         """Return the name of a cell: its optimizer where there is only one init, its init where there is one optimizer.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Generic, TypeVar
 
 from steepest.compare._measure import Measure
@@ -50,6 +51,12 @@ class Verdict(Generic[K]):
 
     def __str__(self) -> str:
         return " ".join((self.headline, *self.details))
+
+    def __repr__(self) -> str:
+        return f"<Verdict: {self.headline}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p><strong>{escape(self.headline)}</strong></p>" + "".join(f"<p>{escape(d)}</p>" for d in self.details)
 
 
 def judge(
