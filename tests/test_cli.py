@@ -94,12 +94,21 @@ def test_a_module_that_changes_the_folder_does_not_move_the_storage(folder, monk
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_dry_run_says_the_price_and_leaves_nothing(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK, "--dry-run") == 0
+    assert capsys.readouterr().out.startswith("Price: 30 to 60 tuning runs and 6 final runs on 1 worker, about ")
+    assert not Path("o").exists()
+
+
 def test_a_comparison_prints_its_verdict_and_writes_its_files(folder, monkeypatch, capsys):
     assert run(monkeypatch, "compare", "--task", f"{folder}:task", "--out", "o", *QUICK) == 0
     shown = capsys.readouterr()
     assert "adamw" in shown.out
     assert "Report: o/report.html" in shown.out
-    assert shown.err == "", "quiet where there is no terminal"
+    price, *rounds = shown.err.splitlines()
+    assert price.startswith("Price: 30 to 60 tuning runs and 6 final runs on 1 worker, about ")
+    titles = [line.partition(":")[0] for line in rounds]
+    assert (titles[0], titles[-1]) == ("Tuning, round 1", "Final runs, seeds 1 to 3")
     assert {path.name for path in Path("o").iterdir()} == {
         "report.html",
         "results.csv",

@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.compare import Budget, Cell, Design, Run, Sequential, compare
+from steepest.compare import Budget, Cell, Design, Run, Sequential, compare, price
 from steepest.compare._candidates import resolve_candidate
 from steepest.compare._price import Price, price_of, runs_left, seconds_per_run
+from steepest.compare._progress import Silent
 from steepest.compare._run import RunContext
+from steepest.errors import InvalidArgument
 from steepest.init import resolve_scheme
 from steepest.train import History
 
@@ -79,7 +81,7 @@ def test_what_is_finished_costs_nothing():
 
 
 def test_the_price_is_one_sentence():
-    price = Price(
+    cost = Price(
         tuning=(42, 84),
         final=(10, 40),
         finished=0,
@@ -88,15 +90,15 @@ def test_the_price_is_one_sentence():
         workers=2,
     )
     assert (
-        str(price)
-        == "Price: 42 to 84 tuning runs and 10 to 40 final runs on 2 workers, about 59 s to 150 s (1 to 3 s per run)."
+        str(cost) == "Price: 42 to 84 tuning runs and 10 to 40 final runs on 2 workers, "
+        "about 59 s to 150 s of training (1 to 3 s per run)."
     )
-    price = Price(tuning=(0, 0), final=(10, 10), finished=42, seconds=None, seconds_per_run={}, workers=1)
-    assert str(price) == (
+    cost = Price(tuning=(0, 0), final=(10, 10), finished=42, seconds=None, seconds_per_run={}, workers=1)
+    assert str(cost) == (
         "Price: 10 final runs on 1 worker, whose time is known after the first run; 42 finished runs are used again."
     )
-    price = Price(tuning=(0, 0), final=(0, 0), finished=52, seconds=None, seconds_per_run={}, workers=1)
-    assert str(price) == "Price: nothing is left to run; 52 finished runs are used again."
+    cost = Price(tuning=(0, 0), final=(0, 0), finished=52, seconds=None, seconds_per_run={}, workers=1)
+    assert str(cost) == "Price: nothing is left to run; 52 finished runs are used again."
 
 
 class Slow(nn.Module):
@@ -180,10 +182,38 @@ def test_what_cannot_be_timed_has_no_time():
     assert price_of(context_without_task(), design(), {}, workers=1).seconds is None
 
 
-def test_the_price_is_kept(tiny_task):
-    """The number of runs of a whole trial is within its price."""
-    budget = Budget(rates=5, tuning_seeds=1)
-    comparison = compare(tiny_task(), ["sgd", "adamw"], seeds=3, budget=budget, workers=1)
-    price = price_of(context(tiny_task()), Design(cells=comparison.design.cells, budget=budget, seeds=3), {}, workers=1)
-    fewest, most = (price.tuning[end] + price.final[end] for end in (0, 1))
+def test_a_task_that_cannot_be_timed_has_no_time(tiny_task):
+    def failing(output, target):
+        raise RuntimeError("no")
+
+    assert seconds_per_run(context(tiny_task(loss=failing)), design(), {}) == {}
+
+
+@pytest.mark.parametrize("as_url", [False, True])
+def test_the_price_creates_no_storage_is_kept_and_is_nothing_at_the_end(tiny_task, tmp_path, as_url):
+    file = tmp_path / "trial.db"
+    storage = f"sqlite:///{file}" if as_url else file
+    trial = {"seeds": 3, "budget": Budget(rates=5, tuning_seeds=1), "workers": 1, "storage": storage}
+    before = price(tiny_task(), ["sgd", "adamw"], **trial)
+    assert not file.exists()
+    comparison = compare(tiny_task(), ["sgd", "adamw"], **trial)
+    fewest, most = (before.tuning[end] + before.final[end] for end in (0, 1))
     assert fewest <= len(comparison.histories) <= most
+    after = price(tiny_task(), ["sgd", "adamw"], **trial)
+    assert (after.tuning, after.final, after.finished) == ((0, 0), (0, 0), len(comparison.histories))
+    more = price(tiny_task(), ["sgd", "adamw", "sign"], **trial)
+    assert more.finished == after.finished
+    assert more.tuning[0] < before.tuning[0]
+
+
+def test_progress_says_the_price_first_and_then_each_round(tiny_task, capsys):
+    compare(tiny_task(), ["sgd"], seeds=3, budget=Budget(rates=5, tuning_seeds=1), workers=1, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Price: 5 to 10 tuning runs and 3 final runs on 1 worker")
+    assert lines[1].startswith("Tuning, round 1: 0 of about")
+    assert lines[-1].startswith("Final runs, seeds 1 to 3:")
+
+
+def test_progress_and_a_listener_are_one_too_many(tiny_task):
+    with pytest.raises(InvalidArgument, match="progress must be left out with a listener"):
+        compare(tiny_task(), ["sgd"], progress=True, listener=Silent())

@@ -128,10 +128,13 @@ def compare(
     accept_edits: Annotated[
         bool, typer.Option("--accept-edits", help="Reuse the runs from before the last edit of the task.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many runs are left and about how long they take; run nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
 ) -> None:
     """Tune, run and compare optimizers and inits on one task or program; started again, it resumes where it stopped."""
-    from steepest.compare import Budget, Lines, RichProgress
+    from steepest.compare import Budget, price
     from steepest.compare import compare as run
     from steepest.compare._queue.url import fixed_location
     from steepest.features import FeatureObserver
@@ -145,32 +148,36 @@ def compare(
     budget = Budget(steps=steps, schedule=_schedule(schedule), warmup=warmup, **effort)
     names = _names("optimizers", optimizers), None if inits is None else _names("inits", inits)
     console = Console(stderr=True, markup=False)
-    progress = RichProgress(console) if console.is_terminal and not as_json else None
     command = _command(storage)
     place = None if storage is None else fixed_location(storage)
     with _prints_to_stderr() if as_json else contextlib.nullcontext():
         loaded = _subject(task, program)
         shown = out or Path("runs") / folder_name(loaded.name)
         folder = here / shown
+        options: dict[str, Any] = {
+            "seeds": plan,
+            "budget": budget,
+            "rank_by": rank_by,
+            "storage": folder / "study.db" if place is None else place,
+            "workers": workers,
+            "device": device,
+            "accept_edits": accept_edits,
+        }
+        if dry_run:
+            typer.echo(price(loaded, *names, **options))
+            return
         require_writable(folder)
         try:
-            with progress or contextlib.nullcontext():
-                comparison = run(
-                    loaded,
-                    *names,
-                    seeds=plan,
-                    budget=budget,
-                    rank_by=rank_by,
-                    at_most=at_most,
-                    baseline=baseline,
-                    storage=folder / "study.db" if place is None else place,
-                    workers=workers,
-                    run_timeout=run_timeout,
-                    device=device,
-                    accept_edits=accept_edits,
-                    observers=None if isinstance(loaded, Program) else {"features": FeatureObserver},
-                    listener=progress or Lines(console),
-                )
+            comparison = run(
+                loaded,
+                *names,
+                **options,
+                at_most=at_most,
+                baseline=baseline,
+                run_timeout=run_timeout,
+                observers=None if isinstance(loaded, Program) else {"features": FeatureObserver},
+                progress=True,
+            )
         except KeyboardInterrupt:
             console.print(f"Stopped. Finished runs are kept; to resume: {command}", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None

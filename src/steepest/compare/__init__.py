@@ -7,10 +7,11 @@ _importing.require(
 )
 
 from steepest.compare._candidates import CANDIDATES, Candidate
-from steepest.compare._compare import DEFAULT_OPTIMIZERS, compare
+from steepest.compare._compare import DEFAULT_OPTIMIZERS, compare, price
 from steepest.compare._design import FIRST_SEED, Budget, Cell, Design, Run
 from steepest.compare._measure import Measure
 from steepest.compare._plan import LOOKS, Margin, Sequential
+from steepest.compare._price import Price
 from steepest.compare._progress import Lines, Listener, RichProgress
 from steepest.compare._queue.url import without_password
 from steepest.compare._result.comparison import Comparison
@@ -47,6 +48,7 @@ __all__ = [
     "Margin",
     "Measure",
     "NextStep",
+    "Price",
     "RankingDisplay",
     "RichProgress",
     "Run",
@@ -57,6 +59,7 @@ __all__ = [
     "analyse",
     "compare",
     "mean_interval",
+    "price",
     "seeds_to_settle",
     "without_password",
 ]

@@ -21,12 +21,13 @@ from steepest.compare._identity.identify import identify, unidentified
 from steepest.compare._identity.reuse import reuse_notices
 from steepest.compare._notices import program_notices, run_notices
 from steepest.compare._plan import Sequential
-from steepest.compare._progress import Listener, Silent
+from steepest.compare._price import Price, price_of
+from steepest.compare._progress import Listener, Silent, listener_for
 from steepest.compare._protocol import final_analysis, scores_of, starts_of
 from steepest.compare._queue.gather import gather, missing_runs
 from steepest.compare._queue.store import Store
 from steepest.compare._queue.timeout import RunTimeout, in_words, parse_duration
-from steepest.compare._queue.url import fixed_location
+from steepest.compare._queue.url import exists, fixed_location
 from steepest.compare._result.comparison import Comparison
 from steepest.compare._run import RunContext, RunObserver
 from steepest.compare._sizes import sizes_of
@@ -45,7 +46,7 @@ from steepest.init import Initializer, resolve_scheme
 from steepest.tasks import Task
 from steepest.train import History, Program
 
-__all__ = ["DEFAULT_OPTIMIZERS", "compare"]
+__all__ = ["DEFAULT_OPTIMIZERS", "compare", "price"]
 
 DEFAULT_OPTIMIZERS = ("sgd", "momentum", "adamw", "sign", "muon")
 """The optimizers that are compared by default."""
@@ -68,6 +69,7 @@ def compare(
     accept_edits: bool = False,
     observers: Mapping[str, Callable[[], RunObserver]] | None = None,
     listener: Listener | None = None,
+    progress: bool = False,
 ) -> Comparison:
     """Run a fair trial and return its result; started again on the same storage, it resumes where it stopped.
 
@@ -105,6 +107,8 @@ def compare(
             returns plain JSON. The first final run of each alternative is observed, and its history keeps the result
             under that name; for example {"features": steepest.features.FeatureObserver}. Of tasks only.
         listener: Receives every run that starts or ends, and every message for the user.
+        progress: Whether to say before anything runs what it will cost (see `price`), and then how far it is: by a bar
+            in a notebook or on a terminal, else by a line per round on stderr. Not with a listener.
 
     Returns:
         The comparison, with verdict, tables and displays.
@@ -127,54 +131,44 @@ def compare(
     2
     """
     boolean("accept_edits", accept_edits)
-    budget = Budget() if budget is None else instance("budget", budget, Budget, "a Budget")
     _check_listener(listener)
-    chosen_observers = _observers(observers)
-    chosen_seeds = seeds_of(seeds)
-    instance("rank_by", rank_by, (str, NoneType), "a string")
+    if boolean("progress", progress) and listener is not None:
+        raise InvalidArgument("progress must be left out with a listener", got=True, remedy="A listener shows its own.")
     at_least("workers", workers, 1, remedy="Pass 1 to run in this process.")
     storage = None if storage is None else fixed_location(storage)  # a task may change the folder
     limit = math.inf if at_most is None else parse_duration("at_most", at_most)
     deadline = time.monotonic() + limit
     timeout = RunTimeout(None if run_timeout is None else parse_duration("run_timeout", run_timeout))
-    device = check_device("device", device)
-    task = subject_of(task)
-    candidates = _by_name(
-        "optimizer", [(c.name, c) for c in map(resolve_candidate, _several("optimizers", optimizers))]
-    )
-    chosen = (getattr(task, "init", "default"),) if inits is None else _several("inits", inits)
-    schemes = _by_name("init", [(str(init), resolve_scheme(init)) for init in chosen])
+    design, context = _planned(task, optimizers, inits, seeds, budget, rank_by, device, observers)
+    task, candidates = context.task, context.candidates
     if instance("baseline", baseline, (str, NoneType), "the name of an optimizer") not in (None, *candidates):
         raise UnknownName.among("baseline among the optimizers of this comparison", str(baseline), candidates)
-    design = Design(
-        cells={Cell(c.name, init): _centre(c) for c in candidates.values() for init in schemes},
-        budget=budget,
-        seeds=chosen_seeds,
-        measure=measure_for(task, rank_by),
-        repeat=isinstance(task, Program),
-    )
-    # Before the storage is opened, so that a task that cannot be trained does not create one.
-    context = context_for(task, candidates, schemes, budget, device, chosen_observers, design.measure)
     with contained("a task, optimizer or init"):
         about_rates, untouched = early_notices(context)
         identities, unknown = (unidentified(context, design), []) if storage is None else identify(context, design)
-    told = listener or Silent()
-    store = Store(storage, identities, accept_edits=accept_edits, say=told.waiting)
-    with contextlib.closing(store.patience):
+    with contextlib.ExitStack() as stack:
+        told = listener or Silent()
+        if progress:
+            looks, higher = design.seeds.looks, design.measure.higher_is_better
+            told = stack.enter_context(listener_for(looks=looks, higher_is_better=higher))
+        store = Store(storage, identities, accept_edits=accept_edits, say=told.waiting)
+        stack.enter_context(contextlib.closing(store.patience))
         notices = [*about_rates.values(), *untouched, *unknown, *reuse_notices(design, store.past(), store.selection)]
         finished = store.finished()
         _check_steps(finished, context)
-        notices += _unobserved(finished, chosen_observers)
+        notices += _unobserved(finished, context.observers)
         for line in notices:
             told.noticed(line)
         earlier_plans = store.enter_plan(design)
+        if progress:
+            told.noticed(str(price_of(context, design, finished, workers)))
         if missing_runs(design, finished):
             finished = gather(design, store, context, workers, told, timeout, deadline)
             _require_a_look(design, finished, limit)
-    found = [*run_notices(finished, about_rates), *program_notices(design, scores_of(design, finished))]
-    for line in found:
-        told.noticed(line)
-    if listener is None:
+        found = [*run_notices(finished, about_rates), *program_notices(design, scores_of(design, finished))]
+        for line in found:
+            told.noticed(line)
+    if listener is None and not progress:
         for line in (*about_rates.values(), *found):
             warnings.warn(line, stacklevel=2)
     return Comparison(
@@ -188,9 +182,92 @@ def compare(
         baseline=baseline or ("adamw" if "adamw" in candidates else next(iter(candidates))),
         histories=finished,
         notices=(*notices, *found),
-        environment=environment(device),
+        environment=environment(context.device),
         sizes=sizes_of(task),
     )
+
+
+def price(
+    task: Subject = "digits",
+    optimizers: Iterable[OptimizerSpec] = DEFAULT_OPTIMIZERS,
+    inits: Iterable[str | Initializer] | None = None,
+    *,
+    seeds: int | Sequential | None = None,
+    budget: Budget | None = None,
+    rank_by: str | None = None,
+    storage: str | Path | None = None,
+    workers: int = 2,
+    device: str = "cpu",
+    accept_edits: bool = False,
+) -> Price:
+    """Return what a trial would cost: how many runs are left, and about how long they take. Nothing of it is run.
+
+    The first steps of each optimizer are timed, for at most about ten seconds together; where the storage holds
+    finished runs of it, these tell the time. A program cannot be timed before its first run.
+
+    Args:
+        task: As in `compare`, like all other arguments.
+        optimizers: The optimizers.
+        inits: The inits.
+        seeds: How many seeds are run.
+        budget: The budget of each cell.
+        rank_by: What decides.
+        storage: Where finished runs are; it is not created.
+        workers: Runs in parallel.
+        device: The device.
+        accept_edits: Whether finished runs from before the last edit count.
+
+    Returns:
+        The price, which prints as a sentence.
+
+    Raises:
+        SteepestError: As `compare` does before its first run.
+
+    >>> import torch
+    >>> x = torch.linspace(-1, 1, 64)[:, None]
+    >>> line = Task(model=lambda: torch.nn.Linear(1, 1), loss=torch.nn.functional.mse_loss,
+    ...             train=(x, 2 * x), valid=(x, 2 * x), batch_size=16, steps=20)
+    >>> price(line, ["sgd", "adamw"], seeds=10).final
+    (20, 20)
+    """
+    boolean("accept_edits", accept_edits)
+    at_least("workers", workers, 1)
+    place = None if storage is None else fixed_location(storage)
+    design, context = _planned(task, optimizers, inits, seeds, budget, rank_by, device, None)
+    finished: Mapping[Run, History] = {}
+    if place is not None and exists(place):
+        with contained("a task, optimizer or init"):
+            identities, _ = identify(context, design)
+        store = Store(place, identities, accept_edits=accept_edits, say=Silent().waiting)
+        with contextlib.closing(store.patience):
+            finished = store.finished()
+    return price_of(context, design, finished, workers)
+
+
+def _planned(
+    task: Any, optimizers: Any, inits: Any, seeds: Any, budget: Any, rank_by: Any, device: Any, observers: Any
+) -> tuple[Design, RunContext]:
+    """Return the design and all that is needed to execute its runs, from the arguments of `compare`, checked."""
+    budget = Budget() if budget is None else instance("budget", budget, Budget, "a Budget")
+    chosen_observers = _observers(observers)
+    chosen_seeds = seeds_of(seeds)
+    instance("rank_by", rank_by, (str, NoneType), "a string")
+    device = check_device("device", device)
+    subject = subject_of(task)
+    candidates = _by_name(
+        "optimizer", [(c.name, c) for c in map(resolve_candidate, _several("optimizers", optimizers))]
+    )
+    chosen = (getattr(subject, "init", "default"),) if inits is None else _several("inits", inits)
+    schemes = _by_name("init", [(str(init), resolve_scheme(init)) for init in chosen])
+    design = Design(
+        cells={Cell(c.name, init): _centre(c) for c in candidates.values() for init in schemes},
+        budget=budget,
+        seeds=chosen_seeds,
+        measure=measure_for(subject, rank_by),
+        repeat=isinstance(subject, Program),
+    )
+    # Before the storage is opened, so that a task that cannot be trained does not create one.
+    return design, context_for(subject, candidates, schemes, budget, device, chosen_observers, design.measure)
 
 
 def _require_a_look(design: Design, finished: Mapping[Run, History], limit: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 import warnings
@@ -63,15 +64,11 @@ class Price:
         short, long = (about(seconds) for seconds in self.seconds)
         low, high = min(self.seconds_per_run.values()), max(self.seconds_per_run.values())
         each = f"{low:.2g} s" if high < 1.5 * low else f"{low:.2g} to {high:.2g} s"
-        return f"about {short}{'' if short == long else f' to {long}'} ({each} per run)"
+        return f"about {short}{'' if short == long else f' to {long}'} of training ({each} per run)"
 
 
 def price_of(context: RunContext, design: Design, histories: Mapping[Run, History], workers: int) -> Price:
-    """Return what is left to run of a trial, and about how long it takes on so many workers.
-
-    Raises:
-        TaskError: If the task's own code fails while its first steps are timed.
-    """
+    """Return what is left to run of a trial, and about how long it takes on so many workers."""
     tuning, final = runs_left(design, histories)
     left = {cell: (tuning[cell][0] + final[cell][0], tuning[cell][1] + final[cell][1]) for cell in design.cells}
     seconds = seconds_per_run(context, design, histories) if any(most for _, most in left.values()) else {}
@@ -124,7 +121,7 @@ def seconds_per_run(
     """Return by cell about how long a run takes, in seconds: as long as finished ones, or as timed steps.
 
     The first steps of each optimizer are timed, and a validation, on one thread as in any run. A program cannot be
-    stopped after some steps; its cells without finished runs are left out.
+    stopped after some steps; its cells without finished runs are left out, as is what fails.
 
     Args:
         context: What is run.
@@ -144,7 +141,7 @@ def seconds_per_run(
             if cell.optimizer not in timed:
                 timed[cell.optimizer] = _timed(context, task, cell, share)
             found[cell] = timed[cell.optimizer]
-    return found
+    return {cell: seconds for cell, seconds in found.items() if math.isfinite(seconds)}
 
 
 def _timed(context: RunContext, task: Task, cell: Cell, limit: float) -> float:
@@ -170,6 +167,8 @@ def _timed(context: RunContext, task: Task, cell: Cell, limit: float) -> float:
         return history.duration
     except _EnoughError:
         return watch.seconds()
+    except Exception:  # the first run will fail in the same way, and says so as runs do
+        return math.nan
     finally:
         torch.set_num_threads(threads)
 

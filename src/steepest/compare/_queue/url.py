@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from steepest._check import instance
 from steepest.errors import StorageError
 
-__all__ = ["Location", "fixed_location", "hide_secrets", "locate", "without_password"]
+__all__ = ["Location", "exists", "fixed_location", "hide_secrets", "locate", "without_password"]
 
 Location = str | Path
 """A URL as SQLAlchemy reads it, or the path of a SQLite file."""
@@ -55,6 +55,16 @@ def fixed_location(storage: Location) -> Location:
         return storage
     place = Path(url.database).absolute()
     return url.set(database=str(place)).render_as_string(False) if url.query else place
+
+
+def exists(storage: Location) -> bool:
+    """Return whether a storage may hold something: False for the file of a SQLite database that does not exist."""
+    if isinstance(storage, Path):
+        return storage.exists()
+    url = _parsed(storage)
+    if url is None or url.get_backend_name() != "sqlite" or "uri" in url.query:
+        return True
+    return url.database not in (None, "", ":memory:") and Path(str(url.database)).exists()
 
 
 def without_password(storage: Location) -> str:
