@@ -2,14 +2,16 @@
 
 import functools
 import math
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 from steepest.compare import CANDIDATES, Budget, Candidate, compare
-from steepest.compare._candidates import check_candidate
-from steepest.errors import InvalidArgument
+from steepest.compare._candidates import check_candidate, resolve_candidate
+from steepest.errors import ImportFailed, InvalidArgument
+from steepest.optim import SignDescent
 from steepest.report import write
 
 SMALL = {"rates": 5, "tuning_seeds": 1}
@@ -203,3 +205,126 @@ def test_frozen_parameters_do_not_move_under_any_named_optimizer(tiny_task):
         fresh = tiny_task(model=lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))).build(0)
         assert torch.equal(made[0][0].weight, fresh[0].weight), name
         assert not torch.equal(made[0][1].weight, fresh[1].weight), name
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "kind", "lr"),
+    [
+        ("SGD", "sgd", torch.optim.SGD, 0.1),
+        ("AdamW", "adamw", torch.optim.AdamW, 1e-3),
+        ("adam", "adam", torch.optim.Adam, 1e-3),
+        ("Adam", "adam", torch.optim.Adam, 1e-3),
+        ("rmsprop", "rmsprop", torch.optim.RMSprop, 1e-2),
+        ("torch.optim.Adam", "Adam", torch.optim.Adam, 1e-3),
+        ("torch.optim:Adam", "Adam", torch.optim.Adam, 1e-3),
+        ("steepest.optim.SignDescent", "SignDescent", SignDescent, 1e-2),
+    ],
+)
+def test_the_spellings_that_people_try_are_understood(spec, name, kind, lr, tiny_task):
+    candidate = resolve_candidate(spec)
+    optimizer = candidate.build(tiny_task().build(0), 0.25)
+    assert (candidate.name, type(optimizer), candidate.lr) == (name, kind, lr)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.25}
+    assert check_candidate(candidate, tiny_task(), "cosine") is None
+
+
+def of_parameters(params, lr):
+    return torch.optim.SGD(params, lr, momentum=0.5)
+
+
+def with_a_default(parameters, *, lr=0.25, momentum):
+    return torch.optim.SGD(parameters, lr, momentum=momentum)
+
+
+def positional(a, b, /):
+    return torch.optim.SGD(a, b)
+
+
+def of_model(model, lr):
+    return torch.optim.SGD([{"params": model.weight}, {"params": model.bias, "weight_decay": 0.1}], lr)
+
+
+def annotated(net: nn.Linear, lr: float) -> torch.optim.Optimizer:
+    return of_model(net, lr)
+
+
+class Callable:
+    def __call__(self, params, lr):
+        return of_parameters(params, lr)
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "lr"),
+    [
+        (of_parameters, "of_parameters", 1e-2),
+        (functools.partial(with_a_default, momentum=0.5), "with_a_default", 0.25),
+        (positional, "positional", 1e-2),
+        (of_model, "of_model", 1e-2),
+        (annotated, "annotated", 1e-2),
+        (Callable(), "Callable", 1e-2),
+        (lambda params, lr: torch.optim.SGD(params, lr), "<lambda>", 1e-2),
+    ],
+)
+def test_a_function_of_the_parameters_or_of_the_model_is_an_optimizer(function, name, lr, tiny_task):
+    candidate = resolve_candidate(function)
+    assert (candidate.name, candidate.lr) == (name, lr)
+    optimizer = candidate.build(tiny_task().build(0), 0.5)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+    assert check_candidate(candidate, tiny_task(), "cosine") is None
+
+
+def test_a_function_in_a_file_is_found_by_its_path(tmp_path, monkeypatch, tiny_task):
+    name = f"rules_{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(
+        "import torch\n\ndef mine(params, lr):\n    return torch.optim.SGD(params, lr)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    for spec in (f"./{name}.py:mine", f"{name}:mine", f"{name}.mine"):
+        candidate = resolve_candidate(spec)
+        assert candidate.name == "mine"
+        assert check_candidate(candidate, tiny_task(), "cosine") is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "adamm",
+            r"no such optimizer \(got 'adamm'\). Did you mean adam or radam or nadam\? Known: sgd, .*",
+        ),
+        ("torch.optim.Adamm", r"no such optimizer \(got 'torch.optim.Adamm'\). Did you mean adam "),
+        ("mine.py", r"or your own as module:attribute or file.py:attribute"),
+        ("torch.optim:Adamm", r"module torch.optim has no attribute 'Adamm'.* Did you mean Adam"),
+        (lambda _: None, r"an optimizer must be .* \(got .*<lambda>: TypeError: .*\). Give it the parameters"),
+        (nn.Linear, r"an optimizer must be a name, a torch.optim.Optimizer class, a function \(params, lr\) or"),
+        (3, r"an optimizer must be a name, .* \(got 3\)"),
+    ],
+)
+def test_what_is_no_optimizer_is_refused_with_the_right_spelling(spec, message):
+    with pytest.raises((InvalidArgument, ImportFailed), match=message):
+        resolve_candidate(spec)
+
+
+@pytest.mark.slow
+def test_files_in_another_folder_are_found_by_worker_processes(tmp_path, monkeypatch):
+    name = f"apart_{abs(hash(str(tmp_path)))}"
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart" / f"{name}.py").write_text(
+        "import torch\nfrom torch import nn\nfrom steepest.tasks import Task\n"
+        "x = torch.linspace(-1, 1, 64)[:, None]\n"
+        "class Net(nn.Linear):\n    pass\n"
+        "def mine(params, lr):\n    return torch.optim.SGD(params, lr)\n"
+        "task = Task(model=lambda: Net(1, 1), loss=nn.functional.mse_loss, train=(x, 2 * x), valid=(x, 2 * x),\n"
+        "            batch_size=16, steps=4)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    given = {"seeds": 3, "budget": Budget(rates=5, tuning_seeds=1)}
+    path = f"./apart/{name}.py"
+    two = compare(f"{path}:task", [f"{path}:mine"], workers=2, **given)
+    one = compare(f"{path}:task", [f"{path}:mine"], workers=1, **given)
+    assert {run: history.valid_loss for run, history in two.histories.items()} == {
+        run: history.valid_loss for run, history in one.histories.items()
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import functools
 import inspect
 import itertools
@@ -15,10 +17,10 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from steepest._check import function, in_range, instance
-from steepest._contained import contained
+from steepest._contained import contained, last_line
 from steepest._importing import load_attribute
 from steepest._random import seeded
-from steepest.errors import InvalidArgument, SteepestError, UnknownName
+from steepest.errors import ImportFailed, InvalidArgument, SteepestError, UnknownName
 from steepest.norms import L2
 from steepest.optim import Muon, Scion, SignDescent, SteepestDescent, muon_rules, route
 from steepest.tasks import Task
@@ -55,8 +57,9 @@ class Candidate:
         in_range("lr", self.lr, "(0, inf)", remedy="Try 1e-2.")
 
 
-OptimizerSpec = str | Candidate | type[Optimizer] | functools.partial[Any]
-"""A name, `module:Class`, a torch optimizer class, a partial of one, or a `Candidate`."""
+OptimizerSpec = str | Candidate | type[Optimizer] | Callable[..., Optimizer]
+"""A name, `module:attribute`, a torch optimizer class, a function (params, lr) or (model, lr), a partial of either, or
+a `Candidate`."""
 
 
 def _muon(model: nn.Module, lr: float) -> Optimizer:
@@ -84,37 +87,55 @@ CANDIDATES: dict[str, Candidate] = {
 
 
 def resolve_candidate(spec: OptimizerSpec) -> Candidate:
-    """Return the candidate that a name, a class or a partial stands for.
+    """Return the candidate that a name, a class, a function or a partial stands for.
+
+    A name is one of `CANDIDATES` or a class of torch.optim, in capitals or not; "torch.optim.Adam" and
+    "torch.optim:Adam" are that class. A function gets the model if its first parameter is called `model` or annotated
+    as a module, else the model's parameters.
 
     Raises:
         UnknownName: If there is no optimizer of that name.
-        ImportFailed: If `module:Class` cannot be imported.
+        ImportFailed: If `module:attribute` cannot be imported.
         InvalidArgument: If it is not an optimizer.
 
     >>> resolve_candidate(functools.partial(torch.optim.SGD, momentum=0.5)).name
     'SGD(momentum=0.5)'
+    >>> resolve_candidate("RMSprop").name, resolve_candidate("torch.optim.Adam").name
+    ('rmsprop', 'Adam')
     """
     if isinstance(spec, Candidate):
         return spec
-    if isinstance(spec, str):
-        if spec in CANDIDATES:
-            return CANDIDATES[spec]
-        if ":" not in spec:
-            raise UnknownName.among("optimizer", spec, CANDIDATES, also=", or any class as module:Class")
-        return _of_factory(load_attribute(spec), spec.partition(":")[2])
-    return _of_factory(spec, None)
+    if not isinstance(spec, str):
+        return _of_factory(spec, None)
+    if ":" in spec:
+        return _of_factory(load_attribute(spec), spec.rpartition(":")[2])
+    of_torch = {
+        name.lower(): each
+        for name, each in vars(torch.optim).items()
+        if isinstance(each, type) and issubclass(each, Optimizer) and each is not Optimizer
+    }
+    if (name := spec.lower()) in CANDIDATES:
+        return CANDIDATES[name]
+    if name in of_torch:
+        return _of_factory(of_torch[name], name)
+    module, _, attribute = spec.rpartition(".")
+    if module and attribute != "py":
+        with contextlib.suppress(ImportFailed):
+            return _of_factory(load_attribute(f"{module}:{attribute}"), attribute)
+    also = ", any class of torch.optim, or your own as module:attribute or file.py:attribute"
+    near = difflib.get_close_matches(name.rpartition(".")[2], {**of_torch, **CANDIDATES}, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    raise UnknownName("there is no such optimizer", got=spec, remedy=f"{hint}Known: {', '.join(CANDIDATES)}{also}.")
 
 
 def _of_factory(factory: Any, name: str | None) -> Candidate:
     if isinstance(factory, Candidate):
         return factory
     of_class: Any = factory.func if isinstance(factory, functools.partial) else factory
+    if callable(of_class) and not isinstance(of_class, type | nn.Module | Optimizer):
+        return _of_function(factory, name)
     if not (isinstance(of_class, type) and issubclass(of_class, Optimizer)):
-        raise InvalidArgument(
-            "an optimizer must be a name, a torch.optim.Optimizer class, a partial of one, or a Candidate",
-            got=factory,
-            remedy="Wrap a function as Candidate(name, build, lr).",
-        )
+        raise InvalidArgument(_RULE, got=factory, remedy="Write a function (params, lr) that returns the optimizer.")
     options = dict(factory.keywords) if isinstance(factory, functools.partial) else {}
     lr = options.pop("lr", None)
     if lr is None:
@@ -126,6 +147,46 @@ def _of_factory(factory: Any, name: str | None) -> Candidate:
         functools.partial(_build, of_class, options),
         float(lr),
     )
+
+
+_RULE = (
+    "an optimizer must be a name, a torch.optim.Optimizer class, a function (params, lr) or (model, lr), a partial of "
+    "either, or a Candidate"
+)
+
+
+def _of_function(function: Any, name: str | None) -> Candidate:
+    """Return the candidate of a function of the model or its parameters, and the learning rate.
+
+    Raises:
+        InvalidArgument: If it does not take two arguments.
+    """
+    inner = function.func if isinstance(function, functools.partial) else function
+    own = str(getattr(inner, "__name__", type(inner).__name__))
+    try:
+        signature = _signature(function)
+        rate = signature.parameters.get("lr")
+        signature.bind(None, 1.0) if rate is None else signature.bind(None, lr=1.0)
+    except (TypeError, ValueError) as error:
+        got, remedy = f"{own}: {last_line(error)}", "Give it the parameters (params, lr)."
+        raise InvalidArgument(_RULE, got=got, remedy=remedy) from error
+    first = next(iter(signature.parameters.values()))
+    of_module = isinstance(first.annotation, type) and issubclass(first.annotation, nn.Module)
+    lr = rate.default if rate is not None and isinstance(rate.default, float) else _FALLBACK_LR
+    build = functools.partial(_call, function, of_module or first.name == "model", rate is not None)
+    return Candidate(name or own, build, lr)
+
+
+def _signature(function: Any) -> inspect.Signature:
+    try:
+        return inspect.signature(function, eval_str=True)  # annotations may be text
+    except Exception:  # which may name what is not there
+        return inspect.signature(function)
+
+
+def _call(function: Any, takes_model: bool, by_keyword: bool, model: nn.Module, lr: float) -> Optimizer:
+    first = model if takes_model else model.parameters()
+    return function(first, lr=lr) if by_keyword else function(first, lr)
 
 
 def _build(of_class: Any, options: dict[str, Any], model: nn.Module, lr: float) -> Optimizer:

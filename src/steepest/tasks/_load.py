@@ -21,6 +21,8 @@ TASKS: dict[str, Callable[[], Task]] = {"digits": digits, "mnist5k": mnist5k, "c
 def load(name: str) -> Task:
     """Return the built-in task of that name, or the `Task` (or the result of the function) at `module:attribute`.
 
+    The module may be a file: "mine:task", "mine.py:task" and "./mine.py:task" are the same.
+
     Raises:
         UnknownName: If there is no such built-in task.
         ImportFailed: If the module or its attribute cannot be imported.
@@ -32,9 +34,9 @@ def load(name: str) -> Task:
     if instance("name", name, str, "a string") in TASKS:
         return TASKS[name]()
     if ":" not in name:
-        raise UnknownName.among("task", name, TASKS, also=", or your own as module:attribute")
+        raise UnknownName.among("task", name, TASKS, also=f", or your own as {_own(name)}")
     found = load_attribute(name)
-    with loading(name, f"the function {name}", "a function at module:attribute must make its task without arguments"):
+    with loading(name, f"the function {name}"):
         task = found() if callable(found) else found
     if not isinstance(task, Task):
         raise InvalidArgument(
@@ -43,3 +45,15 @@ def load(name: str) -> Task:
             remedy="See examples/own_task.py.",
         )
     return task
+
+
+def _own(name: str) -> str:
+    """Return how a task of one's own is named, for what may be meant.
+
+    >>> _own("mine.task"), _own("mine.py"), _own("digit")
+    ('mine:task', 'mine.py:task', 'module:attribute or file.py:attribute')
+    """
+    if name.endswith(".py"):
+        return f"{name}:task"
+    module, _, attribute = name.rpartition(".")
+    return f"{module}:{attribute}" if module else "module:attribute or file.py:attribute"
