@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -228,9 +229,8 @@ class NotebookProgress(Silent):
         bar = f'<progress value="{done}" max="{total}" style="width: 16em"></progress> '
         page = {"text/html": bar + "<br>".join(map(escape, said)), "text/plain": "\n".join(said)}
         if self._output is None:
-            # Imported here, as only a notebook has it.
-            from IPython.display import display  # pyright: ignore
-
+            # No dependency: whoever is in a notebook has it.
+            display: Any = importlib.import_module("IPython.display").display
             self._output = display(page, raw=True, display_id=True)
         else:
             with contextlib.suppress(AttributeError):  # outside of a notebook, display has returned nothing
