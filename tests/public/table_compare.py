@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import tempfile
+from pathlib import Path
 
 from rich.console import Console
 from tests.public.kinds import (
@@ -11,6 +13,7 @@ from tests.public.kinds import (
     MAPPING,
     NUMBERS,
     OBJECT,
+    PATH,
     SERIES,
     TEXT,
     choice,
@@ -49,6 +52,12 @@ def run():
 @functools.cache
 def history():
     return comparison().histories[run()]
+
+
+def table_of_runs():
+    path = Path(tempfile.mkdtemp()) / "results.csv"
+    path.write_text("alternative,seed,loss\na,0,1.0\n")
+    return path
 
 
 def cell():
@@ -149,6 +158,16 @@ TABLE: dict[str, Row | Result] = {
     "compare.NextStep": Result(
         lambda: NextStep(seeds=40, settles=True, regret=0.1, minutes=2.0, command="steepest compare")
     ),
+    "compare.NextStep.of": row(
+        differences=([[1.0, 2.0, 4.0]], TOLD), alternatives=(2, TOLD), margin=(0.0, TOLD), look=(3, TOLD)
+    ),
+    "compare.judge_runs": row(
+        runs=(Fresh(lambda: {"a": {0: 1.0, 1: 2.0, 2: 4.0}, "b": {0: 2.0, 1: 2.0, 2: 3.0}}), SERIES.also("{1: 2}")),
+        plan=(None, OBJECT.but("None")),
+        measure=(Measure(), OBJECT),
+        diverged=(None, number("(-inf, inf)").but("None")),
+    ),
+    "compare.read_runs": row(path=(Fresh(table_of_runs), PATH), measure=(Measure(), OBJECT)),
     "compare.Sequential": row(
         costly=HUGE,
         max_seeds=(10, whole(5, 100_000).but("None")),

@@ -13,6 +13,7 @@ from steepest._version import __version__
 from steepest.cli._compare import compare
 from steepest.cli._features import features
 from steepest.cli._implicit_bias import implicit_bias
+from steepest.cli._verdict import verdict
 from steepest.errors import SteepestError
 
 __all__ = ["main"]
@@ -84,5 +85,5 @@ class _Command(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-for command in (compare, implicit_bias, features):
+for command in (compare, verdict, implicit_bias, features):
     app.command(cls=_Command)(command)

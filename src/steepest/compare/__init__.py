@@ -9,6 +9,7 @@ _importing.require(
 from steepest.compare._candidates import CANDIDATES, Candidate
 from steepest.compare._compare import DEFAULT_OPTIMIZERS, compare, price
 from steepest.compare._design import FIRST_SEED, Budget, Cell, Design, Run
+from steepest.compare._existing import judge_runs, read_runs
 from steepest.compare._measure import Measure
 from steepest.compare._plan import LOOKS, Margin, Sequential
 from steepest.compare._price import Price
@@ -58,8 +59,10 @@ __all__ = [
     "Verdict",
     "analyse",
     "compare",
+    "judge_runs",
     "mean_interval",
     "price",
+    "read_runs",
     "seeds_to_settle",
     "without_password",
 ]

@@ -104,10 +104,6 @@ class Selection:
         if accept_edits:
             self._accepted = {cell: (key, *self._accepts[key]) for cell, key in self._last.items()}
 
-    def key(self, cell: Cell) -> str:
-        """Return the key of a cell's identity."""
-        return self._identities[cell].key
-
     def register(self, cell: Cell) -> str:
         """Store a cell's identity, if the storage does not have it yet; return its key."""
         identity = self._identities[cell]

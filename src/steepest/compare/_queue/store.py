@@ -104,7 +104,7 @@ class Store:
             The number of other plans that were stored before it and share runs with it.
         """
         plan = {
-            "cells": sorted(self.selection.key(cell) for cell in design.cells),
+            "cells": sorted(self.selection.register(cell) for cell in design.cells),
             "looks": list(design.seeds.looks),
             "measure": dataclasses.asdict(design.measure),
             "budget": [design.budget.rates, design.budget.tuning_seeds],

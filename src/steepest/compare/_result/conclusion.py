@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steepest.compare._design import Cell, Design
 from steepest.compare._measure import Measure
-from steepest.compare._plan import LOOKS
-from steepest.compare._result.intervals import bound_after, seeds_to_settle
 from steepest.compare._result.next_step import NextStep, with_options
 from steepest.compare._result.standing import Standing
 from steepest.compare._result.verdict import Verdict, judge, no_verdict, places
@@ -71,25 +69,15 @@ def _next_step(results: Results) -> NextStep | None:
         cell: [natural(k) - natural(a) for k, a in zip(values[cell], values[choice], strict=False)]
         for cell in undecided
     }
-    differences = {cell: each for cell, each in differences.items() if any(each)}
-    if not differences:  # all the same, seed by seed
-        return None
-    needed = [seeds_to_settle(each, len(values), margin=analysis.margin) for each in differences.values()]
-    enough = [seeds for seeds in needed if seeds is not None]
-    settles = len(enough) == len(needed)
-    seeds = max(enough) if settles else max([LOOKS[-1], *enough])
-    if seeds <= analysis.look:
+    differences = {cell: each for cell, each in differences.items() if any(each)}  # the rest is equal seed by seed
+    found = NextStep.of(list(differences.values()), len(values), analysis.margin, analysis.look)
+    if found is None:
         return None
     seconds = sum(
-        (seeds - analysis.seeds[cell]) * results.standings[cell].seconds_per_run for cell in (choice, *differences)
+        (found.seeds - analysis.seeds[cell]) * results.standings[cell].seconds_per_run
+        for cell in (choice, *differences)
     )
-    return NextStep(
-        seeds=seeds,
-        settles=settles,
-        regret=max(0.0, *(bound_after(each, len(values), seeds) for each in differences.values())),
-        minutes=seconds / 60 / results.workers,
-        command=_command(results, seeds),
-    )
+    return replace(found, minutes=seconds / 60 / results.workers, command=_command(results, found.seeds))
 
 
 def _command(results: Results, seeds: int) -> str:

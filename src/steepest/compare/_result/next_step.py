@@ -7,6 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from steepest.compare._plan import LOOKS
+from steepest.compare._result.intervals import bound_after, seeds_to_settle
+
 __all__ = ["NextStep", "as_percent", "rounded_up", "with_options"]
 
 
@@ -18,29 +21,49 @@ class NextStep:
         seeds: The number of seeds per alternative that is left, those that were run included.
         settles: Whether that would settle everything, with power 80%, if the differences stay as they are.
         regret: The bound on the regret after these seeds, if the differences stay as they are.
-        minutes: About how long it takes, in minutes.
-        command: The command to type, or the arguments to pass from Python.
+        minutes: About how long it takes, in minutes; nan if unknown.
+        command: The command to type, or the arguments to pass from Python; "" if unknown.
     """
 
     seeds: int
     settles: bool
     regret: float
-    minutes: float
-    command: str
+    minutes: float = math.nan
+    command: str = ""
+
+    @classmethod
+    def of(cls, differences: Sequence[Sequence[float]], alternatives: int, margin: float, look: int) -> NextStep | None:
+        """Return the number of seeds that would settle all differences, or bring the bounds on them down.
+
+        Args:
+            differences: Of each undecided alternative: its values minus those of the choice, by seed.
+            alternatives: The number of alternatives of the plan.
+            margin: The difference that does not matter.
+            look: The number of seeds at the last look.
+        """
+        needed = [seeds_to_settle(each, alternatives, margin=margin) for each in differences]
+        enough = [seeds for seeds in needed if seeds is not None]
+        settles = len(enough) == len(needed)
+        seeds = max(enough, default=0) if settles else max([LOOKS[-1], *enough])
+        if seeds <= look:
+            return None
+        regret = max(0.0, *(bound_after(each, alternatives, seeds) for each in differences))
+        return cls(seeds=seeds, settles=settles, regret=regret)
 
     @property
     def gist(self) -> str:
         """What it would bring, in a sentence."""
-        time, if_so = in_minutes(self.minutes), "if the differences stay as they are"
+        time = "" if math.isnan(self.minutes) else f", in about {in_minutes(self.minutes)}"
+        if_so = "if the differences stay as they are"
         if self.settles:
-            return f"{self.seeds} seeds would settle it, in about {time} (power 80%, {if_so})."
+            return f"{self.seeds} seeds would settle it{time} (power 80%, {if_so})."
         return (
             f"Not even 1,000 seeds would settle it, {if_so}. {self.seeds} would bring the bound down to about "
-            f"{rounded_up(self.regret)}, in about {time}."
+            f"{rounded_up(self.regret)}{time}."
         )
 
     def __str__(self) -> str:
-        return f"{self.gist.removesuffix('.')}: {self.command}"
+        return f"{self.gist.removesuffix('.')}: {self.command}" if self.command else self.gist
 
 
 def in_minutes(minutes: float) -> str:
