@@ -18,7 +18,7 @@ from steepest._check import instance
 from steepest._contained import contained, last_line
 from steepest.errors import ImportFailed, MissingExtra, SteepestError
 
-__all__ = ["load_attribute", "loading", "require"]
+__all__ = ["load_attribute", "loading", "own_place", "require"]
 
 
 def require(what: str, *packages: str, extra: str) -> None:
@@ -153,6 +153,13 @@ def loading(path: str, what: str) -> Generator[None]:
 
 def _of_user(path: str, error: Exception) -> ImportFailed:
     """Return an error of the user's code with the file and the line of its innermost own frame."""
+    if place := own_place(error):
+        return ImportFailed(f"{place}: {last_line(error)}", remedy=f"It was raised by loading {path}.")
+    return ImportFailed(f"{path} must load without an error", got=last_line(error), remedy="Try it by hand.")
+
+
+def own_place(error: BaseException) -> str:
+    """Return the file and the line of the innermost frame of the user's own code, "" if an error has none."""
     place = None
     if isinstance(error, SyntaxError) and error.filename is not None:
         place = error.filename, error.lineno
@@ -161,11 +168,11 @@ def _of_user(path: str, error: Exception) -> ImportFailed:
             if _is_own(frame.f_code.co_filename):
                 place = frame.f_code.co_filename, line
     if place is None:
-        return ImportFailed(f"{path} must load without an error", got=last_line(error), remedy="Try it by hand.")
+        return ""
     file = Path(place[0])
     with contextlib.suppress(ValueError):
         file = file.relative_to(Path.cwd())
-    return ImportFailed(f"{file}, line {place[1]}: {last_line(error)}", remedy=f"It was raised by loading {path}.")
+    return f"{file}, line {place[1]}"
 
 
 def _is_own(file: str) -> bool:

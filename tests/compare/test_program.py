@@ -173,8 +173,12 @@ def test_a_program_that_fails_is_named_with_the_run_and_its_error():
     def fails(trial):
         raise RuntimeError("no luck")
 
-    with pytest.raises(TaskError, match=r"a run must train without an error: sgd \+ default.*no luck"):
+    with pytest.raises(
+        TaskError, match=r"a run must train without an error: sgd \+ default.*RuntimeError: no luck \("
+    ) as found:
         quick(fails)
+    line = fails.__code__.co_firstlineno + 1
+    assert f"test_program.py, line {line})" in str(found.value)
 
 
 def test_a_program_that_never_reports_or_ends_python_is_refused():

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from steepest._contained import contained, last_line
+from steepest._importing import own_place
 from steepest.compare._candidates import Candidate
 from steepest.compare._design import FIRST_SEED, Run
 from steepest.errors import SteepestError, TaskError
@@ -82,13 +83,22 @@ def execute(context: RunContext, run: Run) -> History:
     except Exception as error:
         raise TaskError(
             f"a run must train without an error: {run}",
-            got=f"{type(error).__name__}: {error}",
+            got=_with_place(error),
             remedy="Finished runs are kept; fix it and start again.",
         ) from error
     finally:
         torch.set_num_threads(threads)
     # Nothing reads the gradients of tuning runs, which would be most of the storage.
     return history if run.phase == "final" else replace(history, gradient_norm={})
+
+
+def _with_place(error: Exception) -> str:
+    """Return an error as one line, with the file and the line of the innermost frame of the user's own code."""
+    lines = str(error).strip().splitlines() or [""]
+    # The error of another process arrives with its traceback as text, whose last line is the error.
+    text = lines[-1 if any(line.startswith("Traceback ") for line in lines) else 0]
+    place = own_place(error)
+    return f"{type(error).__name__}: {text}{f' ({place})' if place else ''}"
 
 
 def _trained(context: RunContext, run: Run, observers: tuple[Observer, ...]) -> History:

@@ -91,7 +91,7 @@ def measure_for(task: Task | Program, rank_by: str | None) -> Measure:
     Measure(name='accuracy', higher_is_better=True)
     """
     if isinstance(task, Task):
-        return measure_of(getattr(task, "rank_by", "loss") if rank_by is None else rank_by, metrics_of(task))
+        return measure_of(task.rank_by if rank_by is None else rank_by, metrics_of(task))
     if rank_by is None or rank_by == "loss" or rank_by.startswith(("max:", "min:")):
         return measure_of(rank_by or "loss", {})
     raise InvalidArgument(
