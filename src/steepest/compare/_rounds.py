@@ -81,6 +81,8 @@ class Rounds:
     @property
     def state(self) -> str:
         """The finished runs, the best one and the time left, in words."""
+        if self.done == self.total:
+            return ", ".join(filter(None, [f"{self.done} runs done", self.best]))
         said = [f"{self.done} of about {self.total} runs done"]
         if self.best:
             said.append(self.best)

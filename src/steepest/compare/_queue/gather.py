@@ -98,6 +98,7 @@ def gather(
                     renewed = time.monotonic()
                     for lease in running:
                         store.renew(lease)
+            listener.known(_values(design, finished), len(finished))
         except BrokenExecutor as error:
             raise SteepestError(
                 "worker processes must not die",
