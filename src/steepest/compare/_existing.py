@@ -63,11 +63,12 @@ def read_runs(path: str | Path, measure: Measure = LOSS) -> dict[str, dict[int, 
         InvalidArgument: If it cannot be read, a column is missing, a cell is no number, or a seed appears twice.
     """
     place = Path(instance("path", path, (str, Path), "a path"))
+    instance("measure", measure, Measure, "a Measure")
     try:
         with place.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             rows, names = list(table), list(table.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:  # not there, no text, no table
         raise InvalidArgument("a table of runs must be a readable CSV file", got=f"{place}: {error}") from error
     column = _column(names, measure)
     runs: dict[str, dict[int, float]] = {}
