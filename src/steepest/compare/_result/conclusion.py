@@ -96,6 +96,8 @@ def _remarks(results: Results) -> list[str]:
         for s in some
     ]
     remarks.append("The intervals are for the learning rates that tuning found, not for tuning itself.")
+    if results.design.budget.tuning_seeds == 1:
+        remarks.append("Tuning was quick, with one seed per learning rate: other rates may be better.")
     if results.earlier_plans:
         many = f"{results.earlier_plans} other plan{'s' if results.earlier_plans > 1 else ''}"
         remarks.append(f"{many} looked at some of these runs before: the 95% is for one plan, not for a chain of them.")
