@@ -1,5 +1,6 @@
 """What decides the numbers of runs is found: edits of code, values, data and environment; and what does not is not."""
 
+import dataclasses
 import importlib
 import sys
 import textwrap
@@ -582,3 +583,90 @@ def test_the_callers_random_numbers_are_left_alone(training_folder):
     np.random.seed(1)
     torch.manual_seed(1)
     assert found == (random.random(), np.random.rand(), torch.rand(1).item())
+
+
+STREAMED = """
+import itertools
+import random
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+from steepest.tasks import Task
+
+SCALE = 1.0
+NOISE = 0.0
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(40):
+            x = torch.randn(5, generator=generator)
+            yield x, SCALE * x.sum(0, keepdim=True) + NOISE * next(COUNT)
+
+
+def loader():
+    return DataLoader(Stream(), batch_size=8)
+
+
+COUNT = itertools.count()
+given = {"model": lambda: nn.Linear(5, 1), "loss": nn.functional.mse_loss, "batch_size": 8, "steps": 4}
+stream = Task(name="mine", train=Stream(), valid=Stream(), **given)
+loaded = Task(name="mine", train=loader(), valid=loader(), **given)
+made = Task(name="mine", train=loader, valid=loader, **given)
+DATA = {"input": torch.ones(40, 5), "y": torch.ones(40)}
+named = Task(name="mine", train=DATA, valid=DATA, **{**given, "loss": lambda output, batch: output.mean()})
+"""
+
+
+def streamed(folder, name, edit=None):
+    if edit is None:
+        folder.write("mine", STREAMED)
+    else:
+        folder.edit("mine", *edit)
+    folder.unload()
+    importlib.invalidate_caches()
+    return folder.look(task=load(f"mine:{name}"))
+
+
+@pytest.mark.parametrize("name", ["stream", "loaded", "made"])
+def test_streams_and_loaders_are_known_by_their_first_batches_read_twice(folder, name):
+    before = streamed(folder, name)
+    assert sum(key.startswith("data of") for key in before.content["examples"]) >= 2 * 2 * 5
+    assert folder.notices == []
+    assert differences(streamed(folder, name), before) == []
+    after = streamed(folder, name, ("SCALE = 1.0", "SCALE = 2.0"))
+    assert differences(after, before) == [
+        "mine.py: SCALE is 2 instead of 1",
+        "data of train changed",
+        "data of valid changed",
+    ]
+
+
+@pytest.mark.parametrize("name", ["stream", "loaded", "made"])
+def test_batches_that_come_out_different_are_left_out_and_told(folder, name):
+    streamed(folder, name)
+    found = streamed(folder, name, ("NOISE = 0.0", "NOISE = 1.0"))
+    left_out = "come out different when read again, and are left out: a change of them is not detected."
+    assert folder.notices == [
+        f"8 of the 8 examined batches of train {left_out}",
+        f"5 of the 5 examined batches of valid {left_out}",
+    ]
+    assert not any("batch" in key for key in found.content["examples"])
+
+
+def test_tensors_by_name_are_known_whole(folder):
+    before = streamed(folder, "named")
+    assert {"data of train, tensor 'input'", "data of train, tensor 'y'"} <= {*before.content["examples"]}
+    after = streamed(folder, "named", ('"y": torch.ones(40)', '"y": torch.zeros(40)'))
+    assert [each for each in differences(after, before) if each.startswith("data")] == [
+        "data of train changed",
+        "data of valid changed",
+    ]
+
+
+def test_what_a_trial_is_ranked_by_changes_no_run(folder):
+    before = folder.look()
+    task = dataclasses.replace(load("mine:task"), rank_by="min:error")
+    assert differences(folder.look_again(task), before) == []
