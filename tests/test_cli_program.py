@@ -52,7 +52,7 @@ def compared(tmp_path, monkeypatch, capsys):
 
 
 def test_a_program_is_compared_and_its_results_are_written(compared):
-    status, printed, _ = compared("--inits", "he,zero", "--steps", "6", "--rank-by", "max:closeness")
+    status, printed, _ = compared("--inits", "he,zero", "--steps", "6", "--rank-by", "max:closeness", "--workers", "2")
     assert status == 0
     folder = next(Path("runs").iterdir())
     assert f"Report: {folder}/report.html" in printed

@@ -46,22 +46,17 @@ def regression(trial):
             scheduler.step()
 
 
-class Started:
-    """A listener that keeps the runs that were started."""
+class Quiet:
+    """A listener, without which notices would be warnings."""
 
-    def __init__(self):
-        self.runs = []
-
-    def started(self, run):
-        self.runs.append(run)
-
+    def started(self, run): ...
     def known(self, losses, total): ...
     def noticed(self, line): ...
     def waiting(self, reason): ...
 
 
 def quick(program=regression, optimizers=("sgd", "adamw"), inits=None, **options):
-    given = {"seeds": 3, "budget": SMALL, "workers": 1, "listener": Started()}
+    given = {"seeds": 3, "budget": SMALL, "workers": 1, "listener": Quiet()}
     return compare(program, optimizers, inits, **{**given, **options})
 
 
@@ -84,6 +79,7 @@ def test_the_runs_of_a_program_are_compared_as_those_of_a_task():
     assert "ignores" not in told(found)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_results_as_this_process():
     here, there = quick(), quick(workers=2)
     assert here.final_values == there.final_values
@@ -332,7 +328,6 @@ def test_after_an_edit_of_the_program_or_of_what_it_imports_later_its_runs_are_n
     assert f"{len(first.histories)} finished runs" in told(second)
     assert second.histories == first.histories
     for changed, said in (
-        ({"program": PROGRAM.replace("range(3)", "range(4)").replace("report(3", "report(4")}, "function run changed"),
         ({"program": PROGRAM.replace("SCALE = 1.0", "SCALE = 2.0")}, "SCALE is 2 instead of 1"),
         ({"helper": HELPER.replace("2 * x", "3 * x")}, "helper_of_mine.py: function target changed"),
     ):
@@ -340,12 +335,3 @@ def test_after_an_edit_of_the_program_or_of_what_it_imports_later_its_runs_are_n
         assert said in told(edited)
         assert "left alone" in told(edited)
         assert not any(edited.histories.get(run) == history for run, history in first.histories.items())
-
-
-def test_one_more_optimizer_later_runs_only_what_is_missing(mine, tmp_path):
-    mine(program=PROGRAM, helper=HELPER)
-    options, listener = {"storage": tmp_path / "study.db"}, Started()
-    first = quick("program_of_mine:run", ["sgd"], **options)
-    second = quick("program_of_mine:run", ["sgd", "adamw"], listener=listener, **options)
-    assert not {*listener.runs} & {*first.histories}
-    assert all(second.histories[run] == history for run, history in first.histories.items())

@@ -25,15 +25,20 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEM
 RUNS = """
 import dataclasses, functools, json, sys
 from examples.{example} import *
-from steepest.compare import CANDIDATES
 from steepest.errors import SteepestError
-from steepest.tasks import Task
+from steepest.optim import Muon, muon_rules, route
 from steepest.train import run_program, train
 from tests.recipes import read
 
-def history(optimizer="adamw", lr=3e-3, seed=0, steps=6, program=run, **options):
+def adamw(model, lr):
+    return torch.optim.AdamW(model.parameters(), lr)
+
+def muon(model, lr):
+    return Muon(route(model, muon_rules(model)).param_groups(lr), lr=lr)
+
+def history(optimizer=adamw, lr=3e-3, seed=0, steps=6, program=run, **options):
     try:
-        found = run_program(program, CANDIDATES[optimizer].build, lr=lr, seed=seed, steps=steps, **options)
+        found = run_program(program, optimizer, lr=lr, seed=seed, steps=steps, **options)
     except SteepestError as error:
         return str(error)
     fields = dataclasses.asdict(found)
@@ -98,7 +103,7 @@ COMMON = {
     "once": "history()",
     "again": "history()",
     "another seed": "history(seed=1)",
-    "another optimizer": "history('muon', lr=0.02)",
+    "another optimizer": "history(muon, lr=0.02)",
     "with an init": "history(init='he')",
     "diverging": "history(lr=1e30)",
 }
@@ -125,8 +130,7 @@ ASKED = {
             "evaluated at the end only": "history(program=functools.partial(trained, final=True, eval_strategy='no'))",
             "recipe": "history(program=read('Recipes', 'Transformers')['run'], steps=6)",
             "task": (
-                "train(read('Recipes', 'Transformers')['task'], CANDIDATES['adamw'].build, 'default', "
-                "lr=1e-2, seed=0, steps=6).valid_loss"
+                "train(read('Recipes', 'Transformers')['task'], adamw, 'default', lr=1e-2, seed=0, steps=6).valid_loss"
             ),
         },
     ),
@@ -187,7 +191,7 @@ def test_a_loss_that_is_not_finite_is_a_divergence(example):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("question", ["history(lr=1e30)", "history('muon', lr=1e30)"])
+@pytest.mark.parametrize("question", ["history(lr=1e30)", "history(muon, lr=1e30)"])
 def test_a_loss_or_a_gradient_that_is_not_finite_is_a_divergence_in_another_process_too(question):
     diverges(answers("torchrun_program", "", {"diverging": question})["diverging"])
 

@@ -70,7 +70,7 @@ class Program:
 
     Args:
         run: run(trial): trains once with trial.optimizer(model), and calls trial.report(step, loss=...); see `Trial`.
-        name: Its name in reports; by default the function's, and of a function called run its module's.
+        name: Its name in reports; by default the function's, and of one called run, main or train its module's.
 
     Raises:
         InvalidArgument: If run is no function of one argument, or name no string.
@@ -103,7 +103,7 @@ class Program:
 def _name(run: Any) -> str:
     name = str(getattr(run, "__name__", type(run).__name__))
     module = str(getattr(run, "__module__", None) or "").rpartition(".")[2]
-    return module if name == "run" and module not in ("", "__main__", "__mp_main__") else name
+    return module if name in ("run", "main", "train") and module not in ("", "__main__", "__mp_main__") else name
 
 
 def run_program(
