@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from steepest.compare import Measure, Sequential, judge_runs, read_runs
+from steepest.compare import Analysis, Difference, Measure, Sequential, judge_runs, read_runs
+from steepest.compare._result.verdict import judge
 
 HEAD = "alternative,seed,loss\n"
 
@@ -111,3 +112,69 @@ def test_a_diverged_run_counts_at_the_value_that_is_given():
     runs = {"a": {0: 1.0, 1: 1.1, 2: 1.3}, "b": {0: 1.0, 1: math.inf, 2: 1.2}}
     by_hand = {"a": runs["a"], "b": {0: 1.0, 1: 5.0, 2: 1.2}}
     assert judge_runs(runs, diverged=5.0) == judge_runs(by_hand)
+
+
+def looked(eliminated=(), better=None, **changes):
+    """An analysis of a, b, c after 20 seeds, of which a is the choice."""
+    keys = ("a", "b", "c")
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    given = {
+        "look": 20,
+        "seeds": dict.fromkeys(keys, 20),
+        "means": {"a": 1.0, "b": 2.0, "c": 3.0},
+        "eliminated": dict(eliminated),
+        "settled": {},
+        "choice": "a",
+        "regret": 0.1234,
+        "margin": 0.0,
+        "same": (),
+        "differences": tuple(Difference(*p, 20, -1.0, -2.0, 0.5, 0.2, (better or {}).get(p)) for p in pairs),
+        "upper": {},
+        "needed": (),
+        "next_look": 0,
+    }
+    return judge(Analysis(**{**given, **changes}), Measure(), str)
+
+
+@pytest.mark.parametrize(
+    ("eliminated", "says"),
+    [
+        ({"b": 5}, "b is not the best, and got no more seeds after 5. Against c it is undecided."),
+        ({"b": 5, "c": 10}, "b and c are not the best, and got no more seeds after 5 and 10."),
+        ({"b": 20}, "b is not the best. Against c it is undecided."),
+    ],
+)
+def test_what_was_dropped_is_said_with_the_seeds_it_had(eliminated, says):
+    assert says in str(looked(eliminated))
+
+
+def test_what_beat_the_choice_at_an_earlier_look_is_said():
+    verdict = looked(better={("a", "b"): "b", ("a", "c"): "a"})
+    assert "It beats c. b beat a at an earlier look, before the means turned. Against b it is undecided." in str(
+        verdict
+    )
+
+
+def test_the_bound_is_rounded_up_and_given_in_percent_of_the_mean():
+    assert (
+        looked().headline == "Take a: with 95% confidence it is at most 0.13 (13%) worse than the best of these three."
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "best"),
+    [(2, "the better of the two"), (3, "the best of these three"), (11, "the best of these 11")],
+)
+def test_the_bound_is_on_the_difference_from_the_best_of_all(count, best):
+    rng = np.random.default_rng(1)
+    runs = {f"a{i}": {seed: float(10 + rng.normal()) for seed in range(8)} for i in range(count)}
+    verdict = judge_runs(runs)
+    assert verdict.headline.endswith(f"worse than {best}.")
+
+
+def test_a_margin_in_percent_of_a_mean_near_zero_is_not_used():
+    rng = np.random.default_rng(0)
+    runs = {name: {seed: float(rng.normal()) for seed in range(10)} for name in "ab"}
+    assert "A margin of 5% means nothing for a mean so near to 0" in str(
+        judge_runs(runs, Sequential(looks=(10,), margin="5%"))
+    )

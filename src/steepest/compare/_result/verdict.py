@@ -107,8 +107,12 @@ def judge(
         details.append(f"{_and([label(key) for key in equal])} gave the same results as {label(choice)} in every seed.")
     if eliminated:
         is_not = "is not the best" if len(eliminated) == 1 else "are not the best"
-        after = " and ".join(map(str, sorted({analysis.eliminated[key] for key in eliminated})))
-        details.append(f"{_and([label(key) for key in eliminated])} {is_not}, and got no more seeds after {after}.")
+        early = sorted({n for key in eliminated if (n := analysis.eliminated[key]) < analysis.look})
+        more = f", and got no more seeds after {_and([str(n) for n in early])}" if early else ""
+        details.append(f"{_and([label(key) for key in eliminated])} {is_not}{more}.")
+    if turned := [key for key, difference in against.items() if difference.better == key]:
+        before = f"beat {label(choice)} at an earlier look, before the means turned"
+        details.append(f"{_and([label(key) for key in turned])} {before}.")
     if undecided:
         details.append(f"Against {_and([label(key) for key in undecided])} it is undecided.")
     if next_step is not None:
