@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from steepest.compare import CANDIDATES, Budget, Candidate, compare
 from steepest.compare._candidates import check_candidate, resolve_candidate
@@ -328,3 +329,19 @@ def test_files_in_another_folder_are_found_by_worker_processes(tmp_path, monkeyp
     assert {run: history.valid_loss for run, history in two.histories.items()} == {
         run: history.valid_loss for run, history in one.histories.items()
     }
+
+
+@pytest.mark.slow
+def test_worker_processes_may_start_those_of_a_data_loader(tiny_task):
+    given = tiny_task()
+
+    def loader(data, **options):
+        return DataLoader(TensorDataset(*data), batch_size=16, num_workers=1, **options)
+
+    task = tiny_task(train=loader(given.train, shuffle=True, persistent_workers=True), valid=loader(given.valid))
+    found = [
+        compare(task, ["sgd"], seeds=3, budget=Budget(rates=5, tuning_seeds=1, steps=3), workers=workers).histories
+        for workers in (1, 2)
+    ]
+    curves = [{run: history.valid_loss for run, history in each.items()} for each in found]
+    assert curves[0] == curves[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import sys
 import warnings
 
 import cloudpickle
@@ -513,3 +514,18 @@ def test_inputs_by_keyword_are_those_by_position(init):
         initialize(model, init, torch.Generator().manual_seed(0), data)
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_scheme_in_a_file_is_found_by_its_path(tmp_path, monkeypatch):
+    name = f"schemes_{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(
+        "from steepest.init import Normal\n\nclass Mine(Normal):\n    pass\n\nwide = Normal(std=3.0)\nnumber = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert type(resolve_scheme(f"./{name}.py:Mine")).__name__ == "Mine"
+    assert resolve_scheme(f"{name}:wide").std == 3.0
+    with pytest.raises(InvalidArgument, match=rf"{name}:number must be a scheme, or the class of one \(got 3\)"):
+        resolve_scheme(f"{name}:number")
+    with pytest.raises(UnknownName, match=r"Did you mean he\?.*or your own as module:attribute or file.py:attribute"):
+        resolve_scheme("hee")

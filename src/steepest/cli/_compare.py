@@ -36,18 +36,18 @@ def _folder(text: str) -> Path:
 
 def compare(
     task: Annotated[
-        str | None, typer.Option(help="{tasks}, or your own as MODULE:ATTR.", show_default="digits")
+        str | None, typer.Option(help="{tasks}, or your own as MODULE:ATTR or FILE.py:ATTR.", show_default="digits")
     ] = None,
     program: Annotated[
         str | None, typer.Option(help="A training loop of your own, run(trial), as MODULE:FUNCTION; instead of a task.")
     ] = None,
     optimizers: Annotated[
-        str, typer.Option(help="Names ({optimizers}) or MODULE:Class, separated by commas.")
+        str, typer.Option(help="Names ({optimizers}, or of torch.optim) or MODULE:ATTR, separated by commas.")
     ] = "sgd,momentum,adamw,sign,muon",
     inits: Annotated[
         str | None,
         typer.Option(
-            help="Names ({inits}), separated by commas.",
+            help="Names ({inits}) or MODULE:ATTR, separated by commas.",
             show_default="the task's",
         ),
     ] = None,

@@ -258,7 +258,7 @@ def _planned(
         "optimizer", [(c.name, c) for c in map(resolve_candidate, _several("optimizers", optimizers))]
     )
     chosen = (getattr(subject, "init", "default"),) if inits is None else _several("inits", inits)
-    schemes = _by_name("init", [(str(init), resolve_scheme(init)) for init in chosen])
+    schemes = _by_name("init", [(_shown(init), resolve_scheme(init)) for init in chosen])
     design = Design(
         cells={Cell(c.name, init): _centre(c) for c in candidates.values() for init in schemes},
         budget=budget,
@@ -345,6 +345,11 @@ def _by_name(kind: str, named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     if not found:
         raise InvalidArgument(f"a comparison must have at least one {kind}", got="none", remedy=f"Name an {kind}.")
     return found
+
+
+def _shown(init: Any) -> str:
+    """Return the name of an init in results: of one of the user's own without its module."""
+    return init.rpartition(":")[2] if isinstance(init, str) else str(init)
 
 
 def _centre(candidate: Candidate) -> int:

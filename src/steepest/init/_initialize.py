@@ -9,6 +9,7 @@ import torch
 from torch import Generator, nn
 
 from steepest._check import instance
+from steepest._importing import load_attribute, loading
 from steepest.errors import UnknownName
 from steepest.init._arguments import check_model
 from steepest.init._initializer import Initializer
@@ -34,18 +35,26 @@ SCHEMES: dict[str, type[Initializer]] = {
 
 
 def resolve_scheme(scheme: str | Initializer) -> Initializer:
-    """Return the scheme of that name, or the scheme given.
+    """Return the scheme of that name, the one at `module:attribute` or `file.py:attribute`, or the scheme given.
 
     Raises:
         UnknownName: If there is no scheme of that name.
+        ImportFailed: If `module:attribute` cannot be imported.
+        InvalidArgument: If it is no scheme.
 
     >>> resolve_scheme("random")
     Normal(std=0.01)
     """
     if isinstance(scheme, Initializer):
         return scheme
-    if instance("scheme", scheme, str, "the name of a scheme, or a scheme", remedy='Try "he".') not in SCHEMES:
-        raise UnknownName.among("init", scheme, SCHEMES)
+    if ":" in instance("scheme", scheme, str, "the name of a scheme, or a scheme", remedy='Try "he".'):
+        found = load_attribute(scheme)
+        with loading(scheme, f"the scheme {scheme}"):
+            made = found() if isinstance(found, type) else found
+        remedy = "Derive it from steepest.init.Initializer."
+        return instance(scheme, made, Initializer, "a scheme, or the class of one", remedy=remedy)
+    if scheme not in SCHEMES:
+        raise UnknownName.among("init", scheme, SCHEMES, also=", or your own as module:attribute or file.py:attribute")
     return SCHEMES[scheme]()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -188,6 +189,9 @@ def _marked(mark: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
 def _start_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, and end when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    # loky sets its own start method, with which a task's DataLoader or program could not start processes.
+    multiprocessing.set_start_method(None, force=True)
 
     def watch() -> None:
         while os.getppid() == parent:
