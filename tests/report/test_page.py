@@ -76,7 +76,7 @@ def test_sections_stand_in_the_order_of_the_decision(open_page, comparison):
         "Tangent features (NTK) of the first in the ranking",
         "What was run",
     ]
-    facts = page.locator("header .facts").first.inner_text()
+    facts = page.locator("header ul.facts").inner_text()
     runs = f"runs {len(comparison.histories)}"
     for each in ("parameters 1,482", "training examples 1,438", "validation examples 359", "batch size 100", runs):
         assert each in facts

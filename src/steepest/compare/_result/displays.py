@@ -59,8 +59,8 @@ class DifferencesDisplay:
         """Draw a point and a bar for each, the best on top; those whose interval is infinite are left out."""
         shown = [n for n in self.differences if math.isfinite(self.lows[n]) and math.isfinite(self.highs[n])]
         order = sorted(shown, key=lambda n: self.differences[n], reverse=self.higher_is_better)
-        side = "left is worse" if self.higher_is_better else "right is worse"
-        drawing = figure(f"difference ({side})", "", height=110 + 34 * len(order))
+        side = "\N{LEFTWARDS ARROW} worse" if self.higher_is_better else "worse \N{RIGHTWARDS ARROW}"
+        drawing = figure(side, "", height=110 + 34 * len(order))
         if self.margin:
             drawing.add_vrect(x0=-self.margin, x1=self.margin, line_width=0, fillcolor=translucent(GREY, 0.18))
         drawing.add_vline(x=0, line={"color": GREY, "width": 1.5})
