@@ -1,5 +1,6 @@
 """Trials that stop when they can, by which measure, and what they say of other plans."""
 
+import dataclasses
 import json
 import math
 import time
@@ -36,7 +37,24 @@ def test_what_is_close_gets_more_seeds_than_what_is_beaten(tiny_task):
     assert dict(found.analysis.eliminated) == {Cell("lame", "he"): 5}
     assert len(found.final_runs(Cell("sgd", "he"))) == 10
     assert 0 < found.verdict.regret < math.inf
-    assert f"seeds=Sequential(max_seeds={found.verdict.next_step.seeds})" in str(found.verdict)
+    step = found.verdict.next_step
+    assert step.is_new_plan
+    assert f"{step.seeds} seeds, a new plan, would" in str(found.verdict)
+    assert f"seeds=Sequential(max_seeds={step.seeds})" in str(found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("command", "next_command"),
+    [
+        ("steepest compare --task digits", "steepest compare --task digits --max-seeds {}"),
+        ("steepest compare --seeds 10 --out 'my runs'", "steepest compare --out 'my runs' --max-seeds {}"),
+        ("steepest compare --max-seeds=10 --quick", "steepest compare --quick --max-seeds {}"),
+    ],
+)
+def test_the_next_command_is_the_present_one_with_more_seeds(tiny_task, command, next_command):
+    found = trial(tiny_task(), ["sgd", CLOSE], seeds=Sequential(max_seeds=10))
+    step = dataclasses.replace(found, command=command).verdict.next_step
+    assert step.command == next_command.format(step.seeds)
 
 
 def test_a_wide_margin_ends_at_the_first_look_and_until_same_settles_all(tiny_task):
@@ -92,6 +110,8 @@ def test_time_ends_a_trial_at_its_last_complete_look(tiny_task, tmp_path, monkey
     assert found.analysis.look == 5
     assert {run.seed for run in found.runs if run.phase == "final"} == set(range(1000, 1005))
     assert any(run.seed == 1006 for run in found.histories)
+    within = [n for n in (10, 20) if found.verdict.next_step and found.verdict.next_step.seeds == n]
+    assert found.verdict.next_step.is_new_plan == (not within)
 
 
 def metric_task(tiny_task, **metric):

@@ -77,10 +77,19 @@ def _next_step(results: Results) -> NextStep | None:
         (found.seeds - analysis.seeds[cell]) * results.standings[cell].seconds_per_run
         for cell in (choice, *differences)
     )
-    return replace(found, minutes=seconds / 60 / results.workers, command=_command(results, found.seeds))
+    is_new = found.seeds > results.design.seeds.looks[-1]
+    return replace(
+        found,
+        minutes=seconds / 60 / results.workers,
+        command=_command(results, found.seeds, is_new),
+        is_new_plan=is_new,
+    )
 
 
-def _command(results: Results, seeds: int) -> str:
+def _command(results: Results, seeds: int, is_new: bool) -> str:
+    """Return the command that runs more seeds; within the plan, which time has ended, the same one resumes."""
+    if not is_new:
+        return with_options(results.command, {}, ["--at-most"]) if results.command else "compare(...), as before"
     if results.command:
         return with_options(results.command, {"--max-seeds": str(seeds)}, ["--seeds"])
     return f"compare(..., seeds=Sequential(max_seeds={seeds}))"

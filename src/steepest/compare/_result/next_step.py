@@ -23,6 +23,7 @@ class NextStep:
         regret: The bound on the regret after these seeds, if the differences stay as they are.
         minutes: About how long it takes, in minutes; nan if unknown.
         command: The command to type, or the arguments to pass from Python; "" if unknown.
+        is_new_plan: Whether these are more seeds than were planned: the 95% is then that of another plan.
     """
 
     seeds: int
@@ -30,6 +31,7 @@ class NextStep:
     regret: float
     minutes: float = math.nan
     command: str = ""
+    is_new_plan: bool = False
 
     @classmethod
     def of(cls, differences: Sequence[Sequence[float]], alternatives: int, margin: float, look: int) -> NextStep | None:
@@ -55,10 +57,11 @@ class NextStep:
         """What it would bring, in a sentence."""
         time = "" if math.isnan(self.minutes) else f", in about {in_minutes(self.minutes)}"
         if_so = "if the differences stay as they are"
+        seeds = f"{self.seeds} seeds{', a new plan,' if self.is_new_plan else ''}"
         if self.settles:
-            return f"{self.seeds} seeds would settle it{time} (power 80%, {if_so})."
+            return f"{seeds} would settle it{time} (power 80%, {if_so})."
         return (
-            f"Not even 1,000 seeds would settle it, {if_so}. {self.seeds} would bring the bound down to about "
+            f"Not even 1,000 seeds would settle it, {if_so}. {seeds} would bring the bound down to about "
             f"{rounded_up(self.regret)}{time}."
         )
 
