@@ -169,6 +169,15 @@ def test_a_learning_rate_far_from_the_usual_one_is_flagged(tiny_task):
     assert "is far from its usual 0.1" in str(found.verdict)
 
 
+def test_a_function_without_a_default_rate_has_no_usual_one(tiny_task):
+    def slow(params, lr):
+        return torch.optim.SGD(params, 1e-4 * lr)
+
+    found = trial(tiny_task(), ["sgd", slow], seeds=3)
+    assert set(found.usual_rates) == {"sgd"}
+    assert "is far from its usual" not in str(found.verdict)
+
+
 def test_a_diverged_run_counts_as_the_worst_of_tuning(tiny_task):
     class Fragile(nn.Linear):
         def forward(self, x):

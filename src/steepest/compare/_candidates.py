@@ -8,7 +8,7 @@ import functools
 import inspect
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from steepest.tasks import Task
 from steepest.tasks._one_run import for_one_run
 from steepest.train._schedules import Schedule, check_warmup, schedule_name
 
-__all__ = ["CANDIDATES", "Candidate", "OptimizerSpec", "check_candidate", "resolve_candidate"]
+__all__ = ["CANDIDATES", "Candidate", "OptimizerSpec", "check_candidate", "resolve_candidate", "usual_rates"]
 
 _FALLBACK_LR = 1e-2
 
@@ -175,6 +175,17 @@ def _of_function(function: Any, name: str | None) -> Candidate:
     lr = rate.default if rate is not None and isinstance(rate.default, float) else _FALLBACK_LR
     build = functools.partial(_call, function, of_module or first.name == "model", rate is not None)
     return Candidate(name or own, build, lr)
+
+
+def usual_rates(candidates: Mapping[str, Candidate]) -> dict[str, float]:
+    """Return by name the learning rates at which optimizers are usually found, where that is known."""
+    return {name: each.lr for name, each in candidates.items() if not _is_guess(each)}
+
+
+def _is_guess(candidate: Candidate) -> bool:
+    """Return whether the learning rate of a candidate is a guess, for want of a default in its signature."""
+    made_here = isinstance(candidate.build, functools.partial) and candidate.build.func in (_call, _build)
+    return made_here and candidate.lr == _FALLBACK_LR
 
 
 def _signature(function: Any) -> inspect.Signature:

@@ -14,7 +14,7 @@ from typing import Any
 from steepest._check import at_least, boolean, function, instance
 from steepest._check import device as check_device
 from steepest._contained import contained
-from steepest.compare._candidates import Candidate, OptimizerSpec, resolve_candidate
+from steepest.compare._candidates import Candidate, OptimizerSpec, resolve_candidate, usual_rates
 from steepest.compare._design import FIRST_SEED, Budget, Cell, Design, Run, seeds_of
 from steepest.compare._environment import environment
 from steepest.compare._identity.identify import identify, unidentified
@@ -176,7 +176,7 @@ def compare(
         design=design,
         steps=steps_of(context, finished.values()),
         directions=directions_for(task, design.measure, finished.values()),
-        usual_rates={name: candidate.lr for name, candidate in candidates.items()},
+        usual_rates=usual_rates(candidates),
         workers=workers,
         earlier_plans=earlier_plans,
         baseline=baseline or ("adamw" if "adamw" in candidates else next(iter(candidates))),

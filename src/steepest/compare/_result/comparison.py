@@ -51,7 +51,7 @@ class Comparison:
         directions: By metric, whether higher values are better; None if that is unknown.
         baseline: The optimizer whose median best value is the target.
         histories: The history of every finished run.
-        usual_rates: By optimizer, the learning rate at which it is usually found.
+        usual_rates: By optimizer, the learning rate at which it is usually found, where that is known.
         environment: Versions and hardware.
         notices: Sentences about the runs for the user: which were used again, and why others were not.
         workers: Runs that were executed in parallel.
@@ -269,7 +269,7 @@ class Comparison:
             cell=cell,
             lr=lr,
             lr_on_edge=is_edge({n: self.measure.natural(mean) for n, mean in means.items()}),
-            lr_is_unusual=is_unusual(lr, self.usual_rates[cell.optimizer]),
+            lr_is_unusual=is_unusual(lr, self.usual_rates.get(cell.optimizer, lr)),
             seeds=len(runs),
             eliminated_at=self.analysis.eliminated.get(cell, 0),
             value=interval_of(self.final_values[cell]),
