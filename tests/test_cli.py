@@ -209,7 +209,7 @@ def test_the_results_table_has_one_row_a_run_and_the_costs_stand_apart(folder, m
         (["--task", "OWN:vector_loss"], "loss must be a scalar"),
         (["--task", "OWN:nan_loss"], "loss must be finite"),
         (["--task", "OWN:wrong_shape"], "(16, 4)"),
-        (["--optimizers", "adamv"], "Did you mean adamw"),
+        (["--optimizers", "adammw"], "Did you mean adamw"),
         (["--optimizers", "torch.optim:Nope"], "Nope"),
         (["--inits", "hee"], "Did you mean he"),
         (["--seeds", "2"], "seeds must be a whole number"),

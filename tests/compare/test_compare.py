@@ -301,7 +301,7 @@ def test_a_worker_that_is_killed_is_told_and_the_next_start_goes_on(tiny_task, t
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"optimizers": ["adamv"]}, UnknownName, "Did you mean adamw"),
+        ({"optimizers": ["adammw"]}, UnknownName, "Did you mean adamw"),
         ({"optimizers": []}, InvalidArgument, "at least one optimizer"),
         ({"optimizers": ["sgd", "sgd"]}, InvalidArgument, "must appear in a comparison once"),
         ({"optimizers": ["torch.optim:Nadamm"]}, ImportFailed, "has no attribute 'Nadamm'"),
