@@ -22,7 +22,7 @@ from scipy import stats
 from benchmarks.harness import Row, Table
 from steepest.compare import Sequential, analyse, mean_interval
 
-TRIALS = 10_000
+TRIALS = 4_000
 REPETITIONS = 400
 SEEDS = 10
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from steepest.compare._design import Cell, Design, Run
+from steepest.compare._duration import about
 from steepest.compare._protocol import chosen_grid_indices, final_analysis, scores_of, starts_of
-from steepest.compare._rounds import about
 from steepest.compare._run import RunContext
 from steepest.compare._tuning import tried_grid_indices, tuning_runs
 from steepest.tasks import Task

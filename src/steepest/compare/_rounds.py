@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from steepest._check import at_least, boolean, instance
 from steepest.compare._design import FIRST_SEED, Cell, Run
+from steepest.compare._duration import about
 
-__all__ = ["Rounds", "about"]
+__all__ = ["Rounds"]
 
 _FIRST = 5
 """The number of learning rates of the first round of tuning; each later round has one."""
@@ -92,15 +93,3 @@ class Rounds:
                 left = (self.total - self.done) * (self._clock() - begun) / (self.done - before)
                 said.append(f"about {about(left)} left")
         return ", ".join(said)
-
-
-def about(seconds: float) -> str:
-    """Return a time in the unit that suits it, in whole numbers, rounded up.
-
-    >>> [about(seconds) for seconds in (0.2, 70, 600, 5400, 20_000, 400_000)]
-    ['1 s', '70 s', '10 min', '90 min', '6 h', '5 days']
-    """
-    for unit, size, most in (("s", 1, 180), ("min", 60, 180), ("h", 3600, 72)):
-        if seconds < most * size:
-            return f"{max(1, math.ceil(seconds / size))} {unit}"
-    return f"{math.ceil(seconds / 86400)} days"

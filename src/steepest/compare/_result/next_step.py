@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from steepest.compare._duration import about
 from steepest.compare._plan import LOOKS
 from steepest.compare._result.intervals import bound_after, seeds_to_settle
 
@@ -55,7 +56,7 @@ class NextStep:
     @property
     def gist(self) -> str:
         """What it would bring, in a sentence."""
-        time = "" if math.isnan(self.minutes) else f", in about {in_minutes(self.minutes)}"
+        time = "" if math.isnan(self.minutes) else f", in about {about(60 * self.minutes)}"
         if_so = "if the differences stay as they are"
         seeds = f"{self.seeds} seeds{', a new plan,' if self.is_new_plan else ''}"
         if self.settles:
@@ -67,18 +68,6 @@ class NextStep:
 
     def __str__(self) -> str:
         return f"{self.gist.removesuffix('.')}: {self.command}" if self.command else self.gist
-
-
-def in_minutes(minutes: float) -> str:
-    """Return a duration in words, rounded up.
-
-    >>> in_minutes(0.2), in_minutes(12.3), in_minutes(200)
-    ('1 minute', '13 minutes', '3.4 hours')
-    """
-    if minutes > 120:
-        return f"{math.ceil(minutes / 6) / 10:g} hours"
-    whole = max(1, math.ceil(minutes))
-    return f"{whole} minute{'' if whole == 1 else 's'}"
 
 
 def with_options(command: str, options: Mapping[str, str], without: Sequence[str] = ()) -> str:

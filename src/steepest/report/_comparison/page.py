@@ -8,8 +8,8 @@ from typing import Any
 
 from steepest._figure import color
 from steepest.compare import ALPHA, Cell, Comparison, Difference, Standing
+from steepest.compare._duration import about
 from steepest.compare._result.against import against
-from steepest.compare._rounds import about
 from steepest.features import spectra
 from steepest.report._comparison.curves import curves_of
 from steepest.report._comparison.tables import change_seen
