@@ -79,6 +79,9 @@ def test_what_a_sequential_plan_eliminated_may_have_fewer_seeds():
         (HEAD + "a,0,1\na,0,2\n", r"one value per seed .got 'seed 0 of a again in line 3'"),
         (HEAD + "a,0,low\n", r"loss must be a number .*low.* in line 2"),
         (HEAD + "a,0\n", r"loss must be a number .*None in line 2"),
+        ("alternative;seed;loss\na;0;1\n", "Separate the columns by commas"),
+        ("alternative,seed,accuracy\na,0,1\n", "Add loss. To rank by another column, .* --rank-by max:accuracy"),
+        (HEAD + ",0,1\n", "an alternative must have a name"),
         (HEAD + "a,0.5,1\n", "a seed must be a whole number"),
         (HEAD + "a,nan,1\n", "a seed must be a whole number"),
     ],
@@ -139,9 +142,8 @@ def looked(eliminated=(), better=None, **changes):
 @pytest.mark.parametrize(
     ("eliminated", "says"),
     [
-        ({"b": 5}, "b is not the best, and got no more seeds after 5. Against c it is undecided."),
-        ({"b": 5, "c": 10}, "b and c are not the best, and got no more seeds after 5 and 10."),
-        ({"b": 20}, "b is not the best. Against c it is undecided."),
+        ({"b": 5}, "b was dropped after 5 seeds: no better than the best of the others. Against c it is undecided."),
+        ({"b": 5, "c": 10}, "b and c were dropped after 5 and 10 seeds: no better than the best of the others."),
     ],
 )
 def test_what_was_dropped_is_said_with_the_seeds_it_had(eliminated, says):
@@ -159,6 +161,26 @@ def test_the_bound_is_rounded_up_and_given_in_percent_of_the_mean():
     assert (
         looked().headline == "Take a: with 95% confidence it is at most 0.13 (13%) worse than the best of these three."
     )
+
+
+@pytest.mark.parametrize(("regret", "shown"), [(0.997, "1 (100%)"), (3.21, "3.3"), (132.4, "140")])
+def test_a_large_bound_is_written_without_an_exponent(regret, shown):
+    assert f"it is at most {shown} worse" in looked(regret=regret).headline
+
+
+def test_later_values_that_the_plan_does_not_reach_are_said_to_be_unused():
+    runs = drawn(0, 9)
+    assert "The plan ends after 5 seeds: 10 later values are not used." in str(
+        judge_runs(runs, Sequential(max_seeds=10))
+    )
+    assert "not used" not in str(judge_runs(runs))
+
+
+def test_two_with_the_same_results_are_said_to_be_alike():
+    runs = drawn(0)
+    verdict = judge_runs({"a": runs["a"], "b": runs["a"]})
+    assert verdict.headline == "Take a or another: no result tells the rest from it."
+    assert "b gave the same results as a in every seed." in str(verdict)
 
 
 @pytest.mark.parametrize(

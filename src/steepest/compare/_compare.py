@@ -276,7 +276,7 @@ def _require_a_look(design: Design, finished: Mapping[Run, History], limit: floa
     if tuning_runs(design, scores) or not final_analysis(design, scores, starts).look:
         raise SteepestError(
             f"a trial must reach its first look, {design.seeds.looks[0]} seeds after tuning, within its time",
-            got=f"{len(finished)} finished runs after {in_words(limit)}",
+            got=f"{len(finished)} finished run{'' if len(finished) == 1 else 's'} after {in_words(limit)}",
             remedy="They are kept in the storage: start again to resume, or allow more time (--at-most).",
         )
 

@@ -50,8 +50,10 @@ def judge_runs(
         plan = Sequential(looks=(len(seeds),))
     found = analyse(values, instance("plan", plan, Sequential, "a Sequential"))
     _require_all(values, found, seeds)
+    unused = sum(len(of_name) - found.seeds[name] for name, of_name in values.items())
+    remarks = [f"The plan ends after {found.look} seeds: {unused} later values are not used."] if unused else []
     margin = "" if plan.margin is None else str(plan.margin)
-    return judge(found, measure, str, next_step=_next_step(values, found), margin=margin)
+    return judge(found, measure, str, next_step=_next_step(values, found), margin=margin, remarks=remarks)
 
 
 def read_runs(path: str | Path, measure: Measure = LOSS) -> dict[str, dict[int, float]]:
@@ -77,6 +79,8 @@ def read_runs(path: str | Path, measure: Measure = LOSS) -> dict[str, dict[int, 
         if row.get("phase", "final") != "final":
             continue
         name = _name(row, names, len(inits) > 1)
+        if not name.strip():
+            raise InvalidArgument("an alternative must have a name", got=f"{name!r} in line {line}")
         seed, value = _number(row, "seed", line), _number(row, column, line)
         of_name = runs.setdefault(name, {})
         if not seed.is_integer():
@@ -106,9 +110,18 @@ def _column(names: Sequence[str], measure: Measure) -> str:
             "a table of runs must have the columns alternative, seed and "
             + ("loss" if measure.name == "loss" else measure.name),
             got=", ".join(names) or "none",
-            remedy=f"Add {', '.join(missing)}.",
+            remedy=_about_columns(missing, names),
         )
     return found
+
+
+def _about_columns(missing: Sequence[str], names: Sequence[str]) -> str:
+    """Return what to do about missing columns."""
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
+        return "Separate the columns by commas."
+    others = [name for name in names if name not in ("alternative", "optimizer", "init", "seed")]
+    metric = f" To rank by another column, pass for example --rank-by max:{others[0]}." if others else ""
+    return f"Add {', '.join(missing)}.{metric}"
 
 
 def _of_metric(name: str) -> tuple[str, ...]:
@@ -171,7 +184,8 @@ def _missing(name: str, seeds: Sequence[int]) -> InvalidArgument:
     return InvalidArgument(
         "every alternative must have the same seeds, at least three",
         got=f"{name} without seeds {shown}" if seeds else f"fewer than three of {name}",
-        remedy="Run them, or remove these seeds from all alternatives: which runs are missing must not depend on them.",
+        remedy="Run them, or remove these seeds from all alternatives. If a trial dropped some alternatives early, "
+        "pass its plan (--max-seeds 20).",
     )
 
 

@@ -112,7 +112,7 @@ class Sequential:
         if any(a >= b for a, b in itertools.pairwise(looks)):
             raise InvalidArgument("looks must ascend", got=looks, remedy="Try (5, 10, 20).")
         if most is not None:
-            remedy = "Pass 5 or more; a fixed number is seeds=3 or more."
+            remedy = "Pass 5 or more; for a fixed number pass seeds=3 (--seeds 3) or more."
             most = at_least("max_seeds", most, 3 if looks else LOOKS[0], most=_MOST, remedy=remedy)
             if looks and most != looks[-1]:
                 raise InvalidArgument("max_seeds must be the last look", got=most, remedy="Leave one of the two out.")

@@ -7,7 +7,7 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 
 from steepest.compare._design import Design, Run
@@ -58,7 +58,7 @@ def gather(
         store.patience.sleep, store.patience.say = sleep, listener.waiting
         try:
             while (needed := missing_runs(design, finished)) and time.monotonic() < deadline:
-                listener.known(_values(design, finished), _expected(design, finished, len(needed)))
+                listener.known(_values(design, finished), _expected(design, finished, needed))
                 # One lease more than there are workers, so that no worker waits while the storage writes.
                 while len(running) <= workers and not any(future.done() for future in running.values()):
                     lease = store.claim() or (store.claim() if store.enqueue(needed) else None)
@@ -169,9 +169,9 @@ def _values(design: Design, finished: Mapping[Run, History]) -> dict[Run, float]
     return {run: design.measure.natural(score) for run, score in scores_of(design, finished).items()}
 
 
-def _expected(design: Design, finished: Mapping[Run, History], needed: int) -> int:
+def _expected(design: Design, finished: Mapping[Run, History], needed: Sequence[Run]) -> int:
     """Return the approximate number of runs until the next look: those known so far, or those of the budget if more."""
     planned = len(design.cells) * (design.budget.rates * design.budget.tuning_seeds + design.seeds.looks[0])
-    if any(run.phase == "final" for run in finished):
-        return len(finished) + needed
-    return max(planned, len(finished) + needed + len(design.cells) * design.seeds.looks[0])
+    if not needed or needed[0].phase == "final":
+        return len(finished) + len(needed)
+    return max(planned, len(finished) + len(needed) + len(design.cells) * design.seeds.looks[0])

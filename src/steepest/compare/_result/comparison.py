@@ -128,6 +128,12 @@ class Comparison:
         return self.design.measure
 
     @property
+    def schedule_name(self) -> str:
+        """The schedule of the learning rate; "" for a program that may have one of its own, as none was asked for."""
+        budget = self.design.budget
+        return "" if self.design.repeat and budget.schedule is None else budget.schedule_name
+
+    @property
     def metric_names(self) -> list[str]:
         """The names of the metrics."""
         return list(self.directions)

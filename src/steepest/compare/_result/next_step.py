@@ -91,13 +91,14 @@ def with_options(command: str, options: Mapping[str, str], without: Sequence[str
 def rounded_up(value: float) -> str:
     """Return two significant digits, rounded up, as for a bound.
 
-    >>> rounded_up(0.0121), rounded_up(3.0)
-    ('0.013', '3')
+    >>> rounded_up(0.0121), rounded_up(3.0), rounded_up(99.7), rounded_up(1234.0)
+    ('0.013', '3', '100', '1300')
     """
     if value <= 0 or not math.isfinite(value):
         return f"{value:.2g}"
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return f"{math.ceil(value / unit - 1e-9) * unit:.2g}"
+    up = math.ceil(value / unit - 1e-9) * unit
+    return f"{up:.0f}" if 99 < up < 1e6 else f"{up:.2g}"
 
 
 def as_percent(share: float) -> str:

@@ -31,7 +31,7 @@ class Verdict(Generic[K]):
             of the measure; infinite if that is unknown.
         beaten: The alternatives that the choice beats.
         same: Those whose difference from the choice is within the margin.
-        eliminated: Those that are not beaten by the choice, but of which others are known to be better.
+        eliminated: Those that the choice does not beat, but that were dropped: another is known to be as good.
         undecided: All others.
         differences: All pairs; smaller values are better, so those of a measure of which higher values are better have
             the opposite sign.
@@ -106,10 +106,9 @@ def judge(
     if equal:
         details.append(f"{_and([label(key) for key in equal])} gave the same results as {label(choice)} in every seed.")
     if eliminated:
-        is_not = "is not the best" if len(eliminated) == 1 else "are not the best"
-        early = sorted({n for key in eliminated if (n := analysis.eliminated[key]) < analysis.look})
-        more = f", and got no more seeds after {_and([str(n) for n in early])}" if early else ""
-        details.append(f"{_and([label(key) for key in eliminated])} {is_not}{more}.")
+        after = _and([str(n) for n in sorted({analysis.eliminated[key] for key in eliminated})])
+        dropped = f"{_and([label(key) for key in eliminated])} {'was' if len(eliminated) == 1 else 'were'} dropped"
+        details.append(f"{dropped} after {after} seeds: no better than the best of the others.")
     if turned := [key for key, difference in against.items() if difference.better == key]:
         before = f"beat {label(choice)} at an earlier look, before the means turned"
         details.append(f"{_and([label(key) for key in turned])} {before}.")
@@ -117,8 +116,11 @@ def judge(
         details.append(f"Against {_and([label(key) for key in undecided])} it is undecided.")
     if next_step is not None:
         details.append(str(next_step))
+    headline = _headline(analysis, measure, label)
+    if equal and not undecided and math.isinf(analysis.regret):
+        headline = f"Take {label(choice)} or another: no result tells the rest from it."
     return Verdict(
-        _headline(analysis, measure, label),
+        headline,
         (*details, *remarks),
         choice,
         analysis.regret,

@@ -106,7 +106,7 @@ def _features(comparison: Comparison, cell: Cell) -> dict[str, Any] | None:
 def _row(comparison: Comparison, standing: Standing) -> dict[str, Any]:
     verdict, cell = comparison.verdict, standing.cell
     says = {"the choice": [verdict.choice], "beaten": verdict.beaten, "the same": verdict.same}
-    says |= {f"not the best, after {standing.eliminated_at} seeds": verdict.eliminated}
+    says |= {f"dropped after {standing.eliminated_at} seeds": verdict.eliminated}
     from_choice = [] if verdict.choice is None else against(verdict.choice, verdict.differences, comparison.measure)
     return {
         "name": comparison.label(cell),

@@ -93,7 +93,7 @@ def _features_of(comparison: Comparison, cell: Cell) -> dict[str, Any]:
 
 def _budget(comparison: Comparison) -> dict[str, Any]:
     budget = comparison.design.budget
-    return {**dataclasses.asdict(budget), "steps": comparison.steps, "schedule": budget.schedule_name}
+    return {**dataclasses.asdict(budget), "steps": comparison.steps, "schedule": comparison.schedule_name or None}
 
 
 _FORMULAS = tuple("=+-@\t\r\n'\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first four
