@@ -1,4 +1,5 @@
 import math
+import re
 import time
 
 import pytest
@@ -212,6 +213,8 @@ def test_progress_says_the_price_first_and_then_each_round(tiny_task, capsys):
     assert lines[0].startswith("Price: 5 to 10 tuning runs and 3 final runs on 1 worker")
     assert lines[1].startswith("Tuning, round 1: 0 of about")
     assert lines[-1].startswith("Final runs, seeds 1 to 3:")
+    done, total = re.search(r"(\d+) of about (\d+) runs done", lines[-1]).groups()
+    assert int(total) == int(done) + 3
 
 
 def test_progress_and_a_listener_are_one_too_many(tiny_task):

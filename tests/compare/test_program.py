@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import math
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from steepest.compare import Budget, Cell, Design, Run, compare
 from steepest.compare._notices import program_notices
 from steepest.compare._subject import program_at, subject_of
 from steepest.errors import ImportFailed, InvalidArgument, TaskError, UnknownName
+from steepest.report import write
 from steepest.tasks import Task
 from steepest.train import Program
 
@@ -91,6 +93,16 @@ def test_inits_steps_and_schedule_reach_the_program():
     zero = [run for run in found.runs if run.cell.init == "zero"]
     assert {found.histories[run].valid_loss[0] for run in zero} == {float(Y.square().mean())}
     assert all(found.histories[run].steps == [0, 4] for run in found.runs)
+
+
+def test_a_schedule_that_nobody_asked_for_is_not_named(tmp_path):
+    found = quick()
+    assert found.schedule_name == ""
+    page = write(found, tmp_path).read_text()
+    assert "cosine" not in page
+    assert "the schedule of the program" in page
+    assert json.loads((tmp_path / "results.json").read_text())["budget"]["schedule"] is None
+    assert quick(budget=Budget(rates=5, tuning_seeds=1, schedule="linear")).schedule_name == "linear"
 
 
 def test_a_program_is_ranked_by_a_metric_that_it_reports():
