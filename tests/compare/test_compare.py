@@ -105,6 +105,7 @@ def test_a_finished_comparison_started_again_runs_nothing_and_more_seeds_run_onl
     assert files(fewer, tmp_path / "e") == files(first, tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_runs_stored_in_an_older_format_are_not_used(tiny_task, tmp_path, monkeypatch):
     def executed():
         counting = Counting()
@@ -161,6 +162,7 @@ def test_a_storage_holds_many_comparisons_and_each_uses_its_own_runs(tiny_task, 
     assert files(again, tmp_path / "c") == files(first, tmp_path / "d")
 
 
+@pytest.mark.slow
 def test_after_an_edit_the_old_runs_are_neither_used_nor_mixed_with_new_ones_unless_the_edit_is_accepted(
     tiny_task, tmp_path
 ):
