@@ -82,6 +82,7 @@ def test_results_do_not_depend_on_the_number_of_workers(comparison, tiny_task, t
     assert files(two, tmp_path / "two") == files(comparison, tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_a_finished_comparison_started_again_runs_nothing_and_more_seeds_run_only_what_is_missing(tiny_task, tmp_path):
     def again(seeds):
         counting = Counting()

@@ -190,7 +190,7 @@ def test_a_task_that_cannot_be_timed_has_no_time(tiny_task):
     assert seconds_per_run(context(tiny_task(loss=failing)), design(), {}) == {}
 
 
-@pytest.mark.parametrize("as_url", [False, True])
+@pytest.mark.parametrize("as_url", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_price_creates_no_storage_is_kept_and_is_nothing_at_the_end(tiny_task, tmp_path, as_url):
     file = tmp_path / "trial.db"
     storage = f"sqlite:///{file}" if as_url else file

@@ -330,6 +330,7 @@ def test_a_program_is_found_by_its_name(mine):
         program_at("program_of_mine:task")
 
 
+@pytest.mark.slow
 def test_after_an_edit_of_the_program_or_of_what_it_imports_later_its_runs_are_not_used(mine, tmp_path):
     def again(**changed):
         mine(**{"program": PROGRAM, "helper": HELPER, **changed})

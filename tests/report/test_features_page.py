@@ -91,6 +91,7 @@ def test_every_figure_is_drawn_and_fits(open_page):
         assert figures.nth(i).bounding_box()["width"] <= WIDE["width"]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_slider_moves_with_the_keyboard_and_says_where_it_is(open_page, report):
     page = open_page()
@@ -141,6 +142,7 @@ def test_the_slider_moves_every_chart_to_what_the_displays_hold(open_page, repor
         assert captions[0] == f"1 singular value {curves.principal.singular_values[0]:.3g}"
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_elbows_move_with_the_first_layer(open_page, report):
     page = open_page()
@@ -155,6 +157,7 @@ def test_elbows_move_with_the_first_layer(open_page, report):
     assert len(paths) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_features_have_each_step_s_scale_or_one_for_all(open_page):
     page = open_page()
@@ -174,6 +177,7 @@ def test_features_have_each_step_s_scale_or_one_for_all(open_page):
     assert high[0] == high[1] >= max(own[0][1], own[1][1]) * 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_it_plays_from_the_start_and_pauses(open_page):
     page = open_page()
@@ -184,7 +188,7 @@ def test_it_plays_from_the_start_and_pauses(open_page):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_light_and_dark_hold_when_the_slider_moves(open_page, scheme):
     page = open_page(color_scheme=scheme)
     go_to(page, "Home")

@@ -161,8 +161,10 @@ def answers(example: str, setting: str, questions: dict[str, str]) -> dict[str, 
     return json.loads(done.stdout.splitlines()[-1])
 
 
-EVERY_EXAMPLE = pytest.mark.parametrize("example", ASKED)
-IN_THIS_PROCESS = pytest.mark.parametrize("example", [name for name in ASKED if "again" in ASKED[name][1]])
+# Their imports alone take ten seconds.
+FRAMEWORKS = [pytest.param(f"{name}_program", marks=pytest.mark.slow) for name in ("lightning", "transformers")]
+EVERY_EXAMPLE = pytest.mark.parametrize("example", ["program", "torchrun_program", *FRAMEWORKS])
+IN_THIS_PROCESS = pytest.mark.parametrize("example", ["program", *FRAMEWORKS])
 
 
 @EVERY_EXAMPLE
@@ -202,28 +204,33 @@ def diverges(history: dict[str, Any]) -> None:
     assert all(map(math.isfinite, history["valid_loss"][:-1]))
 
 
+@pytest.mark.slow
 def test_a_name_that_lightning_does_not_log_is_refused():
     said = found("lightning_program")["a wrong name"]
     assert "loss must be the name of a metric that the validation logs (got 'valid_loss')" in said
     assert "It logs val_loss" in said
 
 
+@pytest.mark.slow
 def test_all_that_lightning_logs_is_reported():
     assert found("lightning_program")["another metric"]["valid_metrics"] == {"half": [0.5, 0.5]}
 
 
+@pytest.mark.slow
 def test_a_second_validation_at_the_same_step_does_not_count():
     runs = found("lightning_program")
     assert runs["another metric"]["steps"] == runs["validated again"]["steps"] == [3, 6]
     assert runs["validated at the end only"]["steps"] == [6]
 
 
+@pytest.mark.slow
 def test_a_name_that_no_evaluation_has_is_refused():
     said = found("transformers_program")["a wrong name"]
     assert "loss must be the name of a metric of the evaluation (got 'eval_lost')" in said
     assert "eval_loss" in said
 
 
+@pytest.mark.slow
 def test_numbers_of_an_evaluation_are_reported_and_its_times_are_not():
     runs = found("transformers_program")
     assert runs["evaluated again"]["valid_metrics"] == {"eval_half": [0.5, 0.5]}
@@ -231,13 +238,14 @@ def test_numbers_of_an_evaluation_are_reported_and_its_times_are_not():
     assert runs["evaluated at the end only"]["steps"] == [6]
 
 
-@pytest.mark.parametrize("example", ["lightning_program", "transformers_program"])
+@pytest.mark.parametrize("example", FRAMEWORKS)
 def test_the_recipe_trains_and_reports(example):
     recipe = found(example)["recipe"]
     assert recipe["steps"][-1] == 6
     assert not recipe["diverged"]
 
 
+@pytest.mark.slow
 def test_a_model_of_transformers_is_a_task():
     losses = found("transformers_program")["task"]
     assert losses[-1] < losses[0]
