@@ -11,7 +11,7 @@ from typing import Any
 from steepest._check import finite, instance
 from steepest.compare._measure import LOSS, Measure
 from steepest.compare._plan import Sequential
-from steepest.compare._result.next_step import NextStep
+from steepest.compare._result.next_step import NextStep, open_differences
 from steepest.compare._result.verdict import Verdict, judge
 from steepest.compare._sequential import Analysis, analyse
 from steepest.errors import InvalidArgument
@@ -53,7 +53,9 @@ def judge_runs(
     unused = sum(len(of_name) - found.seeds[name] for name, of_name in values.items())
     remarks = [f"The plan ends after {found.look} seeds: {unused} later values are not used."] if unused else []
     margin = "" if plan.margin is None else str(plan.margin)
-    return judge(found, measure, str, next_step=_next_step(values, found), margin=margin, remarks=remarks)
+    differences = list(open_differences(found, values).values())
+    next_step = NextStep.of(differences, len(values), found.margin, found.look)
+    return judge(found, measure, str, next_step=next_step, margin=margin, remarks=remarks)
 
 
 def read_runs(path: str | Path, measure: Measure = LOSS) -> dict[str, dict[int, float]]:
@@ -187,16 +189,3 @@ def _missing(name: str, seeds: Sequence[int]) -> InvalidArgument:
         remedy="Run them, or remove these seeds from all alternatives. If a trial dropped some alternatives early, "
         "pass its plan (--max-seeds 20).",
     )
-
-
-def _next_step(values: Mapping[str, Sequence[float]], found: Analysis[str]) -> NextStep | None:
-    """Return how many seeds would settle what is undecided; None if nothing is left to settle."""
-    choice = found.choice
-    if choice is None or found.regret <= found.margin:
-        return None
-    differences = [
-        [k - a for k, a in zip(of_name, values[choice], strict=False)]
-        for name, of_name in values.items()
-        if name not in (choice, *found.eliminated) and found.upper[choice, name] > 0
-    ]
-    return NextStep.of([each for each in differences if any(each)], len(values), found.margin, found.look)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from steepest.compare._design import Cell, Design
 from steepest.compare._measure import Measure
-from steepest.compare._result.next_step import NextStep, with_options
+from steepest.compare._result.next_step import NextStep, open_differences, with_options
 from steepest.compare._result.standing import Standing
 from steepest.compare._result.verdict import Verdict, judge, no_verdict, places
 from steepest.compare._sequential import Analysis, is_seedless
@@ -60,22 +60,15 @@ def conclude(results: Results) -> Verdict[Cell]:
 
 def _next_step(results: Results) -> NextStep | None:
     """Return what would settle what is undecided, or bring the regret down; None if nothing is left to settle."""
-    analysis, natural = results.analysis, results.measure.natural
-    choice, values = analysis.choice, results.final_values
-    if choice is None or analysis.regret <= analysis.margin:
-        return None
-    undecided = [k for k in values if k not in (choice, *analysis.eliminated) and analysis.upper[choice, k] > 0]
-    differences = {
-        cell: [natural(k) - natural(a) for k, a in zip(values[cell], values[choice], strict=False)]
-        for cell in undecided
-    }
-    differences = {cell: each for cell, each in differences.items() if any(each)}  # the rest is equal seed by seed
-    found = NextStep.of(list(differences.values()), len(values), analysis.margin, analysis.look)
-    if found is None:
+    analysis = results.analysis
+    scores = {cell: [results.measure.natural(v) for v in values] for cell, values in results.final_values.items()}
+    differences = open_differences(analysis, scores)
+    found = NextStep.of(list(differences.values()), len(scores), analysis.margin, analysis.look)
+    if found is None or analysis.choice is None:
         return None
     seconds = sum(
         (found.seeds - analysis.seeds[cell]) * results.standings[cell].seconds_per_run
-        for cell in (choice, *differences)
+        for cell in (analysis.choice, *differences)
     )
     is_new = found.seeds > results.design.seeds.looks[-1]
     return replace(

@@ -6,12 +6,16 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from steepest.compare._duration import about
 from steepest.compare._plan import LOOKS
 from steepest.compare._result.intervals import bound_after, seeds_to_settle
+from steepest.compare._sequential import Analysis
 
-__all__ = ["NextStep", "as_percent", "rounded_up", "with_options"]
+__all__ = ["NextStep", "as_percent", "open_differences", "rounded_up", "with_options"]
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,23 @@ class NextStep:
 
     def __str__(self) -> str:
         return f"{self.gist.removesuffix('.')}: {self.command}" if self.command else self.gist
+
+
+def open_differences(analysis: Analysis[K], scores: Mapping[K, Sequence[float]]) -> dict[K, list[float]]:
+    """Return, by alternative that the choice may be worse than, its values minus those of the choice, seed by seed.
+
+    None is left if the regret is within the margin. Alternatives with the same results in every seed are left out, as
+    no number of seeds would tell them apart.
+    """
+    choice = analysis.choice
+    if choice is None or analysis.regret <= analysis.margin:
+        return {}
+    differences = {
+        key: [k - a for k, a in zip(scores[key], scores[choice], strict=False)]
+        for key in scores
+        if key not in (choice, *analysis.eliminated) and analysis.upper[choice, key] > 0
+    }
+    return {key: each for key, each in differences.items() if any(each)}
 
 
 def with_options(command: str, options: Mapping[str, str], without: Sequence[str] = ()) -> str:
