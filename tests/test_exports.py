@@ -107,6 +107,7 @@ def test_the_packages_and_their_public_doors_are_known():
         "init",
         "diagnose",
         "implicit_bias",
+        "communication",
         "linearize",
         "tasks",
         "train",

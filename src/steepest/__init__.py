@@ -1,12 +1,13 @@
 """Steepest descent for PyTorch in any norm, and a fair trial that tells you which optimizer to use.
 
 The packages are imported by name: `steepest.norms`, `steepest.optim`, `steepest.init`, `steepest.diagnose`,
-`steepest.linearize`, `steepest.implicit_bias`, `steepest.tasks`, `steepest.train`, `steepest.compare`,
-`steepest.report`.
+`steepest.linearize`, `steepest.implicit_bias`, `steepest.communication`, `steepest.tasks`, `steepest.train`,
+`steepest.compare`, `steepest.report`.
 """
 
 from steepest._version import __version__
 from steepest.errors import (
+    CommunicationError,
     Diverged,
     ImportFailed,
     InvalidArgument,
@@ -17,9 +18,11 @@ from steepest.errors import (
     StorageError,
     TaskError,
     UnknownName,
+    WorkerFailed,
 )
 
 __all__ = [
+    "CommunicationError",
     "Diverged",
     "ImportFailed",
     "InvalidArgument",
@@ -30,5 +33,6 @@ __all__ = [
     "StorageError",
     "TaskError",
     "UnknownName",
+    "WorkerFailed",
     "__version__",
 ]

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CommunicationError",
     "Diverged",
     "ImportFailed",
     "InvalidArgument",
@@ -20,6 +21,7 @@ __all__ = [
     "StorageError",
     "TaskError",
     "UnknownName",
+    "WorkerFailed",
 ]
 
 
@@ -124,3 +126,11 @@ class StorageError(SteepestError):
 
 class OutputError(SteepestError, OSError):
     """An output folder or file cannot be written."""
+
+
+class CommunicationError(SteepestError, RuntimeError):
+    """Workers could not exchange what they had to: one did not arrive, or a connection broke."""
+
+
+class WorkerFailed(SteepestError, RuntimeError):  # noqa: N818
+    """A process that was started for the caller has raised an error, or has ended before its time."""

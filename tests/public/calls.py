@@ -40,6 +40,7 @@ PACKAGES = (
     "init",
     "diagnose",
     "implicit_bias",
+    "communication",
     "linearize",
     "tasks",
     "train",

@@ -1,0 +1,89 @@
+"""A process group as schemes use it: connections, and a store in which its members compare what they pass."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.distributed as dist
+
+from steepest import _check
+from steepest.communication._link import Link
+from steepest.errors import CommunicationError, InvalidArgument
+
+__all__ = ["Group", "group_of"]
+
+
+class Group:
+    """One process group: the link of its members, and what they agree through.
+
+    Attributes:
+        link: The connections between its workers.
+        served: The connections of its workers and a separate server, where `launch` has started one.
+        names: The rank of every member in the whole world.
+        store: A connection to the group's store, of its own: nothing else waits while it is waited for.
+        calls: How many times the members have agreed, without and with a server.
+        timeout: The seconds after which a missing member is given up.
+    """
+
+    def __init__(self, process_group: Any) -> None:
+        rank, size = process_group.rank(), process_group.size()
+        self.names = dist.get_process_group_ranks(process_group)
+        self.link = Link(process_group, rank=rank, size=size, names=self.names)
+        self.served: Link | None = None
+        store: Any = dist.distributed_c10d._get_process_group_store(process_group)
+        self.store = dist.PrefixStore("steepest", store.clone())
+        self.calls = [0, 0]
+        self._process_group = process_group
+
+    @property
+    def rank(self) -> int:
+        """This process's number in the group."""
+        return self.link.rank
+
+    @property
+    def size(self) -> int:
+        """The number of workers."""
+        return self.link.size
+
+    @property
+    def timeout(self) -> timedelta:
+        """How long a missing member is waited for."""
+        device = torch.device("cpu" if self.link.ahead else "cuda")
+        return self._process_group._get_backend(device).options._timeout
+
+    def sends_from(self, device: torch.device) -> bool:
+        """Return whether the backend sends from the memory of a device."""
+        return device.type == "cpu" or not self.link.ahead
+
+
+# What belongs to a process group lives as long as torch keeps that group: a program makes schemes as it likes, and
+# their calls must be numbered over all of them.
+_GROUPS: WeakKeyDictionary[Any, Group] = WeakKeyDictionary()
+
+
+def group_of(group: Any) -> Group:
+    """Return what belongs to a process group, or to all workers for None.
+
+    Raises:
+        InvalidArgument: It is no process group, or this process is not in it.
+        CommunicationError: torch.distributed has not been initialised.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        raise CommunicationError(
+            "averaging needs the process group of torch.distributed",
+            remedy="Start the workers with steepest.communication.launch, or call "
+            "torch.distributed.init_process_group first.",
+        )
+    if group is None:
+        group = dist.group.WORLD
+    if group is dist.GroupMember.NON_GROUP_MEMBER:
+        remedy = "Call it on the members of the group only."
+        raise InvalidArgument("group must be one that this process is in", got=dist.get_rank(), remedy=remedy)
+    remedy = "Pass what torch.distributed.new_group has returned."
+    group = _check.instance("group", group, dist.ProcessGroup, "a process group", remedy=remedy)
+    if group not in _GROUPS:
+        _GROUPS[group] = Group(group)
+    return _GROUPS[group]
