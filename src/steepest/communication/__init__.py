@@ -3,6 +3,7 @@
 from steepest.communication._all_reduce import AllReduce
 from steepest.communication._all_to_all import AllToAll
 from steepest.communication._cost import Cost
+from steepest.communication._launch import launch
 from steepest.communication._parameter_server import ParameterServer
 from steepest.communication._ring import Ring
 from steepest.communication._scheme import Scheme
@@ -17,5 +18,6 @@ __all__ = [
     "Ring",
     "Scheme",
     "Traffic",
+    "launch",
     "measure",
 ]

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from steepest import _check
 from steepest.communication._link import Link
+from steepest.communication._stores import second_connection
 from steepest.errors import CommunicationError, InvalidArgument
 
 __all__ = ["Group", "group_of"]
@@ -21,10 +22,10 @@ class Group:
 
     Attributes:
         link: The connections between its workers.
-        served: The connections of its workers and a separate server, where `launch` has started one.
+        served: The connections of its workers and a separate server, if there is one.
         names: The rank of every member in the whole world.
         store: A connection to the group's store, of its own: nothing else waits while it is waited for.
-        calls: How many times the members have agreed, without and with a server.
+        calls: How many times this member has called.
         timeout: The seconds after which a missing member is given up.
     """
 
@@ -33,9 +34,9 @@ class Group:
         self.names = dist.get_process_group_ranks(process_group)
         self.link = Link(process_group, rank=rank, size=size, names=self.names)
         self.served: Link | None = None
-        store: Any = dist.distributed_c10d._get_process_group_store(process_group)
-        self.store = dist.PrefixStore("steepest", store.clone())
-        self.calls = [0, 0]
+        store = dist.distributed_c10d._get_process_group_store(process_group)
+        self.store: dist.Store = dist.PrefixStore("steepest", second_connection(store))
+        self.calls = 0
         self._process_group = process_group
 
     @property
@@ -53,6 +54,10 @@ class Group:
         """How long a missing member is waited for."""
         device = torch.device("cpu" if self.link.ahead else "cuda")
         return self._process_group._get_backend(device).options._timeout
+
+    def attach_server(self, link: Link, store: dist.Store) -> None:
+        """Let a separate server take part, which follows the calls in that store."""
+        self.served, self.store = link, store
 
     def sends_from(self, device: torch.device) -> bool:
         """Return whether the backend sends from the memory of a device."""

@@ -9,12 +9,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from steepest.communication._agreement import agree, described
+from steepest.communication._agreement import agree, described, refuse
 from steepest.communication._buckets import Bucket, buckets_of
 from steepest.communication._cost import Cost
 from steepest.communication._group import Group, group_of
 from steepest.communication._link import Link
 from steepest.communication._traffic import next_step, weighted_by
+from steepest.errors import SteepestError
 
 __all__ = ["Scheme", "usable_scale"]
 
@@ -64,13 +65,18 @@ class Scheme(ABC):
         place = group_of(group)
         listed = [tensors] if isinstance(tensors, Tensor) else tensors
         with torch.no_grad():
-            buckets = buckets_of(listed, alone=isinstance(tensors, Tensor))
-            link = self._link(place)
-            total, own = agree(place, described(self, buckets, examples, tensors), served=link.server is not None)
+            try:
+                buckets = buckets_of(listed, alone=isinstance(tensors, Tensor))
+                link = self._link(place)
+                own = described(self, buckets, examples, listed)
+            except SteepestError as error:
+                refuse(place, {"refused": str(error)})
+                raise
+            total, share = agree(place, own)
             next_step()
             weighted_by(total)
             for bucket in buckets:
-                self._average(bucket, own / total, link, place)
+                self._average(bucket, share / total, link, place)
         return tensors
 
     def _average(self, bucket: Bucket, scale: float, link: Link, place: Group) -> None:

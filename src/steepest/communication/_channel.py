@@ -1,0 +1,49 @@
+"""A pipe between a process and the one that started it."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+__all__ = ["Channel"]
+
+
+class Channel:
+    """One end of a pipe, which any thread may use.
+
+    Objects travel by value. Tensors too: multiprocessing's own connections would share their memory, which is gone
+    when the sender ends before the receiver has looked.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending, self._receiving = threading.Lock(), threading.Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Channel, (self._connection,))
+
+    def send(self, value: Any) -> None:
+        """Send an object; BrokenPipeError if the other end is closed."""
+        data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        with self._sending:
+            self._connection.send_bytes(data)
+
+    def recv(self) -> Any:
+        """Wait for an object and return it; EOFError if the other end is closed."""
+        with self._receiving:
+            data = self._connection.recv_bytes()
+        return pickle.loads(data)
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Return whether something arrives within some seconds, or at all for None."""
+        return self._connection.poll(timeout)
+
+    def close(self) -> None:
+        """Close this end."""
+        self._connection.close()
+
+    def fileno(self) -> int:
+        """Return the file descriptor, for `multiprocessing.connection.wait`."""
+        return self._connection.fileno()
