@@ -7,7 +7,7 @@ import time
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from steepest.compare._queue import owner as _owner
+from steepest import _alive
 from steepest.compare._queue.owner import LEASE_SECONDS, Owner
 
 
@@ -128,7 +128,7 @@ def test_a_number_that_was_given_to_another_process_is_not_taken_for_its_owner(w
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
 def test_a_process_that_was_killed_and_not_yet_collected_has_ended(watcher):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    owner = {**Owner().signed(), "pid": process.pid, "started": _owner._started(process.pid)}
+    owner = {**Owner().signed(), "pid": process.pid, "started": _alive.started(process.pid)}
     assert not watcher.is_abandoned(claimed(owner))
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

@@ -7,12 +7,12 @@ import os
 import secrets
 import socket
 import time
-import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from optuna.trial import FrozenTrial
+
+from steepest._alive import is_running, machine, namespace, started
 
 __all__ = ["LEASE_SECONDS", "Owner"]
 
@@ -41,10 +41,10 @@ class Owner:
         self._me: dict[str, Any] = {
             "token": secrets.token_hex(16),
             "host": socket.gethostname(),
-            "machine": _machine(),
-            "namespace": _namespace(),
+            "machine": machine(),
+            "namespace": namespace(),
             "pid": os.getpid(),
-            "started": _started(os.getpid()),
+            "started": started(os.getpid()),
         }
 
     def signed(self) -> dict[str, Any]:
@@ -84,48 +84,9 @@ class Owner:
         if not all(self._me[key] and owner.get(key) == self._me[key] for key in here):
             return False
         pid = owner.get("pid")
-        return isinstance(pid, int) and pid > 0 and not _is_running(pid, owner.get("started"))
+        return isinstance(pid, int) and pid > 0 and not is_running(pid, owner.get("started"))
 
 
 def _owner(trial: FrozenTrial) -> Mapping[str, Any]:
     owner = trial.user_attrs.get("owner")
     return cast("dict[str, Any]", owner) if isinstance(owner, dict) else {}
-
-
-def _machine() -> str:
-    """Return an identifier of this machine since its last boot; "" if there is none."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    if boot.exists():
-        return boot.read_text().strip()
-    node = uuid.getnode()
-    is_made_up = node >> 40 & 1  # then it differs from process to process
-    return "" if is_made_up or Path("/proc/self").exists() else f"{node:x}"
-
-
-def _namespace() -> str:
-    """Return the PID namespace of this process; "" if unknown, "all" where there are no namespaces."""
-    if not Path("/proc/self").exists():
-        return "" if os.name == "nt" else "all"  # on Windows, signal 0 would end a process
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str:
-    """Return the start time of a process in clock ticks since boot; "" if it is unknown or the process has ended."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if state in "ZX" else rest[18]
-
-
-def _is_running(pid: int, started: object) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True  # a process of another user, which may be hidden
-    return not started or _started(pid) == started
