@@ -12,8 +12,10 @@ from collections.abc import Iterable
 __all__ = [
     "CommunicationError",
     "Diverged",
+    "GroupLost",
     "ImportFailed",
     "InvalidArgument",
+    "MembershipChanged",
     "MissingExtra",
     "NonFiniteGradient",
     "OutputError",
@@ -134,3 +136,11 @@ class CommunicationError(SteepestError, RuntimeError):
 
 class WorkerFailed(SteepestError, RuntimeError):  # noqa: N818
     """A process that was started for the caller has raised an error, or has ended before its time."""
+
+
+class MembershipChanged(SteepestError, RuntimeError):  # noqa: N818
+    """A worker of the group is gone or another one joins: the step under way has to be repeated."""
+
+
+class GroupLost(SteepestError, RuntimeError):  # noqa: N818
+    """A group of workers cannot go on, or has ended without this worker."""

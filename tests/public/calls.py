@@ -69,6 +69,7 @@ class Call:
 
 EXEMPT = {
     "communication.launch": "processes would inherit the limits: see tests/communication/test_launch.py",
+    "communication.ElasticGroup.serve": "it takes no arguments, and ends with a group of other processes",
     "cli.main": "it reads what was typed: see tests/test_cli.py",
     "tasks.mnist5k": "it checks its arguments as tasks.digits does, and reads megabytes of text for each call",
     "train.lightning_callback": "it imports Lightning, for seconds: see tests/train/test_callbacks.py",
