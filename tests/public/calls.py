@@ -41,6 +41,7 @@ PACKAGES = (
     "diagnose",
     "implicit_bias",
     "communication",
+    "communication_costs",
     "linearize",
     "tasks",
     "train",

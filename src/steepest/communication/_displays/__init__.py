@@ -1,0 +1,1 @@
+"""Displays of messages, links, costs and recoveries."""
