@@ -6,7 +6,20 @@ import atexit
 
 import torch
 import torch.distributed as dist
-from tests.public.kinds import FLOATING, FUNCTION, NAMES, OBJECT, TEXT, Kind, choice, number, untried, whole
+from tests.public.kinds import (
+    FLAG,
+    FLOATING,
+    FUNCTION,
+    NAMES,
+    OBJECT,
+    TEXT,
+    Kind,
+    anything,
+    choice,
+    number,
+    untried,
+    whole,
+)
 from tests.public.rows import Fresh, Result, Row, row
 
 from steepest.communication import (
@@ -145,5 +158,8 @@ TABLE: dict[str, Row | Result] = {
         flat=(Fresh(gradient), OWN_CALL), scale=(1.0, OWN_CALL), link=(Fresh(lambda: link(1)), OWN_CALL)
     ),
     "communication.Traffic": Result(Traffic),
-    "communication.measure": row(),
+    "communication.ddp_hook": row(
+        scheme=(Ring(), OBJECT), group=(None, anything("DistributedDataParallel has checked its own"))
+    ),
+    "communication.measure": row(native=(True, FLAG)),
 }

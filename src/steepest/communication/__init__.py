@@ -6,6 +6,7 @@ from steepest.communication._busbw import busbw
 from steepest.communication._choose import Choice, choose
 from steepest.communication._cluster import Cluster, Heterogeneity, Host, Protocol
 from steepest.communication._cost import Cost
+from steepest.communication._ddp import ddp_hook
 from steepest.communication._displays.curves import CostCurves
 from steepest.communication._displays.diagram import MessageDiagram
 from steepest.communication._displays.timeline import RecoveryTimeline
@@ -56,6 +57,7 @@ __all__ = [
     "View",
     "busbw",
     "choose",
+    "ddp_hook",
     "fit",
     "launch",
     "measure",

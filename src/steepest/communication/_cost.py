@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from steepest import _check
 
-__all__ = ["Cost", "checked_size"]
+__all__ = ["Cost", "checked_size", "chunk_bounds", "ring_messages"]
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,24 @@ def checked_size(workers: int, parameters: int, dtype: torch.dtype) -> tuple[int
     parameters = _check.at_least("parameters", parameters, 0)
     _check.instance("dtype", dtype, torch.dtype, "a torch.dtype", remedy="Try torch.float32.")
     return workers, parameters, dtype.itemsize
+
+
+def chunk_bounds(parameters: int, workers: int) -> list[tuple[int, int]]:
+    """Return where each of n chunks begins and ends; the first p mod n hold one parameter more.
+
+    >>> chunk_bounds(10, 4)
+    [(0, 3), (3, 6), (6, 8), (8, 10)]
+    """
+    size, more = divmod(parameters, workers)
+    return list(pairwise(rank * size + min(rank, more) for rank in range(workers + 1)))
+
+
+def ring_messages(parameters: int, workers: int, rank: int) -> list[int]:
+    """Return the parameters in each of the 2(n-1) messages that a worker of a ring sends.
+
+    >>> ring_messages(10, 4, rank=0)
+    [3, 2, 2, 3, 3, 2]
+    """
+    sizes = [high - low for low, high in chunk_bounds(parameters, workers)]
+    starts = (rank, rank + 1)  # In the second half, a worker begins with the chunk of which it holds the sum.
+    return [sizes[(start - step) % workers] for start in starts for step in range(workers - 1)]

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from steepest.communication._cost import ring_messages
 from steepest.communication._traffic import received, sent
 from steepest.errors import CommunicationError
 
@@ -149,7 +150,10 @@ class Link:
         return max(size // flat.element_size() if self.ahead else flat.numel(), 1)
 
     def all_reduce(self, flat: Tensor) -> None:
-        """Sum over all ranks of the process group by the backend's own operation, in place."""
+        """Sum over all ranks of the process group by the backend's own operation, in place; it counts as a ring."""
+        for numel in ring_messages(flat.numel(), self.size, self.rank):
+            following = self.names[(self.rank + 1) % self.size]
+            sent(self.names[self.rank], following, numel * flat.element_size(), "allreduce")
         try:
             if isinstance(self.group, dist.ProcessGroup):
                 dist.all_reduce(flat, group=self.group)

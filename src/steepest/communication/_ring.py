@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from steepest.communication._cost import Cost, checked_size
+from steepest.communication._cost import Cost, checked_size, chunk_bounds
 from steepest.communication._link import Link, Pending, pieces
 from steepest.communication._scheme import Scheme, usable_scale
 
-__all__ = ["Ring", "chunk_bounds"]
+__all__ = ["Ring"]
 
-PIECE_BYTES = 1 << 20
+LEAST_PIECE, MOST_PIECE = 1 << 20, 1 << 22
 AHEAD = 4
 
 
@@ -44,8 +43,9 @@ class Ring(Scheme):
         if n == 1:
             flat.mul_(scale)
             return
-        length = link.piece_length(flat, PIECE_BYTES)
         bounds = chunk_bounds(flat.numel(), n)
+        chunk_bytes = bounds[0][1] * flat.element_size()
+        length = link.piece_length(flat, min(max(chunk_bytes // 4, LEAST_PIECE), MOST_PIECE))
         parts = [pieces(low, high, length) for low, high in bounds]
         following, previous = (rank + 1) % n, (rank - 1) % n
 
@@ -97,14 +97,3 @@ class Ring(Scheme):
                     sends.append(link.send_piece(part, following, 1))
         for pending in sends:
             pending.wait()
-
-
-def chunk_bounds(parameters: int, workers: int) -> list[tuple[int, int]]:
-    """Return where each of n chunks begins and ends; the first p mod n hold one parameter more.
-
-    >>> chunk_bounds(10, 4)
-    [(0, 3), (3, 6), (6, 8), (8, 10)]
-    """
-    size, more = divmod(parameters, workers)
-    starts = [rank * size + min(rank, more) for rank in range(workers + 1)]
-    return list(pairwise(starts))

@@ -14,7 +14,7 @@ from steepest.communication._buckets import Bucket, buckets_of
 from steepest.communication._cost import Cost
 from steepest.communication._group import Group, group_of
 from steepest.communication._link import Link
-from steepest.communication._traffic import next_step, weighted_by
+from steepest.communication._traffic import averaging
 from steepest.errors import SteepestError
 
 __all__ = ["Scheme", "usable_scale"]
@@ -73,10 +73,9 @@ class Scheme(ABC):
                 refuse(place, {"refused": str(error)})
                 raise
             total, share = agree(place, own)
-            next_step()
-            weighted_by(total)
-            for bucket in buckets:
-                self._average(bucket, share / total, link, place)
+            with averaging(total):
+                for bucket in buckets:
+                    self._average(bucket, share / total, link, place)
         return tensors
 
     def _average(self, bucket: Bucket, scale: float, link: Link, place: Group) -> None:
