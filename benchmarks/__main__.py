@@ -24,6 +24,9 @@ SUBJECTS = (
     "rates",
     "implicit_bias",
     "linearize",
+    "network",
+    "prediction",
+    "simulation",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -26,12 +26,15 @@ class Draws:
         self._rng, self._of = np.random.default_rng(seed), heterogeneity
         self.speeds = np.exp(heterogeneity.speed * self._rng.standard_normal(workers))
         self.links = np.exp(heterogeneity.links * self._rng.standard_normal(workers))
+        self._members, self._speeds = np.arange(workers), self.speeds
         self.slow = np.zeros(workers, dtype=np.int64)
         """For how many steps each worker is slow yet."""
 
     def computing(self, members: NDArray[np.int64], seconds: float) -> Array:
         """Return the computing times of a step; slow workers come one step closer to their end."""
-        times = seconds * self.speeds[members]
+        if members is not self._members:  # the same array for as long as the members are the same
+            self._members, self._speeds = members, self.speeds[members]
+        times = seconds * self._speeds
         if self._of.jitter:
             normal = self._rng.standard_normal(len(members), dtype=np.float32)
             times *= np.exp(np.float32(self._of.jitter) * normal)

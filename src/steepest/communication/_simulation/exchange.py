@@ -60,7 +60,7 @@ class Exchange:
         message, byte, back = (float(x) / clients for x in (of.messages / 2, of.bytes, of.back))
         wide = np.maximum(links, 1.0) if self._separate else links
         arriving = message + byte * wide + float(of.incast) / clients
-        gathered = _queue(ready[first:], arriving, self._equal)
+        gathered = _latest(ready[first:], arriving)
         if not self._separate:
             gathered = max(gathered, float(ready[0]))
         # The last piece goes back after all have arrived; all pieces go back after the last worker was ready.
@@ -75,22 +75,15 @@ class Exchange:
         if self._equal:  # whoever is ready last sends until after all have received what they could before
             return sent + float(of.rounds)
         slowest = int(np.argmax(self._links))
-        received = _queue(np.delete(ready, slowest), np.full(others, message + byte * self._slowest), equal=True)
+        received = _latest(np.delete(ready, slowest), np.full(others, message + byte * self._slowest))
         return max(sent, received) + float(of.rounds)
 
 
-def _queue(ready: Array, service: Array, equal: bool) -> float:
-    """Return when a port has served all messages, one at a time, in the order in which they are ready."""
-    if equal:
-        left = float(service[0]) * np.arange(len(ready), 0, -1)
-        return float((np.sort(ready) + left).max())
-    return _latest(ready, service)
-
-
 def _latest(ready: Array, service: Array) -> float:
-    """Return the largest of ready_i + (the service of all that are ready then or later).
+    """Return when a port has served all messages, one at a time, in the order in which they are ready.
 
-    The largest of these is found by sorting; before that, bins of times leave few candidates of a large number.
+    It is the largest of ready_i + (the service of all that are ready then or later): the port is never idle after the
+    largest one's time. It is found by sorting; before that, bins of times leave few candidates of a large number.
     """
     first, last = float(ready.min()), float(ready.max())
     after = 0.0
