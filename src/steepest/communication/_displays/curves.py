@@ -89,7 +89,7 @@ class CostCurves:
 
     def plot(self) -> go.Figure:
         """Draw both panels on logarithmic scales."""
-        titles = [f"{self.workers} workers", f"{self.parameters:,} parameters"]
+        titles = [f"n = {self.workers:,} workers", f"p = {self.parameters:,}"]
         drawing = subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.14)
         shown: set[str] = set()
         for panel, (key, fixed, held) in enumerate(((1, 0, self.workers), (0, 1, self.parameters)), start=1):
@@ -110,14 +110,15 @@ class CostCurves:
                     draw(drawing, x, y, name, style, f"{name}, {told}: %{{y:.3g}} ms", **options)
                     shown.add(name)
             if key == 1 or max(x_all, default=1) > 64:
-                drawing.update_xaxes(type="log", dtick=1, exponentformat="power", row=1, col=panel)
+                every = 1 if max(x_all, default=1) < 1e4 else 2
+                drawing.update_xaxes(type="log", dtick=every, exponentformat="power", row=1, col=panel)
             else:
                 drawing.update_xaxes(dtick=1 if max(x_all, default=1) <= 10 else None, row=1, col=panel)
-            drawing.update_xaxes(title={"text": "parameters" if key == 1 else "workers"}, row=1, col=panel)
+            drawing.update_xaxes(title={"text": "parameters, p" if key == 1 else "workers, n"}, row=1, col=panel)
             drawing.update_yaxes(**log_axis(y_all), row=1, col=panel)
         drawing.update_yaxes(title={"text": "ms"}, row=1, col=1)
-        legend = {"orientation": "h", "y": -0.2, "yanchor": "top"}
-        return drawing.update_layout(height=420, margin={"t": 34}, legend=legend)
+        legend = {"orientation": "h", "y": -0.24, "yanchor": "top"}
+        return drawing.update_annotations(font={"size": 13}).update_layout(height=440, margin={"t": 34}, legend=legend)
 
 
 def _grid(low: int, high: int) -> Any:
