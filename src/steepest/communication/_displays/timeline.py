@@ -33,6 +33,9 @@ ENDS = ("died", "left out", "left")
 """After these a worker takes no part."""
 
 BEGINS = ("joined", "rejoined")
+HIDDEN = ("busy", "step")
+"""Events of every step, or of what is no fault."""
+
 SAME = 1.0
 """Seconds within which several workers see one and the same event."""
 
@@ -93,7 +96,7 @@ class RecoveryTimeline:
         last: dict[tuple[str, int | None], float] = {}
         for event in sorted(map(_checked, given), key=lambda each: each.time):
             key = (event.kind, event.worker)
-            if event.time - last.get(key, -np.inf) > SAME:
+            if event.kind not in HIDDEN and event.time - last.get(key, -np.inf) > SAME:
                 kept.append(event)
             last[key] = event.time
         if workers is not None:
