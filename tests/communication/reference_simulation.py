@@ -117,7 +117,9 @@ def simulated(scheme, cluster, parameters, steps, faults=None, seed=0):
             computing = draws.computing(np.array(members), cluster.compute * n / len(members)).tolist()
             took = exchange_end(acting, cluster, size, computing, [float(draws.links[w]) for w in members])
             if faults and usual:
-                limit = max(faults.deadline[0], faults.deadline[1] * sorted(usual[-50:])[len(usual[-50:]) // 2])
+                limit = max(
+                    faults.deadlines.step, faults.deadlines.patience * sorted(usual[-50:])[len(usual[-50:]) // 2]
+                )
                 late = [w for w, each in zip(members, computing, strict=True) if each > limit]
                 if late and len(members) - len(late) > len(members) / 2:
                     if death < time + limit:

@@ -11,6 +11,7 @@ from steepest.communication import (
     AllReduce,
     AllToAll,
     Cluster,
+    Deadlines,
     Faults,
     Heterogeneity,
     Host,
@@ -87,9 +88,16 @@ DIFFERENT = Heterogeneity(speed=0.2, jitter=0.3, straggling=0.02, slowdown=30.0,
 FAULTS = {
     "deaths": Faults(between=10.0, silent=0.3, silence=1.0, replacement=0.7),
     "none replaced": Faults(between=60.0, rebuild=0.05),
-    "slow": Faults(deadline=(0.1, 4.0), rebuild=0.02),
-    "persistently slow": Faults(deadline=(100.0, 4.0), rebuild=0.02),
-    "all": Faults(between=20.0, silent=0.5, silence=0.5, replacement=0.4, deadline=(0.1, 3.0), state=2.5),
+    "slow": Faults(deadlines=Deadlines(heartbeat=0.01, step=0.1, patience=4.0), rebuild=0.02),
+    "persistently slow": Faults(deadlines=Deadlines(step=100.0, rebuild=200.0), rebuild=0.02),
+    "all": Faults(
+        between=20.0,
+        silent=0.5,
+        silence=0.5,
+        replacement=0.4,
+        deadlines=Deadlines(heartbeat=0.01, step=0.1, patience=3.0),
+        state=2.5,
+    ),
 }
 
 

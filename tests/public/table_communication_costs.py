@@ -10,6 +10,7 @@ from tests.public.table_communication import DTYPE, gradient
 from steepest.communication import (
     AllToAll,
     Cluster,
+    Deadlines,
     Heterogeneity,
     Measurement,
     Protocol,
@@ -44,8 +45,8 @@ TABLE: dict[str, Row | Result] = {
         then=plotted,
         measured=({"ring": [[2, 10, 0.1]]}, SERIES),
         predicted=({"ring": [[2, 10, 0.1], [2, 20, 0.2]]}, SERIES),
-        workers=(2, whole(1)),
-        parameters=(10, whole(0)),
+        workers=(2, whole(1, 10**9)),
+        parameters=(10, whole(0, 10**18)),
     ),
     "communication.CostCurves.of": row(
         then=plotted, measurements=([Measurement(Ring(), 2, 10, 0.1)], LIST), cluster=(None, OBJECT.but("None"))
@@ -59,7 +60,7 @@ TABLE: dict[str, Row | Result] = {
         rebuild=(0.1, number("[0, 1e9]")),
         replacement=(10.0, number("[0, inf]")),
         state=(3.0, number("[0, 1e9]")),
-        deadline=((2.0, 5.0), LIST.also("{}", "tensor", "('x', 'x')", "()")),
+        deadlines=(Deadlines(), OBJECT),
     ),
     "communication.Faults.of_job": row(
         workers=(4, whole(1, 10**9)), between=(1e3, number("(0, 1e12]")), others=(None, NAMES.also("None"))

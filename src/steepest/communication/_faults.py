@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from steepest import _check
+from steepest.communication._membership.deadlines import Deadlines
 
 __all__ = ["Faults"]
 
@@ -17,10 +18,10 @@ class Faults:
 
     A worker's death is noticed after `detection` seconds, or after `silence` seconds if its host is gone too. The
     survivors form a new group in `rebuild` seconds and repeat the step, of which they compute larger shares, as the
-    global batch stays what it was. A worker whose gradient has not arrived after max(floor, factor x the usual step) is
-    left out, as is one that computes for more than three times the median in twenty steps in succession; it copies the
-    state and rejoins when it is fast again. A replacement joins in the same way. When a separate server dies, the
-    lowest surviving worker serves until it is replaced.
+    global batch stays what it was. A worker whose gradient has not arrived after max(step, patience x the usual step)
+    of the deadlines is left out, as is one that computes for more than `slow` times the median in twenty steps in
+    succession; it copies the state and rejoins when it is fast again. A replacement joins in the same way. When a
+    separate server dies, the lowest surviving worker serves until it is replaced.
 
     Attributes:
         between: The mean time between two deaths of one worker in seconds (exponentially distributed).
@@ -30,7 +31,7 @@ class Faults:
         rebuild: Seconds in which a new group forms.
         replacement: Seconds after a death until a new worker asks to join; infinite: never.
         state: The size of what a joining worker copies, in multiples of the gradient: 3 for parameters and two moments.
-        deadline: The pair (floor in seconds, factor).
+        deadlines: Of which `step`, `patience` and `slow` count here.
 
     >>> Faults.of_job(workers=131_072, between=14 * 60).between == 14 * 60 * 131_072
     True
@@ -43,7 +44,7 @@ class Faults:
     rebuild: float = 0.15
     replacement: float = math.inf
     state: float = 3.0
-    deadline: tuple[float, float] = (2.0, 5.0)
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
     def __post_init__(self) -> None:
         _check.in_range("between", self.between, "(0, inf]")
@@ -52,10 +53,7 @@ class Faults:
             _check.in_range(name, getattr(self, name), "[0, 1e9]")
         _check.in_range("replacement", self.replacement, "[0, inf]")
         _check.in_range("state", self.state, "[0, 1e9]")
-        pair: Any = _check.instance("deadline", self.deadline, tuple, "a pair (seconds, factor)")
-        _check.at_least("the length of deadline", len(pair), 2, most=2)
-        _check.in_range("deadline: the floor", pair[0], "[0, inf]")
-        _check.in_range("deadline: the factor", pair[1], "[1, inf]")
+        _check.instance("deadlines", self.deadlines, Deadlines, "Deadlines")
 
     @classmethod
     def of_job(cls, workers: int, between: float, **others: Any) -> Faults:

@@ -83,8 +83,8 @@ class CostCurves:
     def __post_init__(self) -> None:
         series("measured", self.measured, None, 3)
         series("predicted", self.predicted, None, 3)
-        _check.at_least("workers", self.workers, 1)
-        _check.at_least("parameters", self.parameters, 0)
+        _check.at_least("workers", self.workers, 1, most=10**9)
+        _check.at_least("parameters", self.parameters, 0, most=10**18)
         as_arrays(self)
 
     def plot(self) -> go.Figure:

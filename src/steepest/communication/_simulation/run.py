@@ -25,11 +25,8 @@ __all__ = ["Run", "SimulationEvent"]
 USUAL = 50
 """Of so many last steps the median is the usual one."""
 
-SLOW = 3.0
-"""A worker that computes for so many times the median is slow ..."""
-
-PATIENCE = 20
-"""... and is left out after so many slow steps in succession."""
+RUNNING = 20
+"""A worker is left out after so many slow steps in succession."""
 
 SAMPLE = 10_000
 """Of more workers than that, the median computing time is that of every second, third ... worker."""
@@ -149,8 +146,8 @@ class Run:
         """Leave out who has not arrived at the deadline, if the others are a majority; return whether somebody was."""
         if not self.usual:
             return False
-        floor, factor = faults.deadline
-        deadline = max(floor, factor * sorted(self.usual)[len(self.usual) // 2])
+        usual = sorted(self.usual)[len(self.usual) // 2]
+        deadline = max(faults.deadlines.step, faults.deadlines.patience * usual)
         late = self.members[computing > deadline]
         if not len(late) or 2 * (len(self.members) - len(late)) <= len(self.members):
             return False
@@ -166,14 +163,14 @@ class Run:
 
     def persistent(self, computing: NDArray[np.float64], middle: float) -> None:
         """Leave out, at the end of a step, who has been slow for many steps in succession."""
-        slow = computing > SLOW * middle
+        assert self.faults is not None
+        slow = computing > self.faults.deadlines.slow * middle
         if not slow.any() and not self.slow_for.any():
             return
         self.slow_for[self.members] = np.where(slow, self.slow_for[self.members] + 1, 0)
-        out = np.flatnonzero((self.slow_for >= PATIENCE) & self.here)
+        out = np.flatnonzero((self.slow_for >= RUNNING) & self.here)
         if len(out) and 2 * (len(self.members) - len(out)) > len(self.members):
             self.leave_out(out)
-            assert self.faults is not None
             self.rebuild(self.faults)
 
     def leave_out(self, workers: NDArray[np.int64]) -> None:
