@@ -110,7 +110,7 @@ class CostCurves:
                     draw(drawing, x, y, name, style, f"{name}, {told}: %{{y:.3g}} ms", **options)
                     shown.add(name)
             if key == 1 or max(x_all, default=1) > 64:
-                every = 1 if max(x_all, default=1) < 1e4 else 2
+                every = 1 if max(x_all, default=1) < 1e4 else 2 if max(x_all) < 1e6 else 3
                 drawing.update_xaxes(type="log", dtick=every, exponentformat="power", row=1, col=panel)
             else:
                 drawing.update_xaxes(dtick=1 if max(x_all, default=1) <= 10 else None, row=1, col=panel)

@@ -121,7 +121,12 @@ class MessageDiagram:
                 showlegend=name not in shown,
                 mode="lines+markers",
                 line={"color": shade, "width": 2, "dash": "solid" if complete else "dot"},
-                marker={"symbol": ["circle", "circle", "arrow"], "size": [6, 1, 12], "angleref": "previous"},
+                marker={
+                    "symbol": ["circle", "circle", "arrow"],
+                    "size": [6, 1, 12],
+                    "angleref": "previous",
+                    "line": {"width": 0},
+                },
                 hovertemplate=f"{told}<extra></extra>",
             )
             shown.add(name)

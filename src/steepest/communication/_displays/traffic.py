@@ -78,7 +78,9 @@ class LinkTraffic:
         shown = np.where(self.messages > 0, self.bytes / scale, np.nan)
         hover = f"%{{y}} to %{{x}}: %{{z:.4g}} {unit} in %{{customdata}} messages"
         names = list(self.names)
-        heatmap(drawing, names, names, shown, self.messages, unit, hover, xgap=2, ygap=2, zmin=0)
+        heatmap(
+            drawing, names, names, shown, self.messages, unit, hover, xgap=2, ygap=2, zmin=0, zmax=largest / scale or 1
+        )
         drawing.update_xaxes(type="category", showgrid=False, categoryorder="array", categoryarray=names)
         return drawing.update_layout(height=max(240, 34 * len(names) + 100))
 
