@@ -10,7 +10,7 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -108,13 +108,18 @@ class Processes:
     Each gets a pipe to this process. SIGINT (Ctrl-C in a terminal reaches all processes) is left to this process,
     which ends the others; a process that is stopped is ended too.
 
+    Args:
+        preload: Modules, beside torch, that all processes need: where processes are forked, they are imported once,
+            provided that this program has started none before. (torch's optimizers need "torch._dynamo".)
+
     >>> with Processes() as processes:  # doctest: +SKIP
     ...     worker = processes.start(work, 3, name="worker 0")
     ...     for worker, message in processes.messages(timeout=10):
     ...         print(worker.name, message)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, preload: Sequence[str] = ()) -> None:
+        self._preload = preload
         self._workers: list[Worker] = []
 
     def __enter__(self) -> Processes:
@@ -142,7 +147,7 @@ class Processes:
                 "a program must not start processes while it is imported",
                 remedy='Each process imports the program. Put the call under `if __name__ == "__main__":`.',
             )
-        context = _context()
+        context = _context(self._preload)
         here, there = context.Pipe()
         payload = _pickled(function, args)
         process = context.Process(target=run, args=(payload, there, dict(os.environ)), name=name)  # pyright: ignore[reportAttributeAccessIssue]
@@ -208,12 +213,12 @@ class Processes:
         return [worker for worker in self._workers if worker.alive]
 
 
-def _context() -> BaseContext:
+def _context(preload: Sequence[str]) -> BaseContext:
     """Return how processes are started: forked from one that has imported what they need, where that is possible."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "steepest.communication"])
+    context.set_forkserver_preload(["torch", "steepest.communication", *preload])
     return context
 
 
