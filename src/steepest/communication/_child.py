@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import pickle
 import signal
@@ -15,6 +16,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 from steepest.communication._channel import Channel
 
@@ -78,6 +80,11 @@ def _end_with_parent() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        # The server lives as long as anybody holds this pipe, and each of its processes does.
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            server: Any = multiprocessing.forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
+            os.close(server._forkserver_alive_fd)
+            server._forkserver_alive_fd = None
     parent = multiprocessing.parent_process()
     if parent is None:
         return
