@@ -49,6 +49,10 @@ class Examples(Source):
         """Return a batch of the examples with these numbers."""
         return self._fetch(indices.tolist())
 
+    def numbered(self, numbers: Iterable[Tensor], seed: int) -> Iterator[Any]:
+        """Return an iterator over the batch of each vector of numbers, loaded as training batches are."""
+        return self._loaded(numbers, Noise(seed))
+
     def sample(self) -> Any:
         """Return the first and the last example: all may be too many to read."""
         return self.take(torch.tensor([0, self._size - 1]))

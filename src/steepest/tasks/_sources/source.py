@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -53,6 +53,10 @@ class Source(ABC):
             got=type(self).__name__.lower(),
             remedy="Take batches, from task.batches(generator).",
         )
+
+    def numbered(self, numbers: Iterable[Tensor], seed: int) -> Iterator[Any]:  # noqa: ARG002
+        """Yield the batch of each vector of numbers; what the data draw at random depends on the seed alone."""
+        return map(self.take, numbers)
 
     def sample(self) -> Any:
         """Return some of the data, by which a changed version can be recognised: the first validation batch."""
