@@ -9,8 +9,10 @@ from steepest._version import __version__
 from steepest.errors import (
     CommunicationError,
     Diverged,
+    GroupLost,
     ImportFailed,
     InvalidArgument,
+    MembershipChanged,
     MissingExtra,
     NonFiniteGradient,
     OutputError,
@@ -24,8 +26,10 @@ from steepest.errors import (
 __all__ = [
     "CommunicationError",
     "Diverged",
+    "GroupLost",
     "ImportFailed",
     "InvalidArgument",
+    "MembershipChanged",
     "MissingExtra",
     "NonFiniteGradient",
     "OutputError",

@@ -74,6 +74,7 @@ EXEMPT = {
     "cli.main": "it reads what was typed: see tests/test_cli.py",
     "tasks.mnist5k": "it checks its arguments as tasks.digits does, and reads megabytes of text for each call",
     "train.lightning_callback": "it imports Lightning, for seconds: see tests/train/test_callbacks.py",
+    "train.train_distributed": "processes would inherit the limits: see tests/train/test_distributed.py",
     "train.transformers_callback": "it imports Transformers, for seconds: see tests/train/test_callbacks.py",
     "linearize.Labels.__getitem__": "a sequence of Python's, whose iteration an IndexError ends",
 }

@@ -108,6 +108,7 @@ TABLE: dict[str, Row | Result] = {
     "train.History.from_json": row(text=(history().to_json(), TEXT.also("'x'", "''"))),
     "train.History.to_json": row(),
     "train.Rates": row(optimizer=(Fresh(lambda: sgd(model(), 0.1)), OBJECT), factor=(None, FUNCTION.but("None"))),
+    "train.Rates.resume": row(step=(0, whole(0))),
     "train.Rates.set": row(step=(0, whole(0))),
     "train.Start": Result(
         lambda: Start(task=task(), model=model(), optimizer=sgd(model(), 0.1), steps=1, validations=1, device="cpu")

@@ -11,8 +11,9 @@ from tests.public.kinds import FUNCTION, OBJECT, TEXT, anything, choice, number,
 from tests.public.rows import Fresh, Result, Row, row
 from tests.public.table_tasks import model, sgd
 
+from steepest.communication import Ring
 from steepest.init import He
-from steepest.train import Program, Trial
+from steepest.train import Fault, GroupRun, History, Program, TrainingRun, Trial
 from steepest.train._run_log import RunLog
 from steepest.train._trial import Choices
 
@@ -47,7 +48,33 @@ NETWORK = model()
 MODULE = (NETWORK, OBJECT)
 LINE = Fresh(lambda: sgd(NETWORK, 0.1))
 
+
+def fault() -> Fault:
+    return Fault(kind="slow", worker=1, step=2)
+
+
+def history() -> History:
+    costs = {"seconds": [0.0], "duration": 1.0, "seconds_per_step": 1.0, "state_bytes": 0}
+    return History(steps=[0], valid_loss=[1.0], valid_metrics={}, diverged=False, **costs)
+
+
+def group() -> GroupRun:
+    nothing = {"losses": [], "exchanges": [], "events": [], "paces": []}
+    return GroupRun(workers=2, scheme=Ring(), parameters={"float32": 3}, survivors=(0, 1), agrees=True, **nothing)
+
+
 TABLE: dict[str, Row | Result] = {
+    "train.Fault": row(
+        kind=("kill", choice()),
+        worker=(1, whole(0).but("None")),
+        step=(2, whole(0)),
+        length=(None, number("(0, inf)").but("None")),
+        factor=(10.0, number("(1, inf)")),
+        receiver=fault,
+    ),
+    "train.Fault.parse": row(kind=("kill", choice()), text=("2@50", TEXT.also("''", "'x'"))),
+    "train.GroupRun": Result(group),
+    "train.TrainingRun": Result(lambda: TrainingRun(history=history(), task_name="mine", settings={}, group=group())),
     "train.Program": row(run=(program, FUNCTION), name=("mine", TEXT), receiver=lambda: Program(program)),
     "train.Trial": Result(trial),
     "train.Trial.initialize": row(model=MODULE, data=(None, anything("a model may take anything"))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import pickle
 import signal
@@ -22,7 +23,7 @@ from steepest.communication._channel import Channel
 from steepest.communication._child import STARTED, Raised, run
 from steepest.errors import InvalidArgument, SteepestError, WorkerFailed
 
-__all__ = ["Ended", "Processes", "Worker"]
+__all__ = ["Ended", "Processes", "Worker", "prepare"]
 
 GRACE = 2.0
 
@@ -211,6 +212,17 @@ class Processes:
 
     def _alive(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.alive]
+
+
+def prepare(*modules: str) -> None:
+    """Start the process from which others are forked, unless it runs; it imports modules while the caller goes on.
+
+    Args:
+        *modules: What the processes will need besides torch and this package.
+    """
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        _context(modules)
+        multiprocessing.forkserver.ensure_running()
 
 
 def _context(preload: Sequence[str]) -> BaseContext:

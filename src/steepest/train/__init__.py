@@ -1,5 +1,8 @@
 """One training run, of a task or of a program of the user's own, and its history."""
 
+from steepest.train._distributed.faults import Fault
+from steepest.train._distributed.result import GroupRun, TrainingRun
+from steepest.train._distributed.run import train_distributed
 from steepest.train._events import End, Event, Observer, Start, Step, Validated
 from steepest.train._history import History
 from steepest.train._lightning import lightning_callback
@@ -14,16 +17,20 @@ __all__ = [
     "SCHEDULES",
     "End",
     "Event",
+    "Fault",
+    "GroupRun",
     "History",
     "Observer",
     "Program",
     "Rates",
     "Start",
     "Step",
+    "TrainingRun",
     "Trial",
     "Validated",
     "lightning_callback",
     "run_program",
     "train",
+    "train_distributed",
     "transformers_callback",
 ]

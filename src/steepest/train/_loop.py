@@ -29,6 +29,7 @@ from steepest.train._history import History, Recorder
 from steepest.train._optimizer import made
 from steepest.train._rates import Rates
 from steepest.train._schedules import Schedule, factors, schedule_name, warmup_steps
+from steepest.train._validations import validation_steps
 from steepest.train._watch import Watch
 
 __all__ = ["train"]
@@ -88,7 +89,7 @@ def train(
     seed = at_least("seed", seed, 0, most=2**63 - 1)
     lr = in_range("lr", lr, "[0, inf)")
     device = check_device("device", device)
-    looks = _validation_steps(_own(task.validations, steps) if validations is None else validations, steps)
+    looks = validation_steps(validations, task.validations, steps)
     factor = factors(schedule, warmup, steps)
     sets_rates = schedule != "constant" or warmup_steps(warmup, steps) > 0
     recorder, watch = Recorder(), Watch()
@@ -199,25 +200,6 @@ def _target(batch: Batch) -> Tensor | None:
     """Return the target of a batch if it is one tensor."""
     target = target_of(batch) if isinstance(batch, (tuple, list)) else None
     return target if isinstance(target, Tensor) else None
-
-
-def _own(validations: int | Sequence[int], steps: int) -> int | Sequence[int]:
-    """Return when a task wants validations, of a run that may be shorter than its own."""
-    return validations if isinstance(validations, int) else [step for step in validations if step <= steps]
-
-
-def _validation_steps(validations: int | Sequence[int], steps: int) -> frozenset[int]:
-    """Return the steps after which to validate.
-
-    Raises:
-        InvalidArgument: If there is none, or one that is outside of the run.
-    """
-    if not isinstance(validations, Sequence):
-        every = math.ceil(steps / at_least("validations", validations, 1))
-        return frozenset({*range(every, steps, every), steps})
-    for step in validations:
-        at_least("validations after the start", step, 1, most=steps, remedy="The start is validated anyway.")
-    return frozenset({*validations, steps})
 
 
 def _bits(parameter: nn.Parameter) -> Tensor:

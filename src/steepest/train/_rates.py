@@ -44,6 +44,15 @@ class Rates:
         self._set: list[tuple[Any, int, float]] = []
         self.foreign: tuple[float, float] | None = None
 
+    def resume(self, step: int) -> None:
+        """Set every rate as `set` does, after the optimizer has loaded a state with rates of another step.
+
+        Raises:
+            InvalidArgument: If step is no whole number of at least 0.
+        """
+        self._set = []
+        self.set(step)
+
     def set(self, step: int) -> None:
         """Set every rate for the step after this number of steps.
 

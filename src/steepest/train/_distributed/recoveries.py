@@ -1,0 +1,74 @@
+"""The changes of a group, out of the events that its workers saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steepest.communication import GroupEvent
+
+__all__ = ["Change", "changes"]
+
+_SAYS = {
+    "died": "{who} died at step {step}; went on with {left}",
+    "left out": "{who} was left out at step {step}; went on with {left}",
+    "joined": "{who} joined at step {step}; went on with {left}",
+    "rejoined": "{who} rejoined at step {step}; went on with {left}",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of the group.
+
+    Attributes:
+        kind: "died", "left out", "joined" or "rejoined".
+        worker: The number of the worker.
+        step: The step under way.
+        time: When the first of the others saw it, in seconds since the epoch.
+        left: The number of workers after it.
+        is_server: Whether the worker was the separate server.
+    """
+
+    kind: str
+    worker: int
+    step: int
+    time: float
+    left: int
+    is_server: bool
+
+    def __str__(self) -> str:
+        who = "the server" if self.is_server else f"worker {self.worker}"
+        left = "1 worker" if self.left == 1 else f"{self.left} workers"
+        return _SAYS[self.kind].format(who=who, step=self.step, left=left)
+
+
+def changes(events: Sequence[GroupEvent], workers: int, server: int | None) -> list[Change]:
+    """Return the changes of a group in order; each was seen by several workers.
+
+    Args:
+        events: What the workers saw.
+        workers: The number of workers at the start, 0 to workers - 1.
+        server: The number of the separate server, None without one.
+    """
+    members = set(range(workers)) | ({server} if server is not None else set())
+    found: list[Change] = []
+    for event in sorted(events, key=lambda event: event.time):
+        worker = event.worker
+        if event.kind not in _SAYS or worker is None:
+            continue
+        goes = event.kind in ("died", "left out")
+        if (worker in members) != goes:  # another has seen it before
+            continue
+        (members.discard if goes else members.add)(worker)
+        found.append(
+            Change(
+                kind=event.kind,
+                worker=worker,
+                step=event.step,
+                time=event.time,
+                left=len(members - {server}),
+                is_server=worker == server,
+            )
+        )
+    return found

@@ -1,0 +1,147 @@
+"""A worker's copy of the model, with its optimizer and its position in the data."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steepest._frozen import frozen_names
+from steepest._random import seeded
+from steepest.errors import NonFiniteGradient
+from steepest.init import initialize
+from steepest.tasks import Batch, Task
+from steepest.tasks._batch import inputs_of, moved
+from steepest.tasks._one_run import for_one_run
+from steepest.tasks._shares import Shares
+from steepest.train._distributed.settings import Settings
+from steepest.train._optimizer import made, state_bytes
+from steepest.train._rates import Rates
+from steepest.train._schedules import factors, warmup_steps
+
+__all__ = ["Replica"]
+
+
+class Replica:
+    """Model, optimizer and data of one worker.
+
+    All replicas of a run start with the same bits and take the same steps, so that each can go on for all others.
+    A parameter without a gradient takes part in the exchange with zeros: on a worker without examples, or in a step
+    that does not use it. One that the first batch does not use keeps none while its mean over the workers is zero.
+
+    Args:
+        settings: The settings of the run.
+
+    Attributes:
+        step: The number of steps that were taken.
+        finite: Whether no step met a gradient that is not finite.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._seed, self._device = settings, settings.seed, settings.device
+        self.task: Task = for_one_run(settings.task, settings.seed)
+        self.shares = Shares(self.task, settings.seed)
+        self.step, self.finite = 0, True
+        first, _, _ = self.shares.at(0, 0, 1)
+        assert first is not None
+        self.model = self.task.build(self._seed)
+        frozen_names(self.model, self.task.frozen)
+        with seeded(self._seed, self._device):
+            inputs: Any = inputs_of(first, whole=self.task.loss is None) if self.task.batch_loss is None else None
+            initialize(self.model, settings.init, torch.Generator().manual_seed(self._seed), inputs)
+            self.model.to(self._device).train()
+            self.optimizer = made(settings.optimizer, self.model, settings.lr)
+            sets_rates = settings.schedule != "constant" or warmup_steps(settings.warmup, settings.steps) > 0
+            factor = factors(settings.schedule, settings.warmup, settings.steps)
+            self.rates = Rates(self.optimizer, factor if sets_rates else None)
+            self.rates.set(0)
+            self.parameters = [each for each in self.model.parameters() if each.requires_grad]
+            self._unused = self._without_gradient(first)
+
+    def _without_gradient(self, batch: Batch) -> list[nn.Parameter]:
+        """Return the parameters that a whole batch does not use; a copy is run, so that no state moves."""
+        twin = copy.deepcopy(self.model)
+        task = for_one_run(self._settings.task, self._seed)  # a loss may have a state too
+        task.training_loss(twin, moved(batch, self._device)).backward()
+        used = [each.grad is not None for each in twin.parameters() if each.requires_grad]
+        return [each for each, is_used in zip(self.parameters, used, strict=True) if not is_used]
+
+    def gradient(self, batch: Batch | None, rank: int) -> Tensor | None:
+        """Compute the gradient of a share of the step's batch, zero for None; return the loss, a scalar tensor.
+
+        Random numbers of the model (dropout) depend on the seed, the step and the rank alone.
+        """
+        self.optimizer.zero_grad()
+        loss = None
+        if batch is not None:
+            with seeded(_mixed(self._seed, self.step, rank), self._device):
+                loss = self.task.training_loss(self.model, moved(batch, self._device))
+                loss.backward()
+            loss = loss.detach()
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return loss
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients of all parameters that train."""
+        return [each.grad for each in self.parameters if each.grad is not None]
+
+    def advance(self) -> None:
+        """Take the step with the gradients at hand, the mean over the whole batch."""
+        for parameter in self._unused:
+            if parameter.grad is not None and not parameter.grad.any():
+                parameter.grad = None
+        if self.task.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.task.clip_norm)
+        try:
+            self.optimizer.step()
+        except (NonFiniteGradient, torch.linalg.LinAlgError):
+            self.finite = False
+        self.step += 1
+        self.rates.set(self.step)
+
+    def validate(self) -> tuple[float, dict[str, float]]:
+        """Return the validation loss and the metrics by name."""
+        with seeded(self._seed, self._device):
+            return self.task.validate(self.model, self._device)
+
+    def save(self) -> bytes:
+        """Return the state as bytes: the step, parameters, buffers, and the optimizer's state."""
+        file = io.BytesIO()
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save({**state, "step": self.step, "finite": self.finite}, file)
+        return file.getvalue()
+
+    def load(self, data: bytes) -> None:
+        """Continue from a state that `save` of another replica returned; its place in the data follows from the step.
+
+        Only members of the group send it: they run the same program, so that its pickles are trusted.
+        """
+        state = torch.load(io.BytesIO(data), map_location=self._device, weights_only=False)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.finite = state["step"], state["finite"]
+        self.rates.resume(self.step)
+
+    def digest(self) -> str:
+        """Return a digest of the bits of all parameters and buffers."""
+        digest = hashlib.sha256()
+        for tensor in self.model.state_dict().values():
+            if isinstance(tensor, Tensor):
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def state_bytes(self) -> int:
+        """The size of the optimizer's tensors in bytes."""
+        return state_bytes(self.optimizer)
+
+
+def _mixed(seed: int, step: int, rank: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()[:7], "big")

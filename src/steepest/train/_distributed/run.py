@@ -1,0 +1,160 @@
+"""Training with several workers: the process that starts them, and puts together what they tell."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim.optimizer import Optimizer
+
+from steepest._check import at_least, boolean, function, in_range, instance
+from steepest._check import device as check_device
+from steepest.communication import ParameterServer, Scheme
+from steepest.communication._processes import Processes
+from steepest.errors import InvalidArgument
+from steepest.init import Initializer
+from steepest.tasks import Task
+from steepest.train._distributed.faults import Fault
+from steepest.train._distributed.launcher import Launcher
+from steepest.train._distributed.records import Records
+from steepest.train._distributed.result import GroupRun, TrainingRun
+from steepest.train._distributed.settings import Settings
+from steepest.train._schedules import Schedule, factors
+from steepest.train._validations import validation_steps
+
+__all__ = ["settings_of", "train_distributed"]
+
+
+def train_distributed(
+    task: Task,
+    optimizer: Callable[[nn.Module, float], Optimizer],
+    init: str | Initializer,
+    *,
+    lr: float,
+    seed: int,
+    workers: int,
+    scheme: Scheme,
+    steps: int | None = None,
+    schedule: Schedule = "cosine",
+    warmup: int | float | str = 0,
+    validations: int | Sequence[int] | None = None,
+    device: str = "cpu",
+    faults: Sequence[Fault] = (),
+    replace: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> TrainingRun:
+    """Train a task once, with several workers in processes of this machine that survive each other's death.
+
+    Every step takes the batch that `train` would take. Each worker computes the gradient of its share, and the mean
+    over all examples of the batch is averaged by the scheme: g = sum_i (n_i / n) g_i for shares of n_i of n examples.
+    When a worker dies, or is left out because it is silent or too slow, the others take over its share, and repeat the
+    step under way unless one of them has completed it; see `steepest.communication.ElasticGroup`.
+
+    Args:
+        task: The task to train.
+        optimizer: optimizer(model, lr) -> the optimizer.
+        init: A scheme of `steepest.init`, or its name.
+        lr: The largest learning rate, >= 0.
+        seed: Any integer >= 0; it determines the weights and the batches, as in `train`.
+        workers: The number of workers, >= 1, each a process; `ParameterServer()` adds one for the server.
+        scheme: How they average gradients.
+        steps: Training steps, at least 1; the task's own number by default.
+        schedule: As for `train`.
+        warmup: As for `train`.
+        validations: As for `train`; all workers validate.
+        device: The device to train on.
+        faults: What the run does to its workers, to show what it costs.
+        replace: Whether a worker that died is replaced by a new process.
+        progress: Called with the number of steps taken and of all, a few times a second.
+
+    Returns:
+        The curves, what was sent, and what happened.
+
+    Raises:
+        InvalidArgument: If an argument is outside its range.
+        WorkerFailed: If a worker raised an exception, with its traceback as the cause, or none survived.
+    """
+    entered = time.perf_counter()
+    settings = settings_of(
+        task, optimizer, init, lr=lr, seed=seed, scheme=scheme, steps=steps, schedule=schedule, warmup=warmup,
+        validations=validations, device=device, faults=faults, threads=max(1, (os.cpu_count() or 1) // max(1, workers)),
+    )  # fmt: skip
+    scheme.cost(at_least("workers", workers, 1), 0)  # refuses a server that is none of them
+    boolean("replace", replace)
+    if progress is not None:
+        function("progress", progress)
+    separate = isinstance(scheme, ParameterServer) and scheme.server is None
+    _check_faults(settings.faults, workers, separate, settings.steps)
+    with Processes() as processes:
+        records = Launcher(processes, settings, workers, has_server=separate, replaces=replace, progress=progress).run()
+    return result_of(records, settings, workers, time.perf_counter() - entered)
+
+
+def settings_of(
+    task: Task, optimizer: Any, init: Any, *, lr: float, seed: int, scheme: Scheme, steps: int | None, schedule: Any,
+    warmup: Any, validations: Any, device: str, faults: Sequence[Fault], threads: int,
+) -> Settings:  # fmt: skip
+    """Return the checked settings of a run."""
+    instance("task", task, Task, "a steepest.tasks.Task")
+    instance("scheme", scheme, Scheme, "a scheme of steepest.communication", remedy="Pass for example Ring().")
+    for fault in instance("faults", faults, (tuple, list), "a list of Faults"):
+        instance("faults", fault, Fault, "a list of Faults")
+    steps = task.steps if steps is None else at_least("steps", steps, 1)
+    factors(schedule, warmup, steps)
+    return Settings(
+        task=task,
+        optimizer=function("optimizer", optimizer),
+        init=init,
+        lr=in_range("lr", lr, "[0, inf)"),
+        seed=at_least("seed", seed, 0, most=2**63 - 1),
+        steps=steps,
+        schedule=schedule,
+        warmup=warmup,
+        looks=validation_steps(validations, task.validations, steps),
+        device=check_device("device", device),
+        scheme=scheme,
+        faults=tuple(faults),
+        threads=threads,
+    )
+
+
+def _check_faults(faults: Sequence[Fault], workers: int, has_server: bool, steps: int) -> None:
+    for fault in faults:
+        if fault.worker is None and not has_server:
+            raise InvalidArgument(
+                f"a {fault.kind} of the server needs a separate one",
+                got="another scheme",
+                remedy="Pass scheme=ParameterServer() (--scheme parameter-server).",
+            )
+        if fault.worker is not None and fault.worker >= workers:
+            raise InvalidArgument(
+                f"the worker of a fault must be one of 0 to {workers - 1}", got=fault.worker, remedy="Pass its number."
+            )
+        if fault.step >= steps:
+            raise InvalidArgument(f"the step of a fault must be less than the number of steps, {steps}", got=fault.step)
+
+
+def result_of(records: Records, settings: Settings, workers: int, duration: float) -> TrainingRun:
+    """Return the result of what the workers have told."""
+    sizes: Counter[str] = Counter()
+    for parameter in settings.task.build(settings.seed).parameters():
+        if parameter.requires_grad:
+            sizes[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+    group = GroupRun(
+        workers=workers,
+        scheme=settings.scheme,
+        parameters=dict(sizes),
+        losses=records.losses,
+        exchanges=records.exchanges,
+        events=sorted(records.events, key=lambda event: event.time),
+        paces=records.paces,
+        survivors=tuple(sorted(records.finished)),
+        agrees=len({each.digest for each in records.finished.values()}) == 1,
+    )
+    return TrainingRun(
+        history=records.history(duration), task_name=settings.task.name, settings=settings.in_words, group=group
+    )

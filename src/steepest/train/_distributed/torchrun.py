@@ -1,0 +1,80 @@
+"""A worker of a run that torchrun has started, on one or several machines."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from steepest._check import at_least
+from steepest.communication import ParameterServer, Scheme
+from steepest.errors import InvalidArgument
+from steepest.tasks import Task
+from steepest.train._distributed.records import Records
+from steepest.train._distributed.replica import Replica
+from steepest.train._distributed.restart import FixedGroup
+from steepest.train._distributed.result import TrainingRun
+from steepest.train._distributed.run import result_of, settings_of
+from steepest.train._distributed.worker import Teller, train_share
+
+__all__ = ["is_under_torchrun", "train_under_torchrun"]
+
+
+def is_under_torchrun() -> bool:
+    """Return whether torchrun, or a launcher that sets the same variables, has started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
+
+
+def train_under_torchrun(
+    task: Task, optimizer: Any, init: Any, *, scheme: Scheme, folder: Path, **options: Any
+) -> TrainingRun | None:
+    """Train a task as one of torchrun's workers; return the result in rank 0, and None in the others.
+
+    A checkpoint is written into the folder at every validation. The same command continues from the newest one, with
+    the same batches, also with another number of workers.
+    """
+    entered = time.perf_counter()
+    if isinstance(scheme, ParameterServer) and scheme.server is None:
+        raise InvalidArgument(
+            "a parameter server under torchrun must be one of the workers",
+            got="a separate server",
+            remedy="Pass --scheme parameter-server:0.",
+        )
+    on_cuda = str(options["device"]).startswith("cuda")
+    if on_cuda:
+        torch.cuda.set_device(at_least("LOCAL_RANK", int(os.environ.get("LOCAL_RANK", "0")), 0))
+    settings = settings_of(task, optimizer, init, **options, scheme=scheme, validations=None, faults=(), threads=1)
+    began = not dist.is_initialized()
+    if began:
+        dist.init_process_group("nccl" if on_cuda else "gloo")
+    try:
+        group = FixedGroup(scheme, folder / "checkpoints", settings.looks)
+        told = _Told()
+        train_share(settings, Replica(settings), group, Teller(told), group.view.rank)
+        gathered: list[Any] | None = [None] * group.view.size if group.view.rank == 0 else None
+        dist.gather_object(told.messages, gathered)
+        if gathered is None:
+            return None
+        records = Records()
+        for rank, messages in enumerate(gathered):
+            for message in messages:
+                records.add(rank, message)
+        return result_of(records, settings, group.view.size, time.perf_counter() - entered)
+    finally:
+        if began:
+            dist.destroy_process_group()
+
+
+class _Told:
+    """Keeps what is told, in place of a pipe."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        """Keep a message."""
+        self.messages.append(message)
