@@ -13,8 +13,9 @@ from steepest._version import __version__
 from steepest.cli._compare import compare
 from steepest.cli._features import features
 from steepest.cli._implicit_bias import implicit_bias
+from steepest.cli._train import train
 from steepest.cli._verdict import verdict
-from steepest.errors import SteepestError
+from steepest.errors import SteepestError, WorkerFailed
 
 __all__ = ["main"]
 
@@ -37,6 +38,10 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
         status = app(standalone_mode=False)
+    except WorkerFailed as error:
+        if error.__cause__ is not None:
+            print(str(error.__cause__).strip(), file=sys.stderr)  # noqa: T201 - the traceback of another process
+        _refuse(str(error))
     except SteepestError as error:
         _refuse(str(error))
     except typer.Abort:
@@ -85,5 +90,5 @@ class _Command(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-for command in (compare, verdict, implicit_bias, features):
+for command in (compare, verdict, train, implicit_bias, features):
     app.command(cls=_Command)(command)
