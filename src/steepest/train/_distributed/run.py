@@ -89,7 +89,7 @@ def train_distributed(
         function("progress", progress)
     separate = isinstance(scheme, ParameterServer) and scheme.server is None
     _check_faults(settings.faults, workers, separate, settings.steps)
-    with Processes() as processes:
+    with Processes(preload=["steepest.train", "steepest.optim"]) as processes:
         records = Launcher(processes, settings, workers, has_server=separate, replaces=replace, progress=progress).run()
     return result_of(records, settings, workers, time.perf_counter() - entered)
 
