@@ -125,6 +125,7 @@ class MessageDiagram:
                     "symbol": ["circle", "circle", "arrow"],
                     "size": [6, 1, 12],
                     "angleref": "previous",
+                    "opacity": 1,
                     "line": {"width": 0},
                 },
                 hovertemplate=f"{told}<extra></extra>",
