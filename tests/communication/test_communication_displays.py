@@ -101,6 +101,9 @@ def test_traffic_adds_records_by_link():
         [None, None, 0.0],
         [None, None, None],
     ]
+    for strange in (Record(-1, 0, 4, 0), Record(0, 10**9, 4, 0)):
+        with pytest.raises(InvalidArgument, match="ranks from 0"):
+            LinkTraffic.of([strange])
     with pytest.raises(InvalidArgument, match="2 processes"):
         LinkTraffic.of([Record(0, 1, 4, 0)], ["a"])
 

@@ -152,9 +152,11 @@ class RecoveryTimeline:
         drawing.update_xaxes(range=[-0.03 * end, 1.06 * end])
         names = [f"worker {worker}" for worker in rows]
         bottom = max(len(rows) - 0.5, 0.5)
-        drawing.update_yaxes(tickvals=list(rows.values()), ticktext=names, range=[bottom, -0.5], showgrid=False)
+        every = 1 + len(rows) // 40  # so that names do not overlap
+        ticks = {"tickvals": list(rows.values())[::every], "ticktext": names[::every]}
+        drawing.update_yaxes(**ticks, range=[bottom, -0.5], showgrid=False)
         legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
-        return drawing.update_layout(height=max(200, 34 * len(rows) + 110), legend=legend)
+        return drawing.update_layout(height=min(max(200, 34 * len(rows) + 110), 1000), legend=legend)
 
     def _told(self, index: int) -> str:
         what = f"worker {int(self.workers[index])}: {self.kinds[index]}, {self.times[index]:.3f} s"

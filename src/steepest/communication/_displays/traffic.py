@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LinkTraffic"]
 
+MOST = 1000
+"""Processes that a heat map can show."""
+
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
 
 
@@ -55,7 +58,11 @@ class LinkTraffic:
             raise InvalidArgument("records must be a list of records", got=given, remedy="Pass traffic.records.")
         for record in given:
             _check.instance("records", record, Record, "a list of records", remedy="Pass traffic.records.")
-        count = max((max(record.sender, record.receiver) for record in given), default=-1) + 1
+        ranks = [rank for record in given for rank in (record.sender, record.receiver)]
+        count = max(ranks, default=-1) + 1
+        if count > MOST or min(ranks, default=0) < 0:
+            rule = f"records must be of ranks from 0 to {MOST - 1}"
+            raise InvalidArgument(rule, got=(min(ranks), max(ranks)), remedy="Pass those of fewer processes.")
         known = [str(rank) for rank in range(count)] if names is None else list(_names(names))
         if len(known) < count:
             raise InvalidArgument(f"names must name {count} processes", got=names, remedy="Name the server, too.")
