@@ -38,9 +38,9 @@ def predict(
 
     which is latency and bandwidth (Hockney's model) with terms for the software's protocol and for what the workers of
     one machine share. See `Protocol` and `Host` for the symbols. Network and machine overlap: where N is the time of
-    the network and H that of the machine, (+) stands for (N^q + H^q)^(1/q), q = 1.5. A server sends a piece of a
-    mebibyte back as soon as it has summed it, while the next ones arrive: of its m messages, half count t of a whole
-    message, and half t of a piece. For n workers and p parameters:
+    the network and H that of the machine, (+) stands for (N^q + H^q)^(1/q), q = 1.5. On gloo, a server sends a piece
+    of a mebibyte back as soon as it has summed it, while the next ones arrive: of its m messages, half count t of a
+    whole message, and half t of a piece. For n workers and p parameters:
 
     | scheme | R | m | s |
     |---|---|---|---|
