@@ -153,8 +153,8 @@ class RecoveryTimeline:
         names = [f"worker {worker}" for worker in rows]
         bottom = max(len(rows) - 0.5, 0.5)
         every = 1 + len(rows) // 40  # so that names do not overlap
-        ticks = {"tickvals": list(rows.values())[::every], "ticktext": names[::every]}
-        drawing.update_yaxes(**ticks, range=[bottom, -0.5], showgrid=False)
+        drawing.update_yaxes(tickvals=list(rows.values())[::every], ticktext=names[::every])
+        drawing.update_yaxes(range=[bottom, -0.5], showgrid=False)
         legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
         return drawing.update_layout(height=min(max(200, 34 * len(rows) + 110), 1000), legend=legend)
 
