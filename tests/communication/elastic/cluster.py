@@ -11,10 +11,12 @@ import io
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.connection import Connection, wait
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from steepest.errors import GroupLost, MembershipChanged
 
 BATCH = 12
 SIZE = 7
+ENDLESS = 10**9
 QUICK = Deadlines(heartbeat=0.05, step=0.5, rebuild=3.0, give_up=20.0)
 
 
@@ -70,7 +73,7 @@ def work(connection: Connection, worker: int, scheme: Scheme, options: dict[str,
     """One process: trains until it has seen `steps`, and tells what happens."""
     torch.set_num_threads(1)
     role, deadlines = options.get("role", "worker"), options.get("deadlines", QUICK)
-    slowness = options.get("slowness", 0.0)
+    slowness = options.pop("slowness", 0.0)
 
     def tell(event: GroupEvent) -> None:
         connection.send(event)
@@ -83,11 +86,14 @@ def work(connection: Connection, worker: int, scheme: Scheme, options: dict[str,
         connection.send(group.address)
         begin = group.join if options.get("joins") else group.form
         begin(connection.recv())
+        goal = [options.pop("steps", ENDLESS)]
+        threading.Thread(target=obey, args=(connection, group, goal), daemon=True).start()
         if role == "server":
             group.serve()
             connection.send(("served", worker))
         else:
-            connection.send(("ended", worker, *train(group, connection, slowness=lambda: slowness, **options)))
+            course = train(group, connection, lambda: goal[0], lambda: slowness, **options)
+            connection.send(("ended", worker, *course))
     except GroupLost as lost:
         connection.send(("lost", worker, str(lost)))
     except BaseException:
@@ -99,23 +105,26 @@ def work(connection: Connection, worker: int, scheme: Scheme, options: dict[str,
 def train(
     group: ElasticGroup,
     connection: Connection,
-    steps: int,
+    goal: Callable[[], int],
     slowness: Callable[[], float],
     pause: float = 0.0,
     ballast: int = 0,
     told: bool = False,
-    fails_at: int | None = None,
+    fails: Mapping[int, int] = MappingProxyType({}),
+    validates_at: Mapping[int, int] = MappingProxyType({}),
     **_: Any,
 ) -> tuple[int, list[float]]:
     """Train as a user's program would."""
     state = Training(ballast)
-    while state.step < steps:
+    while state.step < goal():
         step = group.begin(state)
-        orders(connection, group)
         time.sleep(pause + slowness())
         mine = share(group.view.size, group.view.rank)
-        if step == fails_at:
+        if step == fails.get(group.address.worker):
             raise ArithmeticError("the worker's own error")
+        if step == validates_at.get(group.address.worker):
+            with group.busy("validation"):
+                time.sleep(1.5)
         own = gradient(step, state.parameters, mine)
         try:
             group.average_([own], weight=(mine.stop - mine.start) / BATCH)
@@ -130,10 +139,15 @@ def train(
     return state.step, state.parameters.tolist()
 
 
-def orders(connection: Connection, group: ElasticGroup) -> None:
-    """Carry out what the test says: which workers cannot be reached."""
-    while connection.poll(0):
-        group._node.cut(frozenset(connection.recv()))
+def obey(connection: Connection, group: ElasticGroup, goal: list[int]) -> None:
+    """Carry out what the test says: which workers cannot be reached, or when to end."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            order = connection.recv()
+            if isinstance(order, int):
+                goal[0] = order
+            else:
+                group._node.cut(frozenset(order))
 
 
 class Cluster:
@@ -232,9 +246,21 @@ class Cluster:
 
     def reach(self, step: int, seconds: float = 20.0) -> None:
         """Wait until somebody has completed so many steps (with `told=True`)."""
-        self.until(
-            lambda: any(isinstance(t, tuple) and t[0] == "step" and t[-1] >= step for *_, t in self.log), seconds
-        )
+        self.until(lambda: self.steps >= step, seconds)
+
+    @property
+    def steps(self) -> int:
+        """How many steps somebody has completed."""
+        told = [entry[-1] for *_, entry in self.log if isinstance(entry, tuple) and entry[0] == "step"]
+        return max(told, default=0)
+
+    def end(self) -> int:
+        """Let all end soon, at the same step; return how many steps they do."""
+        steps = self.steps + 60
+        for connection in self.connections.values():
+            with contextlib.suppress(OSError):
+                connection.send(steps)
+        return steps
 
     def finish(self, seconds: float = 30.0) -> dict[int, tuple[Any, ...]]:
         """Wait until all that live have ended; return what they have said at the end."""

@@ -13,8 +13,8 @@ class GroupEvent:
 
     Attributes:
         kind: What happened. To one worker: "died" (proven), "left" (it had finished), "silent" or "slow" and then
-            "left out", "joined", "rejoined". To the group: "formed", "recovered". To the observing worker: "waiting"
-            (there is no majority), "copied" (the state of `worker`), "busy".
+            "left out", "joined", "rejoined". To the group: "formed", "recovered". To the observing worker:
+            "interrupted", "waiting" (there is no majority), "copied" (the state of `worker`), "busy".
         time: When, in seconds since 1970.
         step: How many steps the observing worker had completed.
         worker: The number of the worker that it happened to; None for the group.

@@ -44,7 +44,7 @@ class Listener(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False)
 class _Outgoing:
     address: Address
     socket: socket.socket | None = None
@@ -53,7 +53,7 @@ class _Outgoing:
     retry_at: float = 0.0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Incoming:
     socket: socket.socket
     frames: Frames = field(default_factory=Frames)
@@ -81,6 +81,7 @@ class Mesh:
         self._ear.setblocking(False)
         self._mouth.setblocking(False)
         self._out: dict[int, _Outgoing] = {}
+        self._in: list[_Incoming] = []
         self._watched: dict[int, Identity] = {}
         self._unseen: dict[int, Identity] = {}  # visible processes of which no end is announced
         self._ends_at: float | None = None
@@ -151,6 +152,7 @@ class Mesh:
             connection, _ = server.accept()
             connection.setblocking(False)
             incoming = _Incoming(connection)
+            self._in.append(incoming)
             self._selector.register(connection, selectors.EVENT_READ, lambda _socket, _mask: self._read(incoming))
 
     def _wake(self, ear: socket.socket, mask: int) -> None:
@@ -158,12 +160,15 @@ class Mesh:
         with contextlib.suppress(BlockingIOError):
             ear.recv(4096)
 
-    def _read(self, incoming: _Incoming) -> None:
+    def _read(self, incoming: _Incoming) -> bool:
+        """Take in what has arrived on a connection; return whether there was anything."""
+        if incoming not in self._in:
+            return False
         try:
             data = incoming.socket.recv(1 << 16)
             if not data:
                 self._hang_up(incoming)
-                return
+                return False
             for message in incoming.frames.feed(data):
                 if incoming.sender is None:
                     if not isinstance(message, Hello):
@@ -173,11 +178,14 @@ class Mesh:
                 elif incoming.sender not in self.cut:
                     self._listener.heard(incoming.sender, message)
         except BlockingIOError:
-            return
+            return False
         except (OSError, ValueError):
             self._hang_up(incoming)
+            return False
+        return True
 
     def _hang_up(self, incoming: _Incoming) -> None:
+        self._in.remove(incoming)
         self._selector.unregister(incoming.socket)
         incoming.socket.close()
 
@@ -196,13 +204,20 @@ class Mesh:
     def _ended(self, worker: int, descriptor: int) -> None:
         self._selector.unregister(descriptor)
         os.close(descriptor)
+        self._has_ended(worker)
+
+    def _has_ended(self, worker: int) -> None:
+        """Take in the last words of a worker before its end: all that it has sent is here."""
+        for incoming in [incoming for incoming in self._in if incoming.sender == worker]:
+            while incoming in self._in and self._read(incoming):
+                pass
         self._listener.ended(worker)
 
     def _look_up(self) -> None:
         for worker, identity in list(self._unseen.items()):
             if identity.has_ended():
                 del self._unseen[worker]
-                self._listener.ended(worker)
+                self._has_ended(worker)
 
     def _deliver(self) -> None:
         now = time.monotonic()

@@ -77,7 +77,10 @@ class Worker:
             if self.state is not None:
                 self.known.step = self.state.step
             view = -1 if self.view is None else self.view.number
-            is_broken = self.node.connections is None or bool(rules.broken(self.known, view))
+            why = rules.broken(self.known, view) or ("" if self.node.connections else "the connections failed")
+            is_broken = bool(why)
+            if why and self.node.connections is not None:
+                self.member.note("interrupted", detail=why)
             slow = frozenset[int]() if is_broken else rules.slow_workers(self.known)
             change = not is_broken and takes_in and self._starts_change(slow)
         if is_broken:
@@ -113,6 +116,8 @@ class Worker:
                 got=why,
                 remedy="See what the other workers say, and start again from a checkpoint.",
             )
+        with self.node.lock:
+            self.member.note("interrupted", detail=why)
         self.stop()
 
     def completed(self) -> None:
