@@ -9,7 +9,7 @@ DOCUMENTED := $(VENV)/.documented
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all mutants lint types docs browser bench format clean
+.PHONY: demo test test-all soak mutants lint types docs browser bench format clean
 
 demo: $(INSTALLED)
 	$(BIN)/steepest compare --task digits --out runs/demo
@@ -19,6 +19,11 @@ test: lint types browser
 
 test-all: lint types browser docs
 	$(PYTEST)
+
+# Kills 100 workers for each scheme of communication, and slows one down: about ten minutes. With MINUTES=30 it trains so
+# long while others use all cores, instead.
+soak: $(INSTALLED)
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),0)
 
 # Breaks 30 random lines of src, one at a time: which would the fast tests not notice? About half an hour.
 mutants: $(INSTALLED)

@@ -115,9 +115,9 @@ TABLE: dict[str, Row | Result] = {
     "communication.Address": Result(lambda: GROUPS.receiver().address),
     "communication.Deadlines": row(
         heartbeat=(0.1, number("(0, inf)")),
-        step=(2.0, number("(0, inf)")),
+        step=(5.0, number("(0, inf)")),
         patience=(5.0, number("(1, inf)")),
-        rebuild=(10.0, number("(0, inf)")),
+        rebuild=(15.0, number("(0, inf)")),
         give_up=(300.0, number("(0, inf)")),
         slow=(3.0, number("(1, inf)")),
     ),

@@ -261,10 +261,11 @@ class ElasticGroup:
         if self._worker.absence is None and self._known.is_in:
             self._enter("busy")
             while not self._node.wait(self._is_done, 0.02):
-                if self._worker.prepare(takes_in=False):
+                if self._is_needed():
+                    self._worker.prepare(takes_in=False)
                     self._enter("busy")
-                    with self._node.lock:
-                        self._member.ask()
+                with self._node.lock:
+                    self._member.ask()
         self.close()
 
     def close(self) -> None:
@@ -301,6 +302,12 @@ class ElasticGroup:
         """Return whether all others have come as far as this worker."""
         others = [peer for peer in self._known.others if not peer.gone and not peer.address.server]
         return all(peer.status.step >= self._known.step for peer in others)
+
+    def _is_needed(self) -> bool:
+        """Return whether somebody waits for the next view, who may need the state of this worker."""
+        known = self._known
+        with self._node.lock:
+            return any(peer.is_recovering(known.number) and not peer.gone for peer in known.others)
 
     def _agree(self, row: tuple[int, ...]) -> str:
         """Make memory for the gradients of this view, on whose form all must agree; return why that failed, or ""."""

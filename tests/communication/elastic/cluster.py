@@ -27,6 +27,7 @@ from steepest.errors import GroupLost, MembershipChanged
 BATCH = 12
 SIZE = 7
 ENDLESS = 10**9
+PATIENT = Deadlines(give_up=30.0)
 QUICK = Deadlines(heartbeat=0.05, step=0.5, rebuild=3.0, give_up=20.0)
 
 
@@ -72,7 +73,7 @@ def share(size: int, rank: int) -> slice:
 def work(connection: Connection, worker: int, scheme: Scheme, options: dict[str, Any]) -> None:
     """One process: trains until it has seen `steps`, and tells what happens."""
     torch.set_num_threads(1)
-    role, deadlines = options.get("role", "worker"), options.get("deadlines", QUICK)
+    role, deadlines = options.get("role", "worker"), options.get("deadlines", PATIENT)
     slowness = options.pop("slowness", 0.0)
 
     def tell(event: GroupEvent) -> None:
@@ -86,13 +87,13 @@ def work(connection: Connection, worker: int, scheme: Scheme, options: dict[str,
         connection.send(group.address)
         begin = group.join if options.get("joins") else group.form
         begin(connection.recv())
-        goal = [options.pop("steps", ENDLESS)]
+        goal = [options.pop("steps", ENDLESS), 0]
         threading.Thread(target=obey, args=(connection, group, goal), daemon=True).start()
         if role == "server":
             group.serve()
             connection.send(("served", worker))
         else:
-            course = train(group, connection, lambda: goal[0], lambda: slowness, **options)
+            course = train(group, connection, lambda: goal[0], lambda: 0.0 if goal[1] else slowness, **options)
             connection.send(("ended", worker, *course))
     except GroupLost as lost:
         connection.send(("lost", worker, str(lost)))
@@ -146,6 +147,8 @@ def obey(connection: Connection, group: ElasticGroup, goal: list[int]) -> None:
             order = connection.recv()
             if isinstance(order, int):
                 goal[0] = order
+            elif order == "fast":
+                goal[1] = 1
             else:
                 group._node.cut(frozenset(order))
 
@@ -218,6 +221,21 @@ class Cluster:
             assert left > 0, f"it did not happen within {seconds} s: {self.story()}"
             self._take_in(min(left, 0.2))
         return found
+
+    def listen(self, seconds: float) -> None:
+        """Take in what the processes tell, for some time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._take_in(left)
+
+    def speed_up(self, worker: int) -> None:
+        """Let a slow worker be fast."""
+        self.connections[worker].send("fast")
+
+    def forget_steps(self) -> None:
+        """Keep only the last steps that were told, in a long run."""
+        last = [entry for entry in self.log if not _is_telling(entry[2])][-100:]
+        self.log = [entry for entry in self.log if _is_telling(entry[2])] + last
 
     def _take_in(self, seconds: float) -> None:
         numbers = {connection: worker for worker, connection in self.connections.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.communication.elastic.cluster import Cluster, assert_right
+from tests.communication.elastic.cluster import QUICK, Cluster, assert_right
 
 from steepest.communication import ParameterServer, Ring
 
@@ -18,7 +18,7 @@ def test_identity_a_step_that_fails_without_a_death_is_repeated_by_the_same_work
         cluster.connections[1].send([])  # its connections break, and nothing else
         results = cluster.finish()
         assert_right(results, range(3), STEPS)
-        assert len(cluster.events("recovered")) == 3
+        assert len(cluster.events("recovered")) >= 3
         assert not cluster.events("left out")
 
 
@@ -52,7 +52,7 @@ def test_grow_two_join_one_who_is_alone():
 
 
 def test_shrink_and_grow_at_once():
-    with Cluster(Ring(), pause=0.01, told=True) as cluster:
+    with Cluster(Ring(), pause=0.01, told=True, deadlines=QUICK) as cluster:
         cluster.found(range(3))
         cluster.reach(10)
         # A member that stands still keeps the joiner waiting, until it dies: then both happen in one change.
@@ -65,7 +65,7 @@ def test_shrink_and_grow_at_once():
 
 
 def test_a_split_the_majority_goes_on_and_the_others_come_back():
-    with Cluster(Ring(), pause=0.01, told=True) as cluster:
+    with Cluster(Ring(), pause=0.01, told=True, deadlines=QUICK) as cluster:
         cluster.found(range(5))
         cluster.reach(10)
         cluster.cut({0, 1}, {2, 3, 4})
@@ -80,7 +80,7 @@ def test_a_split_the_majority_goes_on_and_the_others_come_back():
 
 
 def test_a_split_into_equal_halves_nobody_goes_on_until_they_are_together_again():
-    with Cluster(Ring(), steps=STEPS, pause=0.005, told=True) as cluster:
+    with Cluster(Ring(), steps=STEPS, pause=0.005, told=True, deadlines=QUICK) as cluster:
         cluster.found(range(4))
         cluster.reach(10)
         cluster.cut({0, 3}, {1, 2})

@@ -12,7 +12,7 @@ STEPS = 60
 
 
 def test_a_stopped_worker_is_left_out_and_rejoins_when_it_continues():
-    with Cluster(AllToAll(), pause=0.01, told=True) as cluster:
+    with Cluster(AllToAll(), pause=0.01, told=True, deadlines=QUICK) as cluster:
         cluster.found(range(3))
         cluster.reach(30)
         cluster.signal(1, signal.SIGSTOP)
@@ -27,7 +27,7 @@ def test_a_stopped_worker_is_left_out_and_rejoins_when_it_continues():
 
 
 def test_of_two_workers_neither_goes_on_while_one_stands_still_and_both_do_when_it_continues():
-    with Cluster(Ring(), steps=STEPS, pause=0.005, told=True) as cluster:
+    with Cluster(Ring(), steps=STEPS, pause=0.005, told=True, deadlines=QUICK) as cluster:
         cluster.found(range(2))
         cluster.reach(10)
         cluster.signal(0, signal.SIGSTOP)
@@ -40,7 +40,7 @@ def test_of_two_workers_neither_goes_on_while_one_stands_still_and_both_do_when_
 
 
 def test_a_stopped_worker_that_continues_after_all_others_have_finished_does_not_train_on_by_itself():
-    with Cluster(Ring(), steps=STEPS, pause=0.002, told=True) as cluster:
+    with Cluster(Ring(), steps=STEPS, pause=0.002, told=True, deadlines=QUICK) as cluster:
         cluster.found(range(3))
         cluster.reach(10)
         cluster.signal(2, signal.SIGSTOP)
@@ -81,7 +81,7 @@ def test_a_worker_that_is_late_beyond_the_deadline_is_left_out_of_the_step_and_c
 
 
 def test_a_long_validation_is_no_slowness():
-    with Cluster(Ring(), steps=STEPS, pause=0.002, told=True, validates_at={0: 20, 1: 40}) as cluster:
+    with Cluster(Ring(), steps=STEPS, pause=0.002, told=True, deadlines=QUICK, validates_at={0: 20, 1: 40}) as cluster:
         cluster.found(range(3))
         results = cluster.finish()
         assert_right(results, range(3), STEPS)

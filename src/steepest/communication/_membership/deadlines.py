@@ -23,7 +23,7 @@ class Deadlines:
 
     Args:
         heartbeat: The interval at which a worker tells the others what it is doing.
-        step: The least time that a late worker is waited for.
+        step: The least time that a late worker is waited for; on a busy machine a step may take seconds.
         patience: How many usual steps a late worker is waited for.
         rebuild: How long new connections may take, and the first step after somebody new has joined.
         give_up: How long a group that cannot go on waits for better times before it raises an error.
@@ -33,7 +33,7 @@ class Deadlines:
         InvalidArgument: If the order heartbeat < step < rebuild < give_up is broken, or a number is not positive.
 
     Examples:
-        >>> Deadlines(step=5.0).heartbeat
+        >>> Deadlines(step=2.0).heartbeat
         0.1
         >>> Deadlines(step=0.05)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
@@ -41,9 +41,9 @@ class Deadlines:
     """
 
     heartbeat: float = 0.1
-    step: float = 2.0
+    step: float = 5.0
     patience: float = 5.0
-    rebuild: float = 10.0
+    rebuild: float = 15.0
     give_up: float = 300.0
     slow: float = 3.0
 
