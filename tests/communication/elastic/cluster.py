@@ -7,6 +7,7 @@ step, on the order of steps and on every example, and is the same however many w
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import multiprocessing
 import os
@@ -73,6 +74,7 @@ def share(size: int, rank: int) -> slice:
 def work(connection: Connection, worker: int, scheme: Scheme, options: dict[str, Any]) -> None:
     """One process: trains until it has seen `steps`, and tells what happens."""
     torch.set_num_threads(1)
+    faulthandler.register(signal.SIGUSR1)
     role, deadlines = options.get("role", "worker"), options.get("deadlines", PATIENT)
     slowness = options.pop("slowness", 0.0)
 
@@ -218,7 +220,7 @@ class Cluster:
         end = time.monotonic() + seconds
         while not (found := condition()):
             left = end - time.monotonic()
-            assert left > 0, f"it did not happen within {seconds} s: {self.story()}"
+            assert left > 0, f"it did not happen within {seconds} s: {self.story()}{self.stacks()}"
             self._take_in(min(left, 0.2))
         return found
 
@@ -289,6 +291,13 @@ class Cluster:
         """What was told, for a failure."""
         lines = [f"{when % 1000:8.3f} {who}: {told}" for when, who, told in self.log if _is_telling(told)]
         return "\n" + "\n".join(lines[-60:])
+
+    def stacks(self) -> str:
+        """Let all that live write where they are to stderr, for a failure."""
+        for worker in self.living:
+            self.signal(worker, signal.SIGUSR1)
+        time.sleep(0.5)
+        return ""
 
     def _start(self, worker: int, **options: Any) -> None:
         ours, theirs = self.context.Pipe()

@@ -87,12 +87,12 @@ class Connections:
         """Make every wait for another member fail, from another thread than the one that waits.
 
         A wait of gloo that takes too long closes all connections of the process group; so this waits for nothing, for a
-        millisecond. `abort()` of torch does not free a thread that waits.
+        millisecond, at every connection, as one that is closed already has no effect. `abort()` of torch does not free
+        a thread that waits.
         """
-        if self._others:
-            nothing = torch.zeros(1)
+        for rank in self._others:
             with contextlib.suppress(RuntimeError):
-                self.group.recv([nothing], self._others[0], ABORT_TAG).wait(timedelta(milliseconds=1))
+                self.group.recv([torch.zeros(1)], rank, ABORT_TAG).wait(timedelta(milliseconds=1))
 
     def _finish(self, work: Any, wait: timedelta | None = None) -> None:
         if not work.wait(wait or self._wait):

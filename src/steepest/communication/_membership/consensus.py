@@ -131,9 +131,13 @@ class Consensus:
             self._seen = max(self._seen, message.ballot[0])
         return self._handle(sender, message)
 
+    def believes(self, sender: int) -> bool:
+        """Return whether what somebody says of a choice counts: not if a ballot that was promised counts it as dead."""
+        return sender not in self._dead
+
     def learn(self, sender: int, value: Any) -> None:
-        """Believe a member of the view that was chosen, unless it is known to be dead."""
-        if sender not in self._dead and self.chosen is None:
+        """Take what somebody says was chosen."""
+        if self.believes(sender) and self.chosen is None:
             self.chosen = value
 
     def _handle(self, sender: int, message: Message) -> list[Letter]:

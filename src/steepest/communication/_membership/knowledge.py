@@ -74,6 +74,11 @@ class Knowledge:
         return frozenset(worker for worker, peer in self.peers.items() if peer.gone)
 
     @property
+    def is_left_behind(self) -> bool:
+        """Whether members of a later view, which this worker does not know, have finished."""
+        return any(peer.left and peer.status.view > self.number for peer in self.others)
+
+    @property
     def step_deadline(self) -> float:
         """How long a late worker is waited for, in seconds."""
         usual = self.clock.usual

@@ -90,14 +90,14 @@ class Member:
     def receive(self, sender: int, message: Any, now: float) -> None:
         """Take in a message of another worker."""
         peer = self.known.peers.get(sender)
-        if isinstance(message, Join) and message.address.worker == sender and not (peer and peer.gone):
+        if isinstance(message, Join) and message.address.worker == sender and (peer is None or not peer.gone):
             self.meet([message.address], now)
             if self.known.membership is None or sender not in self.known.membership:
                 self.known.joining[sender] = message.address
             peer = self.known.peers.get(sender)
-        if peer is None or peer.gone:
+        if peer is None:
             return
-        peer.heard = now
+        peer.heard = now  # Of somebody who has ended, too: it may have told a choice before.
         match message:
             case Status():
                 self._hear(peer, message, now)
@@ -200,7 +200,7 @@ class Member:
         return True
 
     def _learn(self, sender: int, membership: Membership, now: float) -> None:
-        if membership.number <= self.known.number:
+        if membership.number <= self.known.number or (self._consensus and not self._consensus.believes(sender)):
             return
         if self._consensus is not None and membership.number == self.known.number + 1:
             self._consensus.learn(sender, membership)

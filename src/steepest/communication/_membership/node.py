@@ -16,6 +16,7 @@ from steepest.communication._membership.knowledge import Knowledge
 from steepest.communication._membership.member import Member
 from steepest.communication._membership.membership import Address
 from steepest.communication._membership.mesh import Mesh
+from steepest.communication._membership.runner import Runner
 from steepest.communication._stores import host
 
 __all__ = ["Node"]
@@ -60,6 +61,7 @@ class Node:
         self._failure: BaseException | None = None
         self._threads: list[threading.Thread] = []
         self._is_aborting = False
+        self._runner: Runner | None = None
         self._mesh.start(self.address)
 
     # For the thread of the membership, with the lock held
@@ -84,7 +86,7 @@ class Node:
             view = self.connections.view.number
             if rules.late(self.known, view, now) if self._waits_for == "sum" else rules.broken(self.known, view):
                 self._is_aborting = True
-                self._start(threading.Thread(target=self.connections.abort, name="steepest abort", daemon=True))
+                self._start(threading.Thread(target=self._abort, args=(self.connections, self._runner), daemon=True))
         soon = self.known.phase in ("recovering", "forming", "joining", "exchanging")
         return SOON if soon else self.known.deadlines.heartbeat
 
@@ -130,7 +132,7 @@ class Node:
         with self.lock:
             if connecting.made is None or rules.broken(known, number):
                 return False
-            self.connections, self._is_aborting = connecting.made, False
+            self.connections = connecting.made
             self.member.met(number)
         return True
 
@@ -148,16 +150,22 @@ class Node:
             if why := rules.broken(self.known, connections.view.number):
                 return None, why
             self.member.enter("exchanging" if kind == "sum" else "busy", time.monotonic())
-            self._waits_for = kind
-        result, why = None, ""
+            if self._runner is None or self._runner.is_abandoned:
+                self._runner = Runner()
+            runner, self._waits_for, self._is_aborting = self._runner, kind, False
         try:
-            result = action(connections)
-        except RuntimeError as error:  # gloo's, and CommunicationError
-            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            return runner.run(lambda: action(connections))
         finally:
             with self.lock:
                 self._waits_for = ""
-        return result, why
+                if runner.is_abandoned or self._is_aborting:
+                    runner.end()
+                    self._runner = None
+
+    @staticmethod
+    def _abort(connections: Connections, runner: Runner) -> None:
+        connections.abort()
+        runner.abandon()
 
     def close(self, seconds: float = 0.5) -> None:
         """End the threads, after what waits has been sent."""
@@ -165,6 +173,8 @@ class Node:
             return
         self.is_closed = True
         self.disconnect()
+        if self._runner is not None:
+            self._runner.end()
         self._mesh.close(seconds)
         end = time.monotonic() + self.known.deadlines.rebuild
         for thread in self._threads:  # one that is in C++ when Python ends would end the process with an error
@@ -176,7 +186,7 @@ class Node:
             self._mesh.cut = workers
             connections = self.connections
         if connections is not None:
-            self._start(threading.Thread(target=connections.abort, daemon=True))
+            self._start(threading.Thread(target=connections.abort, name="steepest cut", daemon=True))
 
     def _start(self, thread: threading.Thread) -> None:
         self._threads = [other for other in self._threads if other.is_alive()]

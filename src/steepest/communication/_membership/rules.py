@@ -32,7 +32,7 @@ def successor(known: Knowledge, now: float) -> Membership | None:
     membership, number = known.membership, known.number
     assert membership is not None
     unwanted = known.without.union(*(peer.status.without for peer in known.others if peer.is_recovering(number)))
-    if known.me in unwanted:
+    if known.me in unwanted or known.is_left_behind:
         return None
     ready: list[Address] = [known.address]
     left_out: list[int] = []

@@ -185,10 +185,13 @@ class Worker:
         """Wait for the next view; return whether there is one, or nobody is left for whom a server could serve."""
 
         def is_over() -> bool:
-            return self.known.number > view or (self.known.address.server and not self.has_workers())
+            is_alone = self.known.is_left_behind and all(peer.gone for peer in self.known.others)
+            return self.known.number > view or is_alone or (self.known.address.server and not self.has_workers())
 
         if not self.node.wait(is_over, began + self.known.deadlines.give_up - time.monotonic()):
             raise self._lost()
+        if self.known.number <= view and not self.known.address.server:
+            raise self._deserted()
         return self.known.number > view
 
     def has_workers(self) -> bool:
