@@ -24,6 +24,7 @@ SUBJECTS = (
     "rates",
     "implicit_bias",
     "linearize",
+    "communication",
     "network",
     "prediction",
     "simulation",
