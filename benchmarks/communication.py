@@ -8,6 +8,7 @@ fewest bytes in all wins; on a network, where each link has its own limit, the r
 from __future__ import annotations
 
 import copy
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -66,7 +67,7 @@ def run() -> tuple[Table, Table]:
                 "the same (a sum, without the division of a mean). They take turns; each begins at a barrier, and the "
                 "slowest worker counts. Medians over the rounds, of the ratio with its quartiles. `agreeing` is what "
                 "of it goes to comparing shapes and dtypes through the store, measured by itself. Loopback has no "
-                "limit per link: it shows overhead, not the advantage of a ring."
+                "limit per link: it shows overhead, not the advantage of a ring." + _priority()
             ),
             columns=("n", "p", "scheme", "ms", "over gloo", "goal <=", "ms agreeing"),
             rows=averaging,
@@ -81,6 +82,13 @@ def run() -> tuple[Table, Table]:
             rows=hooks,
         ),
     )
+
+
+def _priority() -> str:
+    """Say whether the processes, which inherit this one's policy, go before all others on the machine."""
+    if not hasattr(os, "sched_getscheduler") or os.sched_getscheduler(0) == os.SCHED_OTHER:
+        return ""
+    return " The processes had real-time priority, as other work was going on beside them."
 
 
 def _in_turns(calls: dict[str, Callable[[], Any]], rounds: int, prepare: Callable[[], Any]) -> Times:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from steepest.communication import AllReduce, AllToAll, ParameterServer, Ring
 from steepest.communication._group import group_of
+from steepest.communication._link import Link
 
 
 def _said(call: Any) -> tuple[str, str, float]:
@@ -69,6 +70,21 @@ def absent(seconds: float) -> tuple[str, str, float]:
         said = _said(lambda: Ring().average_(torch.zeros(3), group=group))
     dist.barrier()
     return said
+
+
+def left_alone() -> dict[str, Any]:
+    """Worker 1 closes its connections when the others begin to exchange."""
+    rank, workers = dist.get_rank(), dist.get_world_size()
+    found: dict[str, Any] = {}
+    Ring().average_(torch.zeros(3))
+    if rank == 1:
+        dist.destroy_process_group()
+        return found
+    for scheme in (Ring(), AllToAll(), ParameterServer(1)):
+        # Not average_: there worker 1 would be missed before anything is sent.
+        link = Link(dist.group.WORLD, rank=rank, size=workers, timeout=3)
+        found[repr(scheme)] = _said(lambda scheme=scheme, link=link: scheme.sum_(torch.zeros(100_000), 1.0, link))
+    return found
 
 
 def keys_in_the_store(calls: int) -> list[int]:

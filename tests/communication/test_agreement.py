@@ -76,6 +76,17 @@ def test_a_worker_that_never_calls_is_named_after_the_timeout_of_the_group():
         assert 0.9 < seconds < 5
 
 
+def test_a_connection_that_breaks_is_an_error_in_words():
+    first, _, third = launch(disagreements.left_alone, 3, timeout=60)
+    for found in (first, third):
+        assert len(found) == 3
+        for kind, message, seconds in found.values():
+            assert kind == "CommunicationError"
+            assert "could not" in message
+            assert "See whether that process is alive" in message
+            assert seconds < 5
+
+
 @pytest.mark.parametrize("scheme", [None, ParameterServer()], ids=["plain", "separate server"])
 def test_what_is_agreed_on_leaves_nothing_behind_in_the_store(scheme):
     for counts in launch(disagreements.keys_in_the_store, 2, scheme, args=(20,), timeout=60):

@@ -40,8 +40,8 @@ def _dtype(tensor: Tensor | Bucket) -> str:
 def agree(place: Group, own: Any) -> tuple[float, float]:
     """Compare what all workers pass; return their number of examples, and this worker's.
 
-    A worker writes its own description, reads all, and then removes the one of the last call but one: everybody has
-    read it, since everybody has written that of the last call. That takes two round trips to the store. Where there
+    A worker writes its own description, removes the one of the last call but one (everybody has read it, since
+    everybody has written that of the last call), and reads all. That takes three round trips to the store. Where there
     is a separate server, it follows, and removes them.
 
     Raises:
@@ -55,11 +55,11 @@ def agree(place: Group, own: Any) -> tuple[float, float]:
         keys = _keys(call, place.size)
         place.store.set_timeout(place.timeout)
         try:
+            if call > 1 and place.served is None:
+                place.store.delete_key(_keys(call - 2, place.size)[place.rank])
             everybody = [json.loads(text) for text in place.store.multi_get(keys)]
         except RuntimeError as error:
             raise _missing(place, keys, error) from error
-        if call > 1 and place.served is None:
-            place.store.delete_key(_keys(call - 2, place.size)[place.rank])
     return _total(everybody, place.names), 1.0 if own["examples"] is None else own["examples"]
 
 

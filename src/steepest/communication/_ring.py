@@ -14,7 +14,9 @@ from steepest.communication._scheme import Scheme, usable_scale
 
 __all__ = ["Ring"]
 
-LEAST_PIECE, MOST_PIECE = 1 << 20, 1 << 22
+LEAST_PIECE, MOST_PIECE = 1 << 21, 1 << 22
+"""A chunk travels in pieces, so that one is added while the next arrives; each costs some switches between threads."""
+
 AHEAD = 4
 
 
