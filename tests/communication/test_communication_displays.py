@@ -39,7 +39,10 @@ def test_a_diagram_has_the_messages_of_the_formula(scheme, n):
     assert len(diagram.rounds) == cost.messages
     assert (diagram.chunks[:, 1] - diagram.chunks[:, 0]).mean() == cost.parameters_per_message
     assert int(diagram.rounds.max()) == {"AllToAll": 1, "ParameterServer": 2}.get(type(scheme).__name__, 2 * (n - 1))
-    assert len(diagram.plot().data) == cost.messages
+    drawn = diagram.plot().data
+    assert len(drawn) == cost.messages
+    legend = [trace.name for trace in drawn if trace.showlegend]
+    assert sorted(legend) == sorted({trace.name for trace in drawn})
 
 
 def test_a_ring_passes_chunks_to_the_next_worker_and_adds_on_the_way():
@@ -96,6 +99,9 @@ def test_traffic_adds_records_by_link():
     assert display.messages.tolist() == [[0, 2, 0], [0, 0, 1], [0, 0, 0]]
     heat = display.plot().data[0]
     assert list(heat.y) == ["a", "b", "server"]
+    assert (heat.zmin, heat.zmax) == (0, 800)
+    in_kilobytes = LinkTraffic.of([Record(0, 1, 40_000, 0)]).plot().data[0]
+    assert (in_kilobytes.z[0][1], in_kilobytes.zmax, in_kilobytes.colorbar.title.text) == (40, 40, "kB")
     assert [[None if v is None else float(v) for v in row] for row in heat.z] == [
         [None, 800.0, None],
         [None, None, 0.0],

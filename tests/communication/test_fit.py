@@ -59,6 +59,16 @@ def test_other_sizes_and_numbers_of_workers_are_foreseen(true):
     assert errors(fitted, unseen).max() < 0.35
 
 
+def test_incast_is_found_where_servers_meet_it():
+    assert fit(timed(NETWORK, [1, 300, 3000, 30_000, 300_000, 3_000_000], [2, 4, 8])).protocol.incast > 1.1
+
+
+def test_two_measurements_are_enough_for_a_latency_and_a_bandwidth():
+    true = Cluster(4, latency=1e-3, bandwidth=1e8)
+    fitted = fit([Measurement(Ring(), 4, p, predict(Ring(), true, p)) for p in (10, 10**6)])
+    assert predict(Ring(), fitted, 10**5) == pytest.approx(predict(Ring(), true, 10**5), rel=1e-6)
+
+
 def test_noise_and_outliers_change_little():
     measured = timed(MACHINE, [1, 300, 3000, 30_000, 300_000, 3_000_000], [2, 4, 8], noise=0.15)
     wrong = [

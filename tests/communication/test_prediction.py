@@ -108,6 +108,7 @@ def test_all_workers_at_once_meet_incast_at_a_server_only():
 def test_a_backend_with_trees_needs_logarithmically_many_rounds():
     cluster = Cluster(1024, latency=LATENCY, bandwidth=BANDWIDTH, protocol=Protocol(all_reduce="tree"))
     assert predict(AllReduce(), cluster, 0) == pytest.approx(2 * 10 * LATENCY)
+    assert predict(AllReduce(), cluster, 1000, 1) == 0
     large = 10**12
     assert predict(AllReduce(), cluster, large) == predict(Ring(), cluster, large)
 

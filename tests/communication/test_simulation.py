@@ -21,6 +21,7 @@ from steepest.communication import (
     predict,
     simulate,
 )
+from steepest.communication._simulation.draws import Draws
 from steepest.communication._simulation.exchange import BINS, Exchange, _latest
 
 SCHEMES = (AllToAll(), ParameterServer(), ParameterServer(server=0), Ring(), AllReduce())
@@ -116,7 +117,34 @@ def test_a_run_with_faults_is_the_obvious_simulations(scheme, case):
     assert [(kind, worker) for kind, _, worker in told] == [(kind, worker) for kind, _, worker in events]
     assert [time for _, time, _ in told] == pytest.approx([time for _, time, _ in events], rel=1e-9)
     assert events, "the case should have faults"
+    of_kind = {
+        kind: sum(each == kind for each, *_ in events) for kind in ("died", "silent", "slow", "joined", "rejoined")
+    }
+    assert run.deaths == of_kind["died"] + of_kind["silent"]
+    assert run.left_out == of_kind["slow"]
+    assert run.joined == of_kind["joined"] + of_kind["rejoined"]
+    assert run.repeated <= run.deaths + run.left_out
     assert sum(run.spent.values()) == pytest.approx(run.seconds)
+
+
+def test_a_worker_is_slow_for_as_many_steps_as_drawn_and_as_often_as_its_probability_says():
+    kind = Heterogeneity(straggling=0.01, slowdown=7.0, slow_steps=4.0)
+    draws, members = Draws(1000, kind, seed=0), np.arange(1000)
+    slow, spans = 0, []
+    lasting = np.zeros(1000, dtype=int)
+    for _ in range(500):
+        is_slow = draws.computing(members, 1.0) == 7.0
+        draws.passed()
+        slow += int(is_slow.sum())
+        spans += lasting[~is_slow & (lasting > 0)].tolist()
+        lasting = np.where(is_slow, lasting + 1, 0)
+    assert np.mean(spans) == pytest.approx(4.0, rel=0.1)
+    assert slow / 500_000 == pytest.approx(0.01 * 4, rel=0.1)
+    plain = Draws(1000, Heterogeneity(speed=0.5, jitter=0.2), seed=0)
+    first, second = plain.computing(members, 2.0), plain.computing(members, 2.0)
+    assert np.log(first / second).std() == pytest.approx(0.2 * 2**0.5, rel=0.1)
+    assert np.log(first / 2).std() == pytest.approx((0.5**2 + 0.2**2) ** 0.5, rel=0.1)
+    assert np.log(Draws(1000, Heterogeneity(links=0.3), seed=0).links).std() == pytest.approx(0.3, rel=0.1)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_another():
