@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 import torch
 import torch.distributed as dist
 from tests.communication import disagreements
 
 from steepest.communication import ParameterServer, Ring, launch
+from steepest.communication._group import group_of
 from steepest.errors import CommunicationError, InvalidArgument
 
 
@@ -98,6 +101,21 @@ def test_without_a_process_group_averaging_says_how_to_start_one():
     assert not dist.is_initialized()
     with pytest.raises(CommunicationError, match=r"steepest\.communication\.launch"):
         Ring().average_(torch.zeros(3))
+
+
+def test_a_gpu_sends_by_itself_where_the_group_has_a_backend_for_it(monkeypatch):
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        place = group_of(None)
+        assert place.direct(torch.device("cpu")) is place.link
+        assert place.direct(torch.device("cuda")) is None
+        of_two_backends = types.SimpleNamespace(_get_backend=lambda _: types.SimpleNamespace(name=lambda: "nccl"))
+        monkeypatch.setattr(place, "_process_group", of_two_backends)
+        direct = place.direct(torch.device("cuda"))
+        assert direct is place.direct(torch.device("cuda"))
+        assert (direct.ahead, direct.rank, direct.size) == (False, 0, 1)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_tensor_whose_entries_share_memory_is_refused():

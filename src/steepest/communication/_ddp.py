@@ -48,6 +48,7 @@ def ddp_hook(scheme: Scheme, *, group: Any = None) -> tuple[Any, Callable[[Any, 
 
 
 def _average(state: _State, bucket: dist.GradBucket) -> Future[Tensor]:
-    averaged: Future[Tensor] = Future()
-    averaged.set_result(state.scheme.average_(bucket.buffer(), group=state.group))
+    buffer = bucket.buffer()
+    averaged: Future[Tensor] = Future(devices=None if buffer.device.type == "cpu" else [buffer.device])
+    averaged.set_result(state.scheme.average_(buffer, group=state.group))
     return averaged

@@ -38,6 +38,7 @@ class Group:
         self.store: dist.Store = dist.PrefixStore("steepest", second_connection(store))
         self.calls = 0
         self._process_group = process_group
+        self._gathered: Link | None = None
 
     @property
     def rank(self) -> int:
@@ -52,16 +53,30 @@ class Group:
     @property
     def timeout(self) -> timedelta:
         """How long a missing member is waited for."""
-        device = torch.device("cpu" if self.link.ahead else "cuda")
+        device = self._process_group._device_types[0]
         return self._process_group._get_backend(device).options._timeout
 
     def attach_server(self, link: Link, store: dist.Store) -> None:
         """Let a separate server take part, which follows the calls in that store."""
         self.served, self.store = link, store
 
-    def sends_from(self, device: torch.device) -> bool:
-        """Return whether the backend sends from the memory of a device."""
-        return device.type == "cpu" or not self.link.ahead
+    def direct(self, device: torch.device) -> Link | None:
+        """Return the connections of a backend that sends from the memory of a device, such as NCCL, if there is one.
+
+        gloo sends from the memory of the CPU only, also in a group that names it for a GPU.
+        """
+        if device.type == "cpu" or not self.link.ahead:
+            return self.link
+        if self._gathered is None:
+            try:
+                named = self._process_group._get_backend(torch.device(device.type)).name()
+            except RuntimeError:  # torch's answer where a group has none
+                named = "gloo"
+            if named.lower() == "gloo":
+                return None
+            self._gathered = Link(self._process_group, rank=self.rank, size=self.size, names=self.names)
+            self._gathered.ahead = False
+        return self._gathered
 
 
 # What belongs to a process group lives as long as torch keeps that group: a program makes schemes as it likes, and

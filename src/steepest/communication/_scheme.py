@@ -80,9 +80,10 @@ class Scheme(ABC):
 
     def _average(self, bucket: Bucket, scale: float, link: Link, place: Group) -> None:
         flat = bucket.gather()
-        if flat.device.type == "cpu" or place.sends_from(flat.device):
-            self.sum_(flat, scale, link)
-        else:  # The backend sends from the memory of the CPU only.
+        direct = place.direct(flat.device) if link is place.link else None
+        if direct is not None or flat.device.type == "cpu":
+            self.sum_(flat, scale, direct or link)
+        else:
             staged = flat.cpu()
             self.sum_(staged, scale, link)
             flat.copy_(staged)
