@@ -181,16 +181,19 @@ class Cluster:
         for connection in self.connections.values():
             connection.close()
 
-    def found(self, workers: Iterable[int], servers: Iterable[int] = ()) -> None:
-        """Start the founders."""
+    def found(self, workers: Iterable[int], servers: Iterable[int] = (), killed: int | None = None) -> None:
+        """Start the founders, of which one may be killed before it meets the others."""
         servers = set(servers)
         founders = sorted({*workers} | servers)
         for worker in founders:
             self._start(worker, role="server" if worker in servers else "worker")
         for worker in founders:
             self._receive_address(worker)
+        if killed is not None:
+            self.signal(killed)
         for worker in founders:
-            self.connections[worker].send([self.addresses[founder] for founder in founders])
+            if worker != killed:
+                self.connections[worker].send([self.addresses[founder] for founder in founders])
 
     def join(self, worker: int, role: str = "worker", **options: Any) -> None:
         """Start one more, which asks those that live to be taken in."""

@@ -12,8 +12,7 @@ SCHEMES = [Ring(), AllToAll(), ParameterServer(0), AllReduce()]
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
 def test_two_of_four_workers_die_one_after_the_other_and_one_joins(scheme):
-    steps = 60
-    with Cluster(scheme, steps=steps, pause=0.005, told=True) as cluster:
+    with Cluster(scheme, pause=0.01, told=True) as cluster:
         cluster.found(range(4))
         cluster.reach(10)
         cluster.signal(0)
@@ -21,7 +20,34 @@ def test_two_of_four_workers_die_one_after_the_other_and_one_joins(scheme):
         cluster.signal(2)
         cluster.until(lambda: len(cluster.events("recovered")) >= 5)
         cluster.join(7)
+        cluster.until(lambda: cluster.events("copied", seen_by=7))
+        steps = cluster.end()
         results = cluster.finish()
     assert_right(results, [1, 3, 7], steps)
     assert {event.worker for event in cluster.events("died")} == {0, 2}
-    assert cluster.events("copied", seen_by=7)
+
+
+@pytest.mark.parametrize("scheme", [Ring(), ParameterServer(0)], ids=repr)
+def test_deaths_during_recovery_formation_and_copies_end_in_a_right_state(scheme):
+    with Cluster(scheme, pause=0.003, told=True, ballast=1_000_000) as cluster:
+        cluster.found(range(5))
+        cluster.reach(5)
+        cluster.signal(0)  # hosts the store, and serves
+        cluster.listen(0.01)
+        cluster.signal(1)  # while the others recover
+        cluster.join(8)
+        cluster.until(lambda: cluster.events("joined", worker=8))
+        cluster.signal(8)  # while it copies the state
+        cluster.join(9)
+        cluster.until(lambda: cluster.events("copied", seen_by=9))
+        cluster.signal(2)
+        cluster.signal(3)
+        steps = cluster.end()
+        results = cluster.finish()
+    assert_right(results, [4, 9], steps)
+
+
+def test_a_death_while_the_group_is_formed():
+    with Cluster(Ring(), steps=30, told=True) as cluster:
+        cluster.found(range(3), killed=2)
+        assert_right(cluster.finish(), [0, 1], 30)

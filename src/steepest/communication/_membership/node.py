@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -176,9 +177,11 @@ class Node:
         if self._runner is not None:
             self._runner.end()
         self._mesh.close(seconds)
-        end = time.monotonic() + self.known.deadlines.rebuild
-        for thread in self._threads:  # one that is in C++ when Python ends would end the process with an error
-            thread.join(max(0.0, end - time.monotonic()))
+        for thread in self._threads:
+            if (
+                thread.is_alive()
+            ):  # One that returns from C++ when Python has ended would end the process with an error.
+                atexit.register(thread.join, self.known.deadlines.rebuild)
 
     def cut(self, workers: frozenset[int]) -> None:
         """Make workers unreachable, as a network that falls apart would: for tests."""
