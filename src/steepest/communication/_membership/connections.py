@@ -22,6 +22,9 @@ PIECE = 1 << 24
 
 ABORT_TAG = 7
 
+ENDLESS = timedelta(days=1)
+"""How long gloo itself may wait for another member's gradients: how long the worker does is decided elsewhere."""
+
 
 class Connections:
     """One member's connections to the others in a view.
@@ -33,14 +36,13 @@ class Connections:
         membership: The view.
         address: Of this worker.
         listen: The address of the interface to use.
-        seconds: How long it may take to connect.
-        patience: The seconds that one wait for another member may take at most later.
+        seconds: How long it may take to connect, and each piece of a state to arrive.
     """
 
-    def __init__(self, membership: Membership, address: Address, listen: str, seconds: float, patience: float) -> None:
+    def __init__(self, membership: Membership, address: Address, listen: str, seconds: float) -> None:
         self.view: View = membership.seen_by(address.worker)
         self.numbers = tuple(member.worker for member in membership.ranked)
-        self._wait, self._patience = timedelta(seconds=seconds), timedelta(seconds=patience)
+        self._wait = timedelta(seconds=seconds)
         self._others = [rank for rank in range(len(self.numbers)) if rank != self.view.rank]
         host = membership.members[0]
         store = dist.TCPStore(host.host, host.store, is_master=False, wait_for_workers=False, timeout=self._wait)
@@ -54,7 +56,9 @@ class Connections:
         separate = membership.separate_server is not None
         server = self.view.size if separate else None
         size, rank = self.view.size, self.view.rank
-        self.link = Link(self.group, rank=rank, size=size, server=server, names=self.numbers, timeout=patience)
+        self.link = Link(
+            self.group, rank=rank, size=size, server=server, names=self.numbers, timeout=ENDLESS.total_seconds()
+        )
         views = self.gather([membership.number], self._wait)
         if any(row[0] != membership.number for row in views):
             raise CommunicationError("workers of different views have met", got=views)
@@ -65,7 +69,7 @@ class Connections:
         works = [self.group.recv([rows[rank]], rank, 1) for rank in self._others]
         works += [self.group.send([rows[self.view.rank]], rank, 1) for rank in self._others]
         for work in works:
-            self._finish(work, wait or self._patience)
+            self._finish(work, wait or ENDLESS)
         return [row.tolist() for row in rows]
 
     def send(self, data: bytes, rank: int) -> None:

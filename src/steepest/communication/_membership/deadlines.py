@@ -25,7 +25,8 @@ class Deadlines:
         heartbeat: The interval at which a worker tells the others what it is doing.
         step: The least time that a late worker is waited for; on a busy machine a step may take seconds.
         patience: How many usual steps a late worker is waited for.
-        rebuild: How long new connections may take, and the first step after somebody new has joined.
+        rebuild: How long new connections may take, and at least the first step after somebody new has joined; the
+            first step of all may take four times as long.
         give_up: How long a group that cannot go on waits for better times before it raises an error.
         slow: A worker is left out, too, that computes `slow` times as long as the others in 20 steps running.
 

@@ -12,6 +12,9 @@ from steepest.communication._membership.peers import Peer
 
 __all__ = ["Knowledge"]
 
+FIRST = 4.0
+"""In the first step of all, of which nobody knows how long it takes, so many deadlines of `rebuild` are waited for."""
+
 
 @dataclass
 class Knowledge:
@@ -82,9 +85,11 @@ class Knowledge:
     def step_deadline(self) -> float:
         """How long a late worker is waited for, in seconds."""
         usual = self.clock.usual
-        if usual is None or (self.takes_in and self.clock.pace.steps == 0):
-            return self.deadlines.rebuild
-        return max(self.deadlines.step, self.deadlines.patience * usual)
+        limits = self.deadlines
+        if usual is None:
+            return FIRST * limits.rebuild
+        is_first = self.takes_in and self.clock.pace.steps == 0
+        return max(limits.rebuild if is_first else limits.step, limits.patience * usual)
 
     def is_silent(self, peer: Peer, now: float) -> bool:
         """Return whether a peer was not heard of for as long as a step may take."""

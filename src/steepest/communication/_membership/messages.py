@@ -129,7 +129,7 @@ class Frames:
             del self._received[: 4 + length]
             try:
                 yield _made(json.loads(body))
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError, RecursionError) as error:
                 raise ValueError("the frame holds no message") from error
 
 

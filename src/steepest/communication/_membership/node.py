@@ -17,7 +17,7 @@ from steepest.communication._membership.knowledge import Knowledge
 from steepest.communication._membership.member import Member
 from steepest.communication._membership.membership import Address
 from steepest.communication._membership.mesh import Mesh
-from steepest.communication._membership.runner import Runner
+from steepest.communication._membership.runner import ABANDONED, Runner
 from steepest.communication._stores import host
 
 __all__ = ["Node"]
@@ -61,7 +61,7 @@ class Node:
         self._observe = observe
         self._failure: BaseException | None = None
         self._threads: list[threading.Thread] = []
-        self._is_aborting = False
+        self._is_aborting, self._reason = False, ""
         self._runner: Runner | None = None
         self._mesh.start(self.address)
 
@@ -85,8 +85,9 @@ class Node:
         self.member.tick(now)
         if self.connections is not None and self._waits_for and not self._is_aborting:
             view = self.connections.view.number
-            if rules.late(self.known, view, now) if self._waits_for == "sum" else rules.broken(self.known, view):
-                self._is_aborting = True
+            why = rules.late(self.known, view, now) if self._waits_for == "sum" else rules.broken(self.known, view)
+            if why:
+                self._is_aborting, self._reason = True, why
                 self._start(threading.Thread(target=self._abort, args=(self.connections, self._runner), daemon=True))
         soon = self.known.phase in ("recovering", "forming", "joining", "exchanging")
         return SOON if soon else self.known.deadlines.heartbeat
@@ -124,9 +125,7 @@ class Node:
             assert membership is not None
             self.member.enter("forming", time.monotonic())
         limits = known.deadlines
-        connecting = Connecting(
-            lambda: Connections(membership, self.address, self.contact, limits.rebuild, limits.give_up), self.lock
-        )
+        connecting = Connecting(lambda: Connections(membership, self.address, self.contact, limits.rebuild), self.lock)
         self._threads.append(connecting.thread)
         number = membership.number
         self.wait(lambda: connecting.is_over or bool(rules.broken(known, number)), limits.rebuild + 1)
@@ -155,7 +154,8 @@ class Node:
                 self._runner = Runner()
             runner, self._waits_for, self._is_aborting = self._runner, kind, False
         try:
-            return runner.run(lambda: action(connections))
+            result, why = runner.run(lambda: action(connections))
+            return result, self._reason if why == ABANDONED else why
         finally:
             with self.lock:
                 self._waits_for = ""

@@ -188,7 +188,8 @@ class Worker:
             is_alone = self.known.is_left_behind and all(peer.gone for peer in self.known.others)
             return self.known.number > view or is_alone or (self.known.address.server and not self.has_workers())
 
-        if not self.node.wait(is_over, began + self.known.deadlines.give_up - time.monotonic()):
+        longest = max(self.known.deadlines.give_up, 2 * self.known.step_deadline)
+        if not self.node.wait(is_over, began + longest - time.monotonic()):
             raise self._lost()
         if self.known.number <= view and not self.known.address.server:
             raise self._deserted()
