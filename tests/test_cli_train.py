@@ -182,3 +182,61 @@ def test_ctrl_c_ends_all_processes(tmp_path):
     assert (printed, said) == ("", "Stopped; nothing was written.\n")
     assert of_session(process.pid) == []
     assert not (tmp_path / "mine").exists()
+
+
+DIES = """
+import os, signal
+from pathlib import Path
+import mine
+
+def dies(output, target):
+    flag = Path("died")
+    if os.environ["RANK"] == "1" and len(list(Path("dying/checkpoints").glob("*/step-*"))) >= 2 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return mine.nn.functional.mse_loss(output, target)
+
+def task():
+    return mine.dataclasses.replace(mine.task(), loss=dies)
+"""
+
+
+@pytest.mark.slow
+def test_under_torchrun_a_death_restarts_from_a_checkpoint(tmp_path):
+    (tmp_path / "mine.py").write_text(TASK)
+    (tmp_path / "dying.py").write_text(DIES)
+    results = {}
+    for module in ("mine", "dying"):
+        code = "import sys; sys.path.insert(0, '.'); from steepest.cli import main; main()"
+        worker = [
+            sys.executable,
+            "-c",
+            code,
+            "train",
+            "--task",
+            f"{module}:task",
+            "--out",
+            module,
+            "--scheme",
+            "all-to-all",
+        ]
+        agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+        # Otherwise the workers' group meets in the agent's own store again, where it finds the addresses of before.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+        done = subprocess.run(
+            [sys.executable, *agent, "--no-python", *worker],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stderr
+        results[module] = json.loads((tmp_path / module / "results.json").read_text())
+    assert (tmp_path / "died").exists()
+    before, after = (results[module]["history"] for module in ("mine", "dying"))
+    assert after["steps"][-1] == before["steps"][-1] == 30
+    assert after["valid_loss"][-1] == before["valid_loss"][-1]  # to the bit: the same workers take the same shares
+    assert 0 < len(results["dying"]["group"]["losses"]) < 30  # of the second attempt
+    assert "Continued after step" in after["remarks"][0]

@@ -114,7 +114,9 @@ def train(
     try:
         with _progress(console if console.is_terminal and not as_json else None) as advance:
             if under_torchrun:
-                result = train_under_torchrun(*what, **options, scheme=chosen, folder=folder)
+                result = train_under_torchrun(
+                    *what, **options, name=f"{task} {candidate.name}", scheme=chosen, folder=folder
+                )
             elif grouped:
                 result = train_distributed(
                     *what, **options, workers=workers, scheme=chosen, faults=faults, replace=replace, progress=advance
@@ -204,4 +206,6 @@ def _show(result: TrainingRun, page: Path) -> None:
     console.print(result.headline, highlight=False, style="bold", soft_wrap=True)
     if history.diagnosis is not None:
         console.print(str(history.diagnosis), highlight=False, soft_wrap=True)
+    for remark in history.remarks:
+        console.print(remark, highlight=False, soft_wrap=True)
     console.print(f"Page: {page}", highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import torch
@@ -30,13 +30,15 @@ class FixedGroup:
         scheme: How gradients are averaged.
         folder: Where the checkpoints are, the same for all workers.
         saves: The steps after which a checkpoint is written.
+        remark: Called with a sentence for the user where it continues from one.
     """
 
-    def __init__(self, scheme: Scheme, folder: Path, saves: frozenset[int]) -> None:
-        self._scheme, self._folder, self._saves = scheme, folder, saves
+    def __init__(self, scheme: Scheme, folder: Path, saves: frozenset[int], remark: Callable[[str], object]) -> None:
+        self._scheme, self._folder, self._saves, self._remark = scheme, folder, saves, remark
         size = dist.get_world_size()
         self.view = View(0, tuple(range(size)), dist.get_rank(), size, None)
         self._replica: Replica | None = None
+        self._saved = 0
 
     def begin(self, replica: Replica) -> int:
         """Return the step to do next; load the newest checkpoint at first."""
@@ -47,8 +49,11 @@ class FixedGroup:
             dist.broadcast_object_list(found, src=0)  # all decide alike, whatever their file system shows
             if found[0] is not None:
                 replica.load(_read(self._folder / found[0]))
-        elif replica.step in self._saves:
+                self._remark(f"Continued after step {replica.step:,} from a checkpoint in {self._folder}.")
+            self._saved = replica.step
+        elif replica.step in self._saves and replica.step > self._saved:
             self._save(replica)
+            self._saved = replica.step
         return replica.step
 
     def average_(self, tensors: Sequence[Tensor], *, weight: float) -> None:
@@ -65,8 +70,6 @@ class FixedGroup:
 
     def _save(self, replica: Replica) -> None:
         place = self._folder / f"step-{replica.step:09d}"
-        if place.exists():
-            return
         state = torch.frombuffer(bytearray(replica.save()), dtype=torch.uint8)
         dcp.save({"replica": state}, checkpoint_id=place)
         if self.view.rank == 0:

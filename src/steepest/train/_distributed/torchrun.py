@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from steepest.train._distributed.replica import Replica
 from steepest.train._distributed.restart import FixedGroup
 from steepest.train._distributed.result import TrainingRun
 from steepest.train._distributed.run import result_of, settings_of
+from steepest.train._distributed.settings import Settings
 from steepest.train._distributed.worker import Teller, train_share
 
 __all__ = ["is_under_torchrun", "train_under_torchrun"]
@@ -30,12 +32,21 @@ def is_under_torchrun() -> bool:
 
 
 def train_under_torchrun(
-    task: Task, optimizer: Any, init: Any, *, scheme: Scheme, folder: Path, **options: Any
+    task: Task, optimizer: Any, init: Any, *, name: str, scheme: Scheme, folder: Path, **options: Any
 ) -> TrainingRun | None:
     """Train a task as one of torchrun's workers; return the result in rank 0, and None in the others.
 
-    A checkpoint is written into the folder at every validation. The same command continues from the newest one, with
-    the same batches, also with another number of workers.
+    A checkpoint is written into the folder at every validation. The same run, by its settings and its data, continues
+    from the newest one with the same batches, also with another number of workers. An edit of the code is not noticed.
+
+    Args:
+        task: The task.
+        optimizer: optimizer(model, lr) -> the optimizer.
+        init: A scheme of `steepest.init`, or its name.
+        name: The names of task and optimizer.
+        scheme: How gradients are averaged.
+        folder: The folder of the results, the same for all workers.
+        **options: Further arguments of `train_distributed`.
     """
     entered = time.perf_counter()
     if isinstance(scheme, ParameterServer) and scheme.server is None:
@@ -52,9 +63,11 @@ def train_under_torchrun(
     if began:
         dist.init_process_group("nccl" if on_cuda else "gloo")
     try:
-        group = FixedGroup(scheme, folder / "checkpoints", settings.looks)
         told = _Told()
-        train_share(settings, Replica(settings), group, Teller(told), group.view.rank)
+        teller = Teller(told)
+        place = folder / "checkpoints" / _identity(settings, name)
+        group = FixedGroup(scheme, place, settings.looks, teller.remarks.append)
+        train_share(settings, Replica(settings), group, teller, group.view.rank)
         gathered: list[Any] | None = [None] * group.view.size if group.view.rank == 0 else None
         dist.gather_object(told.messages, gathered)
         if gathered is None:
@@ -67,6 +80,17 @@ def train_under_torchrun(
     finally:
         if began:
             dist.destroy_process_group()
+
+
+def _identity(settings: Settings, name: str) -> str:
+    """Return a name for the run that no run with other settings or data has."""
+    words = {
+        **settings.in_words,
+        "optimizer": name,
+        "warmup": str(settings.warmup),
+        "task": settings.task.fingerprint(),
+    }
+    return hashlib.sha256(repr(words).encode()).hexdigest()[:12]
 
 
 class _Told:

@@ -43,6 +43,7 @@ class Teller:
         self._taken: list[Taken] = []
         self._told = time.monotonic()
         self.ledger = Ledger()
+        self.remarks: list[str] = []
 
     def tell(self, message: Any) -> None:
         """Send a message at once."""
@@ -141,7 +142,7 @@ def train_share(settings: Settings, replica: Replica, group: Any, teller: Teller
         teller.tell(Looked(replica.step, math.inf, dict.fromkeys(replica.task.metrics, math.nan), time.time(), 0.0))
     replica.shares.close()
     teller.flush()
-    teller.tell(Finished(group.view.workers, replica.digest(), not finite, replica.state_bytes, []))
+    teller.tell(Finished(group.view.workers, replica.digest(), not finite, replica.state_bytes, teller.remarks))
 
 
 def _validated(replica: Replica, teller: Teller) -> bool:
