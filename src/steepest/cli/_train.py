@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Generator
@@ -28,6 +28,9 @@ __all__ = ["train"]
 
 _MEASURING = 1.5
 """Seconds in which the schemes are timed for the page."""
+
+_MOST_MEASURED = 4
+"""Processes that do so."""
 
 
 def train(
@@ -184,9 +187,10 @@ def _measured(result: TrainingRun) -> TrainingRun:
 
     group = result.group
     assert group is not None
-    workers = min(max(2, len(group.survivors)), os.cpu_count() or 2, 8)
+    counts = list(range(2, min(max(group.workers, 2), _MOST_MEASURED) + 1))
     with contextlib.suppress(SteepestError, OSError):
-        found = launch(measure_cluster, workers, timeout=20 * _MEASURING)[0]
+        timed = functools.partial(measure_cluster, workers=counts, seconds=_MEASURING)
+        found = launch(timed, counts[-1], timeout=20 * _MEASURING)[0]
         return dataclasses.replace(result, group=dataclasses.replace(group, measurements=found))
     return result
 

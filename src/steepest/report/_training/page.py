@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from steepest._figure import GREY, color
 from steepest.communication import (
     AllReduce,
     CostCurves,
-    GroupEvent,
     LinkTraffic,
     MessageDiagram,
     RecoveryTimeline,
@@ -82,6 +80,13 @@ def _content(run: TrainingRun, command: str) -> dict[str, Any]:
     group, history = run.group, run.history
     changes = [] if group is None else sorted({event.step for event in group.changes})
     figures: dict[str, Markup | None] = {"loss": figure_json(loss_figure(run, changes))}
+    keys: dict[str, Any] = {
+        "loss": [
+            ("validation", color(0), "line"),
+            ("training, each batch", GREY, "line"),
+            *([("the group changes", color(1), "line dotted")] if changes else []),
+        ]
+    }
     content: dict[str, Any] = {
         "run": run,
         "group": group,
@@ -95,38 +100,40 @@ def _content(run: TrainingRun, command: str) -> dict[str, Any]:
             }
             for name in history.valid_metrics
         ],
-        "keys": {
-            "loss": [
-                ("validation", color(0), "line"),
-                ("training, each batch", GREY, "line"),
-                *([("the group changes", color(1), "line dotted")] if changes else []),
-            ]
-        },
+        "keys": keys,
     }
-    return content if group is None else {**content, **_of_group(group, figures)}
+    return content if group is None else {**content, **_of_group(group, figures, keys)}
 
 
-def _of_group(group: GroupRun, figures: dict[str, Markup | None]) -> dict[str, Any]:
-    """Return what the page says of the group, and add its figures."""
+def _of_group(group: GroupRun, figures: dict[str, Markup | None], keys: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page says of the group, and add its figures and their keys."""
     size = len(group.exchanges[0].workers) if group.exchanges else group.workers
     shows = not isinstance(group.scheme, AllReduce) and 1 < size <= _DRAWN
     figures["messages"] = figure_json(MessageDiagram.of(group.scheme, size).plot()) if shows else None
     figures["links"] = None
     if group.exchanges:
         figures["links"] = figure_json(_links(group.exchanges[0]).plot())
-    figures["events"] = figure_json(RecoveryTimeline.of(group.events).plot())
+    server = [group.workers] if group.exchanges and group.exchanges[0].server is not None else []
+    timeline = RecoveryTimeline.of(group.events, [*range(group.workers), *server])
+    drawing = timeline.plot()
+    names = ["server" if worker in server else f"worker {worker}" for worker in timeline.everybody]
+    figures["events"] = figure_json(drawing.update_yaxes(tickvals=list(range(len(names))), ticktext=names))
     figures["costs"], choice = None, ""
     if group.measurements:
         try:
             cluster = fit(group.measurements)
-            figures["costs"] = figure_json(CostCurves.of(group.measurements, cluster).plot())
-            choice = str(choose(cluster, sum(group.parameters.values()), group.workers))
+            curves = CostCurves.of(group.measurements, cluster)
+            figures["costs"] = figure_json(curves.plot())
+            keys["costs"] = [(name, color(k), "line") for k, name in enumerate(curves.measured)]
+            parameters = sum(group.parameters.values())
+            found = choose(cluster, parameters, group.workers)
+            choice = f"Predicted for {parameters:,} parameters and {group.workers} workers of this machine: {found}."
         except SteepestError as error:
             choice = str(error)
     return {
         "parameters": ", ".join(f"{count:,} parameters in {dtype}" for dtype, count in group.parameters.items()),
         "broken": sum(each.broken for each in group.exchanges),
-        "events": _events(group.events),
+        "events": _events(timeline),
         "agreement": (
             "All workers ended with the same bits."
             if group.agrees
@@ -150,18 +157,15 @@ def _links(exchange: Exchange) -> LinkTraffic:
     return LinkTraffic(whole[0], whole[1], names)
 
 
-def _events(events: Sequence[GroupEvent]) -> list[dict[str, Any]]:
+def _events(timeline: RecoveryTimeline) -> list[dict[str, str]]:
     """Return the rows of the table of events; what several workers have seen is one row, at its first time."""
-    found: dict[tuple[str, int, int | None], GroupEvent] = {}
-    for event in sorted(events, key=lambda event: event.time):
-        found.setdefault((event.kind, event.step, event.worker), event)
-    start = min((event.time for event in events), default=0.0)
     return [
         {
-            "seconds": event.time - start,
-            "step": f"{event.step:,}",
-            "worker": "" if event.worker is None else str(event.worker),
-            "what": f"{event.kind}: {event.detail}" if event.detail else event.kind,
+            "seconds": f"{timeline.times[k]:.3f}",
+            "step": f"{int(timeline.steps[k]):,}",
+            "worker": "" if timeline.workers[k] < 0 else str(int(timeline.workers[k])),
+            "what": ": ".join(filter(None, (timeline.kinds[k], timeline.details[k]))),
         }
-        for event in found.values()
+        for k in range(len(timeline.kinds))
+        if timeline.kinds[k] != "interrupted"  # what "died" or "left out" says, in the words of the backend
     ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steepest.communication import GroupEvent
 
 __all__ = ["Change", "changes"]
+
+_SAME = 1.0
+"""Seconds within which all have seen a change."""
 
 _SAYS = {
     "died": "{who} died at step {step}; went on with {left}",
@@ -53,13 +56,18 @@ def changes(events: Sequence[GroupEvent], workers: int, server: int | None) -> l
     """
     members = set(range(workers)) | ({server} if server is not None else set())
     found: list[Change] = []
+    last: dict[tuple[str, int], int] = {}  # where the last change of this kind is
     for event in sorted(events, key=lambda event: event.time):
         worker = event.worker
         if event.kind not in _SAYS or worker is None:
             continue
         goes = event.kind in ("died", "left out")
-        if (worker in members) != goes:  # another has seen it before
+        if (worker in members) != goes:  # another has seen it before, perhaps a server, which takes no steps
+            place = last.get((event.kind, worker))
+            if place is not None and event.time - found[place].time < _SAME:
+                found[place] = replace(found[place], step=max(found[place].step, event.step))
             continue
+        last[event.kind, worker] = len(found)
         (members.discard if goes else members.add)(worker)
         found.append(
             Change(
