@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PARAMETERS = 8 * 64 + 64 + 64 + 1
 
 
+@pytest.mark.slow  # torch's optimizers import torch's compiler in every worker, for seconds.
 def test_the_example_learns_and_sends_what_the_formula_says():
     results = launch(ddp_hook.train, 2, timeout=100)
     assert all(loss < 0.5 for loss, _ in results)
