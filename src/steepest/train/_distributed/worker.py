@@ -136,7 +136,7 @@ def train_share(settings: Settings, replica: Replica, group: Any, teller: Teller
         replica.advance()
         group.completed(step)
         value = math.nan if loss is None else float(loss)
-        teller.taken(Taken(step, value, own, total, computed - begun, exchanged - sending))
+        teller.taken(Taken(step, value, own, total, sending - begun, exchanged - sending))
         finite = replica.finite
     if not finite and replica.step > looked:
         teller.tell(Looked(replica.step, math.inf, dict.fromkeys(replica.task.metrics, math.nan), time.time(), 0.0))
