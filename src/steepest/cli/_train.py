@@ -77,7 +77,7 @@ def train(
     if grouped:
         from steepest.communication._processes import prepare
 
-        prepare("steepest.train", "steepest.optim")  # while this process loads the task
+        prepare("steepest.train", "steepest.optim", "torch._dynamo")  # while this process loads the task
     from steepest.compare._candidates import resolve_candidate
     from steepest.report import as_json as to_json
     from steepest.report import write

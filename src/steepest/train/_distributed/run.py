@@ -26,7 +26,10 @@ from steepest.train._distributed.settings import Settings
 from steepest.train._schedules import Schedule, factors
 from steepest.train._validations import validation_steps
 
-__all__ = ["settings_of", "train_distributed"]
+__all__ = ["PRELOAD", "settings_of", "train_distributed"]
+
+PRELOAD = ("steepest.train", "steepest.optim", "torch._dynamo")
+"""What every worker imports; torch's optimizers import its compiler at their first step."""
 
 
 def train_distributed(
@@ -89,7 +92,7 @@ def train_distributed(
         function("progress", progress)
     separate = isinstance(scheme, ParameterServer) and scheme.server is None
     _check_faults(settings.faults, workers, separate, settings.steps)
-    with Processes(preload=["steepest.train", "steepest.optim"]) as processes:
+    with Processes(preload=PRELOAD) as processes:
         records = Launcher(processes, settings, workers, has_server=separate, replaces=replace, progress=progress).run()
     return result_of(records, settings, workers, time.perf_counter() - entered)
 

@@ -123,7 +123,7 @@ def train_share(settings: Settings, replica: Replica, group: Any, teller: Teller
         computed = time.perf_counter()
         faults.strike(step, computed - begun)
         sending = time.perf_counter()
-        with measure() as traffic:
+        with measure(native=False) as traffic:
             try:
                 group.average_(replica.gradients, weight=own / total)
                 completed = True
