@@ -279,7 +279,7 @@ class Cluster:
 
     def end(self) -> int:
         """Let all end soon, at the same step; return how many steps they do."""
-        steps = self.steps + 60
+        steps = self.steps + 50
         for connection in self.connections.values():
             with contextlib.suppress(OSError):
                 connection.send(steps)

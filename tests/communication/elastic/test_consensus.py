@@ -76,6 +76,7 @@ class World:
     def post(self, node: Node, letters: list[tuple[int, Any]]) -> None:
         assert node.view is not None
         for to, message in letters:
+            assert to != node.me
             self.send(node.me, to, node.view[0], message)
         self.follow(node)
 
@@ -168,9 +169,8 @@ def simulate(seed: int, steps: int) -> World:
     return world
 
 
-@pytest.mark.parametrize("first", [0, 1000])
-def test_never_do_two_views_operate_that_do_not_follow_one_another(first):
-    worlds = [simulate(seed, 250) for seed in range(first, first + 1000)]
+def test_never_do_two_views_operate_that_do_not_follow_one_another():
+    worlds = [simulate(seed, 250) for seed in range(1000)]
     numbers = [max((number for number, _ in world.operated), default=0) for world in worlds]
     assert sum(number > 2 for number in numbers) > 100, "the schedules do not even change the view"
     grown = [world for world in worlds if any(max(members) >= world.founders for _, members in world.operated)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.communication.elastic.cluster import QUICK, Cluster, assert_right
+from tests.communication.elastic.cluster import PATIENT, QUICK, Cluster, assert_right
 
 from steepest.communication import AllToAll, Deadlines, ParameterServer, Ring
 
@@ -98,3 +98,15 @@ def test_a_worker_whose_own_code_fails_is_gone_and_the_others_go_on():
         assert "the worker's own error" in results[1][2]
         assert cluster.events("left", worker=1)
         assert not cluster.events("died")
+
+
+def test_a_worker_that_waits_for_others_can_be_interrupted_at_once():
+    with Cluster(Ring(), pause=0.01, told=True) as cluster:
+        cluster.found(range(2))
+        cluster.reach(10)
+        cluster.signal(0, signal.SIGSTOP)
+        cluster.listen(0.3)
+        before = cluster.signal(1, signal.SIGINT)
+        cluster.until(lambda: 1 in cluster.results)
+        assert cluster.log[-1][0] - before < PATIENT.step - 1.0, "it need not wait for any deadline"
+        assert "KeyboardInterrupt" in cluster.results[1][2]

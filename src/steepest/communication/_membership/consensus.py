@@ -158,11 +158,11 @@ class Consensus:
 
     def _prepare(self, sender: int, message: Prepare) -> list[Letter]:
         if self.chosen is not None:
-            return [(sender, Chosen(self.chosen))] if sender != self.me else []
+            return self._answer(sender, Chosen(self.chosen))
         if self.me in message.dead:
             return []
         if message.ballot < self._promised:
-            return [(sender, Refuse(message.ballot, self._promised))]
+            return self._answer(sender, Refuse(message.ballot, self._promised))
         self._promised = message.ballot
         self._dead |= frozenset(message.dead)
         return self._say(sender, Promise(message.ballot, *self._voted))
@@ -182,9 +182,9 @@ class Consensus:
 
     def _vote(self, sender: int, message: Propose) -> list[Letter]:
         if self.chosen is not None:
-            return [(sender, Chosen(self.chosen))] if sender != self.me else []
+            return self._answer(sender, Chosen(self.chosen))
         if message.ballot < self._promised:
-            return [(sender, Refuse(message.ballot, self._promised))]
+            return self._answer(sender, Refuse(message.ballot, self._promised))
         self._promised = message.ballot
         self._voted = (message.ballot, message.value)
         return self._say(sender, Vote(message.ballot))
@@ -210,6 +210,10 @@ class Consensus:
         dead = self._mine.dead if self._mine else self._dead
         others = [(member, message) for member in sorted(self.members - dead - {self.me})]
         return [*others, *letters]
+
+    def _answer(self, to: int, message: Message) -> list[Letter]:
+        """Answer another member; a proposer knows by itself that it comes too late."""
+        return [] if to == self.me else [(to, message)]
 
     def _say(self, to: int, message: Message) -> list[Letter]:
         return self._handle(self.me, message) if to == self.me else [(to, message)]

@@ -37,6 +37,7 @@ class Member:
         self._proposals = 0
         self._waits = False
         self._ever: set[int] = set()
+        self._dead: set[int] = set()
 
     def found(self, membership: Membership, now: float) -> None:
         """Be a founder of the group."""
@@ -81,7 +82,7 @@ class Member:
         """Get to know members of a group."""
         for address in addresses:
             if address.worker != self.known.me and address.worker not in self.known.peers:
-                self.known.peers[address.worker] = Peer(address, now)
+                self.known.peers[address.worker] = Peer(address, now, dead=address.worker in self._dead)
 
     def note(self, kind: str, worker: int | None = None, detail: str = "") -> None:
         """Keep an event for the observer."""
@@ -114,6 +115,7 @@ class Member:
 
     def gone(self, worker: int) -> None:
         """Take in that the death of a worker is proven."""
+        self._dead.add(worker)  # Somebody who is not known yet, too: others may take it in before they know.
         peer = self.known.peers.get(worker)
         if peer is None or peer.gone:
             return
