@@ -7,7 +7,7 @@ from tests.communication.elastic.cluster import Cluster, assert_right
 
 from steepest.communication import AllReduce, AllToAll, ParameterServer, Ring
 
-SCHEMES = [Ring(), AllToAll(), ParameterServer(0), AllReduce()]
+SCHEMES = [Ring(), AllToAll(), ParameterServer(0), pytest.param(AllReduce(), marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
@@ -27,7 +27,7 @@ def test_two_of_four_workers_die_one_after_the_other_and_one_joins(scheme):
     assert {event.worker for event in cluster.events("died")} == {0, 2}
 
 
-@pytest.mark.parametrize("scheme", [Ring(), ParameterServer(0)], ids=repr)
+@pytest.mark.parametrize("scheme", [Ring(), pytest.param(ParameterServer(0), marks=pytest.mark.slow)], ids=repr)
 def test_deaths_during_recovery_formation_and_copies_end_in_a_right_state(scheme):
     with Cluster(scheme, pause=0.003, told=True, ballast=1_000_000) as cluster:
         cluster.found(range(5))
