@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.train.distributed_tasks import task, unhurried
 
-from steepest.communication import AllReduce, AllToAll, ParameterServer, Ring
+from steepest.communication import AllReduce, AllToAll, Deadlines, ParameterServer, Ring
 from steepest.errors import InvalidArgument, WorkerFailed
 from steepest.optim import SteepestDescent
 from steepest.train import Fault, train, train_distributed
@@ -96,7 +96,8 @@ def test_a_worker_that_died_is_replaced() -> None:
 
 @SWEEP
 def test_a_stopped_worker_is_left_out_and_rejoins() -> None:
-    found = run(Ring(), of=task(600, loss=unhurried), faults=[Fault(kind="stop", worker=2, step=20, length=5.0)])
+    stops = [Fault(kind="stop", worker=2, step=20, length=5.0)]
+    found = run(Ring(), of=task(600, loss=unhurried), faults=stops, deadlines=Deadlines(step=1.5))
     assert any("left out" in sentence for sentence in found.group.recoveries)
     assert any("worker 2 rejoined" in sentence for sentence in found.group.recoveries)
     assert found.group.survivors == (0, 1, 2)
@@ -128,6 +129,7 @@ def test_more_workers_than_examples() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"deadlines": 5.0}, "deadlines must be Deadlines"),
         ({"workers": 0}, "workers must be a whole number >= 1"),
         ({"scheme": "ring"}, "scheme must be a scheme"),
         ({"scheme": ParameterServer(3)}, "server"),

@@ -13,7 +13,7 @@ from torch.optim.optimizer import Optimizer
 
 from steepest._check import at_least, boolean, function, in_range, instance
 from steepest._check import device as check_device
-from steepest.communication import ParameterServer, Scheme
+from steepest.communication import Deadlines, ParameterServer, Scheme
 from steepest.communication._processes import Processes
 from steepest.errors import InvalidArgument
 from steepest.init import Initializer
@@ -48,6 +48,7 @@ def train_distributed(
     device: str = "cpu",
     faults: Sequence[Fault] = (),
     replace: bool = False,
+    deadlines: Deadlines | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> TrainingRun:
     """Train a task once, with several workers in processes of this machine that survive each other's death.
@@ -72,6 +73,7 @@ def train_distributed(
         device: The device to train on.
         faults: What the run does to its workers, to show what it costs.
         replace: Whether a worker that died is replaced by a new process.
+        deadlines: How long the workers wait for each other; None for the default.
         progress: Called with the number of steps taken and of all, a few times a second.
 
     Returns:
@@ -84,7 +86,7 @@ def train_distributed(
     entered = time.perf_counter()
     settings = settings_of(
         task, optimizer, init, lr=lr, seed=seed, scheme=scheme, steps=steps, schedule=schedule, warmup=warmup,
-        validations=validations, device=device, faults=faults, threads=max(1, (os.cpu_count() or 1) // max(1, workers)),
+        validations=validations, device=device, faults=faults, deadlines=deadlines, threads=max(1, (os.cpu_count() or 1) // max(1, workers)),
     )  # fmt: skip
     scheme.cost(at_least("workers", workers, 1), 0)  # refuses a server that is none of them
     boolean("replace", replace)
@@ -99,7 +101,7 @@ def train_distributed(
 
 def settings_of(
     task: Task, optimizer: Any, init: Any, *, lr: float, seed: int, scheme: Scheme, steps: int | None, schedule: Any,
-    warmup: Any, validations: Any, device: str, faults: Sequence[Fault], threads: int,
+    warmup: Any, validations: Any, device: str, faults: Sequence[Fault], threads: int, deadlines: Deadlines | None = None,
 ) -> Settings:  # fmt: skip
     """Return the checked settings of a run."""
     instance("task", task, Task, "a steepest.tasks.Task")
@@ -121,6 +123,7 @@ def settings_of(
         device=check_device("device", device),
         scheme=scheme,
         faults=tuple(faults),
+        deadlines=None if deadlines is None else instance("deadlines", deadlines, Deadlines, "Deadlines"),
         threads=threads,
     )
 

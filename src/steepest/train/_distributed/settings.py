@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from steepest.communication import Scheme
+from steepest.communication import Deadlines, Scheme
 from steepest.init import Initializer
 from steepest.tasks import Task
 from steepest.train._distributed.faults import Fault
@@ -39,6 +39,7 @@ class Settings:
     device: str
     scheme: Scheme
     faults: tuple[Fault, ...] = ()
+    deadlines: Deadlines | None = None
     threads: int = 1
 
     @property

@@ -84,7 +84,7 @@ def run_worker(
     torch.set_num_threads(loaded.threads)
     teller = Teller(connection)
     with contained("a task, optimizer or init"):
-        group = ElasticGroup(number, loaded.scheme, role=role, observe=teller.happened)
+        group = ElasticGroup(number, loaded.scheme, role=role, deadlines=loaded.deadlines, observe=teller.happened)
         teller.tell(Hello(group.address))
         replica = Replica(loaded)
         members: Sequence[Any] = connection.recv()
