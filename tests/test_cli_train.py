@@ -135,7 +135,7 @@ def start(folder, *options):
 
 def left_of(session: int) -> list[int]:
     """The processes of a session that do not end; the servers of forks end when they see that their caller has."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 10  # those that load batches look every five seconds whether their parent lives
     while (found := of_session(session)) and time.monotonic() < end:
         time.sleep(0.05)
     return found
@@ -172,6 +172,49 @@ def test_a_death_costs_at_most_half_a_point_of_accuracy_and_leaves_no_process(tm
         for row in results["group"]["traffic"]:
             assert (row["messages"], row["bytes"]) == (row["expected_messages"], row["expected_bytes"])
     assert max(accuracy.values()) - min(accuracy.values()) <= 0.005
+
+
+LOADS = """
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from steepest.tasks import Task
+
+class Rows(Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, number):
+        return torch.tensor([number / 60]), torch.tensor([number / 30])
+
+def fails(output, target):
+    if target.max() > 0:
+        raise RuntimeError("no luck")
+
+def task(loss=nn.functional.mse_loss):
+    return Task(model=lambda: nn.Linear(1, 1), loss=loss, train=Rows(), valid=Rows(), batch_size=6, steps=20,
+                validations=2, num_workers=2)
+
+def broken():
+    return task(fails)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", ["task", "broken"])
+def test_processes_that_load_batches_end_with_their_worker(tmp_path, of):
+    (tmp_path / "loads.py").write_text(LOADS)
+    process = start(tmp_path, "--task", f"./loads.py:{of}", "--workers", "2", "--kill", "1@5")
+    printed, said = process.communicate(timeout=120)
+    assert left_of(process.pid) == []
+    if of == "task":
+        assert process.returncode == 0, said
+        assert "worker 1 died at step 5; went on with 1 worker" in printed
+    else:
+        assert process.returncode == 2
+        assert said.splitlines()[-1].endswith(
+            "raised RuntimeError: no luck. The traceback of that process stands above."
+        )
 
 
 @pytest.mark.slow

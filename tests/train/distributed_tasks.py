@@ -16,6 +16,14 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 2)).double()
 
 
+def normalised() -> nn.Module:
+    """A network with statistics, noise, and a parameter that nothing uses."""
+    layers = nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 2)
+    network = nn.Sequential(*layers).double()
+    network.register_parameter("unused", nn.Parameter(torch.ones(3, dtype=torch.float64)))
+    return network
+
+
 def mean_error(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (output - target).abs().mean()
 
@@ -26,9 +34,9 @@ def unhurried(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return nn.functional.mse_loss(output, target)
 
 
-def task(steps: int = 40, *, loss=nn.functional.mse_loss, **options) -> Task:
+def task(steps: int = 40, *, loss=nn.functional.mse_loss, model=network, **options) -> Task:
     return Task(
-        model=network,
+        model=model,
         loss=loss,
         train=(X, Y),
         valid=(X, Y),

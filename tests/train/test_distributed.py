@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from tests.train.distributed_tasks import task, unhurried
+from tests.train.distributed_tasks import normalised, task, unhurried
 
 from steepest.communication import AllReduce, AllToAll, Deadlines, ParameterServer, Ring
 from steepest.errors import InvalidArgument, WorkerFailed
@@ -102,6 +102,51 @@ def test_a_stopped_worker_is_left_out_and_rejoins() -> None:
     assert any("worker 2 rejoined" in sentence for sentence in found.group.recoveries)
     assert found.group.survivors == (0, 1, 2)
     assert found.group.agrees
+
+
+@SWEEP
+def test_statistics_are_those_of_all_and_a_death_leaves_nothing_of_the_step() -> None:
+    of = task(30, model=normalised)
+    undisturbed = [run(Ring(), workers=2, of=of) for _ in range(2)]
+    assert undisturbed[0].history.valid_loss == undisturbed[1].history.valid_loss  # to the bit
+    assert undisturbed[0].group.agrees
+    (row,) = undisturbed[0].group.traffic
+    assert row.bytes == row.expected_bytes
+    assert undisturbed[0].group.parameters == {"float64": 6 * 8 + 2 * 8 + 9 * 2 + 3 + 2 * 8}
+    assert run(Ring(), of=of, faults=[Fault(kind="kill", worker=0, step=29)]).group.agrees
+
+
+def test_statistics_of_a_repeated_step_count_once() -> None:
+    from steepest.train._distributed.replica import Replica
+    from steepest.train._distributed.run import settings_of
+
+    options = {"lr": 0.1, "seed": 0, "steps": 9, "schedule": "constant", "warmup": 0, "validations": 1, "device": "cpu"}
+    once, twice = (
+        Replica(settings_of(task(9, model=normalised), by_adam, "default", scheme=Ring(), **options)) for _ in range(2)
+    )
+    for replica, attempts in ((once, 1), (twice, 3)):
+        for attempt in range(attempts):
+            batch, _, _ = replica.shares.at(0, 0, attempt + 1 if attempt < attempts - 1 else 1)
+            replica.gradient(batch, 0)
+        replica.advance()
+    assert once.digest() == twice.digest()
+    assert not torch.equal(once.model[1].running_mean, torch.zeros(8))
+    assert once.model.unused.grad is None
+
+
+@pytest.mark.parametrize(
+    ("workers", "faults"),
+    [
+        (1, [Fault(kind="kill", worker=0, step=5)]),
+        (2, [Fault(kind="kill", worker=worker, step=5) for worker in range(2)]),
+        (2, [Fault(kind="stop", worker=worker, step=5) for worker in range(2)]),
+    ],
+    ids=["the only one", "all at once", "all stopped"],
+)
+@pytest.mark.parametrize("replace", [False, pytest.param(True, marks=SWEEP)], ids=["", "replaced"])
+def test_without_a_worker_that_can_go_on_the_run_ends(workers, faults, replace) -> None:
+    with pytest.raises(WorkerFailed, match="no worker is left that can go on"):
+        run(Ring(), workers=workers, faults=faults, replace=replace)
 
 
 def raises(model, lr):

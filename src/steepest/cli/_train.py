@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Generator
@@ -22,6 +23,7 @@ from steepest._files import folder_name, require_writable
 from steepest.errors import InvalidArgument, SteepestError
 
 if TYPE_CHECKING:
+    from steepest.communication import GroupEvent
     from steepest.train import TrainingRun
 
 __all__ = ["train"]
@@ -77,6 +79,8 @@ def train(
     if grouped:
         from steepest.communication._processes import prepare
 
+        # torch's own warnings of connections that break tell what the table of events tells.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         prepare("steepest.train", "steepest.optim", "torch._dynamo")  # while this process loads the task
     from steepest.compare._candidates import resolve_candidate
     from steepest.report import as_json as to_json
@@ -114,6 +118,11 @@ def train(
             got="one of them",
             remedy="torchrun --nproc-per-node sets the number of workers, and restarts all when one dies.",
         )
+
+    def said(event: GroupEvent) -> None:
+        if event.kind == "waiting":
+            console.print(f"After step {event.step}: waiting ({event.detail})", highlight=False, soft_wrap=True)
+
     try:
         with _progress(console if console.is_terminal and not as_json else None) as advance:
             if under_torchrun:
@@ -121,9 +130,8 @@ def train(
                     *what, **options, name=f"{task} {candidate.name}", scheme=chosen, folder=folder
                 )
             elif grouped:
-                result = train_distributed(
-                    *what, **options, workers=workers, scheme=chosen, faults=faults, replace=replace, progress=advance
-                )
+                group: dict[str, Any] = {"workers": workers, "scheme": chosen, "faults": faults, "replace": replace}
+                result = train_distributed(*what, **options, **group, progress=advance, observe=said)
             else:
                 result = train_alone(*what, **options, progress=advance)
     except (KeyboardInterrupt, SteepestError) as end:

@@ -55,6 +55,9 @@ def run(payload: bytes, connection: Connection, environment: dict[str, str]) -> 
     _end_with_parent()
     os.environ.clear()
     os.environ.update(environment)
+    # Processes of its own, those of a DataLoader, start as they do elsewhere: through a second server they would not
+    # see their parent die, and outlive it.
+    multiprocessing.set_start_method(None, force=True)
     channel = Channel(connection)
     try:
         channel.send(STARTED)

@@ -131,7 +131,7 @@ def _of_group(group: GroupRun, figures: dict[str, Markup | None], keys: dict[str
         except SteepestError as error:
             choice = str(error)
     return {
-        "parameters": ", ".join(f"{count:,} parameters in {dtype}" for dtype, count in group.parameters.items()),
+        "parameters": ", ".join(f"{count:,} numbers in {dtype}" for dtype, count in group.parameters.items()),
         "broken": sum(each.broken for each in group.exchanges),
         "events": _events(timeline),
         "agreement": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
 import signal
@@ -79,33 +81,43 @@ class Fault:
 
 
 class Faults:
-    """The faults of one process; each kill and each stop strikes once, also if its step is repeated.
+    """The faults that one worker brings about; each kill and each stop strikes once, also if its step is repeated.
 
     Args:
         faults: The faults of all workers.
-        worker: The number of this one; None for a separate server.
-        announce: Called before this process stops, with the seconds after which it is to be continued, None for never.
+        worker: The number of this one.
+        server: The process id of the separate server; None without one.
+        announce: Called before a process is stopped, with its id and the seconds after which it is to be continued,
+            None for never.
     """
 
     def __init__(
-        self, faults: tuple[Fault, ...], worker: int | None, announce: Callable[[float | None], object]
+        self,
+        faults: tuple[Fault, ...],
+        worker: int,
+        server: int | None,
+        announce: Callable[[int, float | None], object],
     ) -> None:
-        self._faults = [each for each in faults if each.worker == worker]
-        self._announce = announce
+        self._faults = [each for each in faults if each.worker in (worker, None)]
+        self._server, self._announce = server, announce
 
-    def strike(self, step: int, seconds: float) -> None:
+    def strike(self, step: int, seconds: float, *, leads: bool) -> None:
         """Let happen what is to happen in this step.
 
         Args:
             step: The step under way.
             seconds: How long this worker has computed its gradient.
+            leads: Whether it is the worker that brings about the faults of the server.
         """
         for fault in list(self._faults):
             if fault.kind == "slow":
-                if fault.step <= step < fault.step + (fault.length or float("inf")):
+                if fault.step <= step < fault.step + (fault.length or math.inf):
                     time.sleep(seconds * (fault.factor - 1))
-            elif fault.step <= step:
+            elif fault.step <= step and (leads or fault.worker is not None):
                 self._faults.remove(fault)
+                pid = os.getpid() if fault.worker is not None else self._server
+                assert pid is not None
                 if fault.kind == "stop":
-                    self._announce(fault.length)
-                os.kill(os.getpid(), signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
+                    self._announce(pid, fault.length)
+                with contextlib.suppress(ProcessLookupError):  # the server has died before
+                    os.kill(pid, signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)

@@ -9,7 +9,7 @@ from typing import Any
 from steepest.communication import GroupEvent
 from steepest.train._distributed.ledger import Counted
 
-__all__ = ["Finished", "Happened", "Hello", "Looked", "Paused", "Progress", "Taken"]
+__all__ = ["Finished", "Happened", "Hello", "Looked", "Lost", "Paused", "Progress", "Taken"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,17 @@ class Happened:
 
 @dataclass(frozen=True)
 class Paused:
-    """It is about to be stopped, and wants to be continued after these seconds; None for never."""
+    """A process is about to be stopped, and is to be continued after these seconds; None for never."""
 
+    pid: int
     seconds: float | None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """It cannot go on, as the group has ended without it, or cannot go on itself."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class Finished:
         workers: The workers of the last membership, itself among them.
         digest: Of the bits of all parameters and buffers.
         state_bytes: The size of the optimizer's tensors.
+        sizes: How many numbers were exchanged, by data type.
         remarks: Sentences for the user.
     """
 
@@ -88,4 +97,5 @@ class Finished:
     digest: str
     diverged: bool
     state_bytes: int
+    sizes: dict[str, int]
     remarks: list[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+from collections import Counter
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ class Replica:
     All replicas of a run start with the same bits and take the same steps, so that each can go on for all others.
     A parameter without a gradient takes part in the exchange with zeros: on a worker without examples, or in a step
     that does not use it. One that the first batch does not use keeps none while its mean over the workers is zero.
+    Statistics that the model keeps while it trains (floating-point buffers that a forward pass changes, as those of
+    batch normalisation) are averaged with the gradients, so that they, too, are the same everywhere.
 
     Args:
         settings: The settings of the run.
@@ -60,15 +63,21 @@ class Replica:
             self.rates = Rates(self.optimizer, factor if sets_rates else None)
             self.rates.set(0)
             self.parameters = [each for each in self.model.parameters() if each.requires_grad]
-            self._unused = self._without_gradient(first)
+            self._unused, self._statistics = self._rehearsed(first)
+        self._before: list[Tensor] | None = None  # the statistics before a step that is not completed
 
-    def _without_gradient(self, batch: Batch) -> list[nn.Parameter]:
-        """Return the parameters that a whole batch does not use; a copy is run, so that no state moves."""
+    def _rehearsed(self, batch: Batch) -> tuple[list[nn.Parameter], list[Tensor]]:
+        """Return the parameters that a whole batch does not use, and the buffers that it changes.
+
+        A copy of the model is run, so that no state moves.
+        """
         twin = copy.deepcopy(self.model)
         task = for_one_run(self._settings.task, self._seed)  # a loss may have a state too
         task.training_loss(twin, moved(batch, self._device)).backward()
         used = [each.grad is not None for each in twin.parameters() if each.requires_grad]
-        return [each for each, is_used in zip(self.parameters, used, strict=True) if not is_used]
+        unused = [each for each, is_used in zip(self.parameters, used, strict=True) if not is_used]
+        buffers = zip(self.model.buffers(), twin.buffers(), strict=True)
+        return unused, [own for own, its in buffers if own.is_floating_point() and not torch.equal(own, its)]
 
     def gradient(self, batch: Batch | None, rank: int) -> Tensor | None:
         """Compute the gradient of a share of the step's batch, zero for None; return the loss, a scalar tensor.
@@ -76,6 +85,10 @@ class Replica:
         Random numbers of the model (dropout) depend on the seed, the step and the rank alone.
         """
         self.optimizer.zero_grad()
+        if self._before is None:
+            self._before = [each.clone() for each in self._statistics]
+        for each, before in zip(self._statistics, self._before, strict=True):
+            each.copy_(before)  # of an earlier attempt at this step
         loss = None
         if batch is not None:
             with seeded(_mixed(self._seed, self.step, rank), self._device):
@@ -88,12 +101,21 @@ class Replica:
         return loss
 
     @property
-    def gradients(self) -> list[Tensor]:
-        """The gradients of all parameters that train."""
-        return [each.grad for each in self.parameters if each.grad is not None]
+    def exchanged(self) -> list[Tensor]:
+        """What is averaged over the workers: the gradients of all parameters that train, and the statistics."""
+        return [*(each.grad for each in self.parameters if each.grad is not None), *self._statistics]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many numbers are exchanged, by data type."""
+        found: Counter[str] = Counter()
+        for each in (*self.parameters, *self._statistics):
+            found[str(each.dtype).removeprefix("torch.")] += each.numel()
+        return dict(found)
 
     def advance(self) -> None:
         """Take the step with the gradients at hand, the mean over the whole batch."""
+        self._before = None
         for parameter in self._unused:
             if parameter.grad is not None and not parameter.grad.any():
                 parameter.grad = None
@@ -128,12 +150,16 @@ class Replica:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.finite = state["step"], state["finite"]
         self.rates.resume(self.step)
+        self._before = None
 
     def digest(self) -> str:
-        """Return a digest of the bits of all parameters and buffers."""
+        """Return a digest of the bits of all parameters, and of the buffers with floating-point numbers.
+
+        Others count what one worker alone has seen.
+        """
         digest = hashlib.sha256()
-        for tensor in self.model.state_dict().values():
-            if isinstance(tensor, Tensor):
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            if tensor.is_floating_point():
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 

@@ -57,7 +57,7 @@ class GroupRun:
     Attributes:
         workers: The number of workers at the start.
         scheme: How they averaged their gradients.
-        parameters: The number of parameters that were exchanged, by data type.
+        parameters: How many numbers were exchanged, by data type: the parameters, and statistics that the model keeps.
         losses: The training loss of each step.
         exchanges: What was sent, for each membership of the group.
         events: What happened to the group, with times in seconds since the epoch.

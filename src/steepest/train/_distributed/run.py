@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.optim.optimizer import Optimizer
 
 from steepest._check import at_least, boolean, function, in_range, instance
 from steepest._check import device as check_device
-from steepest.communication import Deadlines, ParameterServer, Scheme
+from steepest.communication import Deadlines, GroupEvent, ParameterServer, Scheme
 from steepest.communication._processes import Processes
 from steepest.errors import InvalidArgument
 from steepest.init import Initializer
@@ -50,6 +49,7 @@ def train_distributed(
     replace: bool = False,
     deadlines: Deadlines | None = None,
     progress: Callable[[int, int], object] | None = None,
+    observe: Callable[[GroupEvent], object] | None = None,
 ) -> TrainingRun:
     """Train a task once, with several workers in processes of this machine that survive each other's death.
 
@@ -75,6 +75,7 @@ def train_distributed(
         replace: Whether a worker that died is replaced by a new process.
         deadlines: How long the workers wait for each other; None for the default.
         progress: Called with the number of steps taken and of all, a few times a second.
+        observe: Called with each event of the group, as each worker sees it.
 
     Returns:
         The curves, what was sent, and what happened.
@@ -85,24 +86,52 @@ def train_distributed(
     """
     entered = time.perf_counter()
     settings = settings_of(
-        task, optimizer, init, lr=lr, seed=seed, scheme=scheme, steps=steps, schedule=schedule, warmup=warmup,
-        validations=validations, device=device, faults=faults, deadlines=deadlines, threads=max(1, (os.cpu_count() or 1) // max(1, workers)),
-    )  # fmt: skip
-    scheme.cost(at_least("workers", workers, 1), 0)  # refuses a server that is none of them
+        task,
+        optimizer,
+        init,
+        lr=lr,
+        seed=seed,
+        scheme=scheme,
+        steps=steps,
+        schedule=schedule,
+        warmup=warmup,
+        validations=validations,
+        device=device,
+        faults=faults,
+        deadlines=deadlines,
+        threads=max(1, (os.cpu_count() or 1) // at_least("workers", workers, 1)),
+    )
+    scheme.cost(workers, 0)  # refuses a server that is none of them
     boolean("replace", replace)
-    if progress is not None:
-        function("progress", progress)
+    for name, called in {"progress": progress, "observe": observe}.items():
+        if called is not None:
+            function(name, called)
     separate = isinstance(scheme, ParameterServer) and scheme.server is None
     _check_faults(settings.faults, workers, separate, settings.steps)
     with Processes(preload=PRELOAD) as processes:
-        records = Launcher(processes, settings, workers, has_server=separate, replaces=replace, progress=progress).run()
+        launcher = Launcher(processes, settings, workers, has_server=separate, replaces=replace)
+        launcher.progress, launcher.observe = progress, observe
+        records = launcher.run()
     return result_of(records, settings, workers, time.perf_counter() - entered)
 
 
 def settings_of(
-    task: Task, optimizer: Any, init: Any, *, lr: float, seed: int, scheme: Scheme, steps: int | None, schedule: Any,
-    warmup: Any, validations: Any, device: str, faults: Sequence[Fault], threads: int, deadlines: Deadlines | None = None,
-) -> Settings:  # fmt: skip
+    task: Task,
+    optimizer: Any,
+    init: Any,
+    *,
+    lr: float,
+    seed: int,
+    scheme: Scheme,
+    steps: int | None,
+    schedule: Any,
+    warmup: Any,
+    validations: Any,
+    device: str,
+    faults: Sequence[Fault] = (),
+    deadlines: Deadlines | None = None,
+    threads: int = 1,
+) -> Settings:
     """Return the checked settings of a run."""
     instance("task", task, Task, "a steepest.tasks.Task")
     instance("scheme", scheme, Scheme, "a scheme of steepest.communication", remedy="Pass for example Ring().")
@@ -146,14 +175,10 @@ def _check_faults(faults: Sequence[Fault], workers: int, has_server: bool, steps
 
 def result_of(records: Records, settings: Settings, workers: int, duration: float) -> TrainingRun:
     """Return the result of what the workers have told."""
-    sizes: Counter[str] = Counter()
-    for parameter in settings.task.build(settings.seed).parameters():
-        if parameter.requires_grad:
-            sizes[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
     group = GroupRun(
         workers=workers,
         scheme=settings.scheme,
-        parameters=dict(sizes),
+        parameters=next(iter(records.finished.values())).sizes,
         losses=records.losses,
         exchanges=records.exchanges,
         events=sorted(records.events, key=lambda event: event.time),

@@ -58,7 +58,7 @@ def train_under_torchrun(
     on_cuda = str(options["device"]).startswith("cuda")
     if on_cuda:
         torch.cuda.set_device(at_least("LOCAL_RANK", int(os.environ.get("LOCAL_RANK", "0")), 0))
-    settings = settings_of(task, optimizer, init, **options, scheme=scheme, validations=None, faults=(), threads=1)
+    settings = settings_of(task, optimizer, init, **options, scheme=scheme, validations=None)
     began = not dist.is_initialized()
     if began:
         dist.init_process_group("nccl" if on_cuda else "gloo")
@@ -67,7 +67,7 @@ def train_under_torchrun(
         teller = Teller(told)
         place = folder / "checkpoints" / _identity(settings, name)
         group = FixedGroup(scheme, place, settings.looks, teller.remarks.append)
-        train_share(settings, Replica(settings), group, teller, group.view.rank)
+        train_share(settings, Replica(settings), group, teller)
         gathered: list[Any] | None = [None] * group.view.size if group.view.rank == 0 else None
         dist.gather_object(told.messages, gathered)
         if gathered is None:

@@ -11,11 +11,11 @@ from typing import Any, Literal, Protocol
 import torch
 
 from steepest._contained import contained
-from steepest.communication import ElasticGroup, GroupEvent, measure
-from steepest.errors import MembershipChanged
+from steepest.communication import Address, ElasticGroup, GroupEvent, measure
+from steepest.errors import GroupLost, MembershipChanged
 from steepest.train._distributed.faults import Faults
 from steepest.train._distributed.ledger import Ledger
-from steepest.train._distributed.messages import Finished, Happened, Hello, Looked, Paused, Progress, Taken
+from steepest.train._distributed.messages import Finished, Happened, Hello, Looked, Lost, Paused, Progress, Taken
 from steepest.train._distributed.replica import Replica
 from steepest.train._distributed.settings import Settings
 
@@ -85,18 +85,28 @@ def run_worker(
     teller = Teller(connection)
     with contained("a task, optimizer or init"):
         group = ElasticGroup(number, loaded.scheme, role=role, deadlines=loaded.deadlines, observe=teller.happened)
-        teller.tell(Hello(group.address))
-        replica = Replica(loaded)
-        members: Sequence[Any] = connection.recv()
-        (group.join if is_new else group.form)(members)
-        if role == "server":
-            group.serve()
-            return
-        train_share(loaded, replica, group, teller, number)
-        group.leave()
+        replica = None
+        try:
+            teller.tell(Hello(group.address))
+            replica = Replica(loaded)
+            members: Sequence[Address] = connection.recv()
+            (group.join if is_new else group.form)(members)
+            if role == "server":
+                group.serve()
+                return
+            server = next((each.identity.pid for each in members if each.server), None)
+            faults = Faults(loaded.faults, number, server, lambda *what: teller.tell(Paused(*what)))
+            train_share(loaded, replica, group, teller, faults)
+            group.leave()
+        except GroupLost as error:
+            teller.tell(Lost(str(error)))
+        finally:
+            group.close()
+            if replica is not None:
+                replica.shares.close()
 
 
-def train_share(settings: Settings, replica: Replica, group: Any, teller: Teller, number: int) -> None:
+def train_share(settings: Settings, replica: Replica, group: Any, teller: Teller, faults: Faults | None = None) -> None:
     """Take all steps, with the other workers.
 
     Args:
@@ -104,9 +114,8 @@ def train_share(settings: Settings, replica: Replica, group: Any, teller: Teller
         replica: The model, the optimizer and the data of this worker.
         group: The group of the workers.
         teller: Where progress is told.
-        number: The number of this worker.
+        faults: What this worker brings about.
     """
-    faults = Faults(settings.faults, number, lambda seconds: teller.tell(Paused(seconds)))
     looks, looked = {0, *settings.looks}, -1
     finite = True
     while finite:
@@ -121,11 +130,12 @@ def train_share(settings: Settings, replica: Replica, group: Any, teller: Teller
         batch, own, total = replica.shares.at(step, view.rank, view.size)
         loss = replica.gradient(batch, view.rank)
         computed = time.perf_counter()
-        faults.strike(step, computed - begun)
+        if faults is not None:
+            faults.strike(step, computed - begun, leads=view.rank == 0)
         sending = time.perf_counter()
         with measure(native=False) as traffic:
             try:
-                group.average_(replica.gradients, weight=own / total)
+                group.average_(replica.exchanged, weight=own / total)
                 completed = True
             except MembershipChanged:
                 completed = False
@@ -140,9 +150,9 @@ def train_share(settings: Settings, replica: Replica, group: Any, teller: Teller
         finite = replica.finite
     if not finite and replica.step > looked:
         teller.tell(Looked(replica.step, math.inf, dict.fromkeys(replica.task.metrics, math.nan), time.time(), 0.0))
-    replica.shares.close()
     teller.flush()
-    teller.tell(Finished(group.view.workers, replica.digest(), not finite, replica.state_bytes, teller.remarks))
+    sizes = replica.sizes
+    teller.tell(Finished(group.view.workers, replica.digest(), not finite, replica.state_bytes, sizes, teller.remarks))
 
 
 def _validated(replica: Replica, teller: Teller) -> bool:
