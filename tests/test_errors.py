@@ -55,6 +55,12 @@ def test_a_message_is_the_rule_the_value_received_and_the_remedy(kind):
     assert (error.rule, error.got, error.remedy) == ("lr must not be negative", -1.0, "Pass lr >= 0.")
 
 
+def test_a_rule_that_ends_with_the_full_stop_of_a_message_it_quotes_gets_no_second_one():
+    assert str(SteepestError("it raised ValueError: no.", remedy="Do.")) == "it raised ValueError: no. Do."
+    assert str(SteepestError("it raised ValueError: no.")) == "it raised ValueError: no."
+    assert str(SteepestError("and so on...")) == "and so on..."
+
+
 def test_without_a_value_or_a_remedy_they_are_left_out():
     assert str(SteepestError("a rule")) == "a rule."
     assert str(SteepestError("a rule", remedy="Do.")) == "a rule. Do."

@@ -71,7 +71,8 @@ class SteepestError(Exception):
     def __init__(self, rule: str, *, got: object = _Nothing(), remedy: str = "") -> None:
         self.rule, self.got, self.remedy = rule, _kept(got), remedy
         received = "" if isinstance(got, _Nothing) else f" (got {self.got!r})"
-        super().__init__(" ".join(f"{rule}{received}. {remedy}".split()))
+        # A rule that quotes another error's message may end with that one's full stop.
+        super().__init__(" ".join(f"{(rule + received).rstrip().removesuffix('.')}. {remedy}".split()))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions are rebuilt from .args by default; ours cross process borders with their parts.

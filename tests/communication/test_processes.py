@@ -10,6 +10,7 @@ import pytest
 from tests.communication import lives
 from tests.communication.lives import gone, wait_until
 
+from steepest.communication._child import Raised
 from steepest.communication._processes import Ended, Processes
 from steepest.errors import WorkerFailed
 
@@ -39,6 +40,11 @@ def test_an_error_comes_after_what_was_sent_before_with_its_traceback():
     failure = ended.failure(worker.name)
     assert isinstance(failure, WorkerFailed)
     assert str(failure).startswith("the process raised KeyError: 'missing'.")
+
+
+def test_a_message_that_ends_with_a_full_stop_is_told_with_one():
+    failure = Ended(1, Raised("ValueError: no such thing.", "...", "ValueError", 0.0)).failure("worker 2")
+    assert str(failure) == "worker 2 raised ValueError: no such thing. The traceback of that process stands above."
 
 
 def test_listening_ends_after_its_timeout_and_can_be_taken_up_again():
