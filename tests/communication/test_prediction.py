@@ -148,6 +148,13 @@ def test_a_choice_within_five_percent_is_a_tie():
     assert "tie (within 5%)" in str(choice)
 
 
+def test_a_choice_for_one_worker_says_what_takes_no_time():
+    choice = choose(Cluster(1, latency=1e-4, bandwidth=1e9), 10**6)
+    server = predict(ParameterServer(), Cluster(1, latency=1e-4, bandwidth=1e9), 10**6)
+    tied = "AllToAll() and ParameterServer(server=0) and Ring() tie (within 5%)"
+    assert str(choice) == f"{tied}: 0 s per step; ParameterServer(server=None) takes {server:.4g} s"
+
+
 def test_deaths_make_long_steps_longer_and_very_long_ones_endless():
     faults = Faults(between=8 * 100.0, detection=0.5, rebuild=1.5)  # one death in 100 s
     short = Cluster(8, latency=0, bandwidth=1e12, compute=1.0)

@@ -62,6 +62,8 @@ class Choice:
         for scheme, each in zip(self.schemes[others:], self.seconds[others:], strict=True):
             if math.isinf(each):
                 told.append(f"{scheme!r} never completes a step")
+            elif fastest == 0:  # One worker alone has nothing to exchange.
+                told.append(f"{scheme!r} takes {each:.4g} s")
             else:
                 told.append(f"{scheme!r} takes {each / fastest:.2f} times as long")
         return "; ".join(told)
