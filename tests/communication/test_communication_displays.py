@@ -131,6 +131,13 @@ def test_curves_hold_measurements_and_the_predictions_of_the_same_cluster():
     assert len(CostCurves.of(measured).plot().data) == 4
 
 
+def test_curves_of_a_server_on_a_late_rank_begin_with_two_workers():
+    cluster = Cluster(4, latency=1e-4, bandwidth=1e9)
+    served = [Measurement(ParameterServer(server=3), 4, p, predict(Ring(), cluster, p)) for p in (10, 1000)]
+    (line,) = CostCurves.of(served, cluster).predicted.values()
+    assert line[:, 0].min() == 2
+
+
 def test_a_timeline_shows_who_took_part_when():
     seen = [
         SimulationEvent("died", 10.0, 50, 2),

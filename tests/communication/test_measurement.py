@@ -27,6 +27,22 @@ def test_every_scheme_size_and_number_of_workers_is_timed_once_and_all_ranks_kno
     assert first[2] < 20
 
 
+def refusals():
+    found = []
+    for scheme, workers in ((ParameterServer(), None), (ParameterServer(server=1), [2, 1])):
+        try:
+            measure_cluster([Ring(), scheme], [1], workers)
+        except InvalidArgument as error:
+            found.append(str(error))
+    return found
+
+
+def test_a_server_that_is_none_of_the_workers_is_refused_before_anything_is_timed():
+    for separate, outside in launch(refusals, workers=2, timeout=60):
+        assert separate.startswith("schemes must be such as need no separate server (got ParameterServer(server=None))")
+        assert outside.startswith("server must be a rank of the 1 worker, 0 to 0 (got 1)")
+
+
 def test_without_a_process_group_there_is_nothing_to_measure():
     if dist.is_initialized():
         pytest.skip("another test has left its process group in this process")

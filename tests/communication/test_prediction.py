@@ -14,12 +14,14 @@ from steepest.communication import (
     Cluster,
     Faults,
     Host,
+    Measurement,
     ParameterServer,
     Protocol,
     Ring,
     busbw,
     choose,
     predict,
+    simulate,
 )
 from steepest.errors import InvalidArgument
 
@@ -54,6 +56,33 @@ def test_a_server_sends_pieces_back_while_later_ones_arrive():
 def test_one_worker_alone_takes_no_time(scheme):
     assert predict(scheme, PLAIN, 1000, 1) == 0
     assert busbw(1.0, 1000, 1) == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("machine", [Host(), Host(overhead=1e-4), Host(bandwidth=1e9)])
+def test_one_worker_alone_takes_no_time_on_a_machine_either(scheme, machine):
+    cluster = Cluster(1, latency=LATENCY, bandwidth=BANDWIDTH, host=machine)
+    alone = predict(scheme, cluster, 1000)  # warnings are errors
+    assert alone > 0 if scheme == ParameterServer() else alone == 0
+    assert simulate(scheme, cluster, 1000, steps=2).seconds == pytest.approx(2 * alone)
+    with_others = predict(scheme, cluster, 1000, np.array([1, 4]))
+    assert with_others.tolist() == [alone, predict(scheme, cluster, 1000, 4)]
+
+
+def test_a_server_outside_of_the_workers_is_refused_as_by_the_cost():
+    outside, few = ParameterServer(server=3), Cluster(3, latency=LATENCY, bandwidth=BANDWIDTH)
+    for call in (
+        lambda: outside.cost(3, 10),
+        lambda: predict(outside, few, 10),
+        lambda: predict(outside, PLAIN, 10, np.array([8, 3])),
+        lambda: choose(few, 10, schemes=[Ring(), outside]),
+        lambda: simulate(outside, few, 10, steps=1),
+        lambda: Measurement(outside, workers=3, parameters=10, seconds=1.0),
+    ):
+        with pytest.raises(InvalidArgument, match=r"server must be a rank of the 3 workers, 0 to 2 \(got 3\)"):
+            call()
+    assert predict(outside, few, 10, 4) == predict(ParameterServer(server=0), few, 10, 4)
+    assert predict(outside, few, 10, np.array([], dtype=int)).shape == (0,)
 
 
 def test_arrays_give_what_single_numbers_give():

@@ -59,6 +59,7 @@ class Measurement:
         _check.instance("scheme", self.scheme, Scheme, "a scheme", remedy="Try Ring().")
         _check.at_least("workers", self.workers, 1, most=10**9)
         _check.at_least("parameters", self.parameters, 0, most=10**18)
+        self.scheme.cost(self.workers, 0)  # It refuses a server outside of the workers.
         _check.in_range("seconds", self.seconds, "(0, inf)")
         _check.instance("dtype", self.dtype, torch.dtype, "a torch.dtype", remedy="Try torch.float32.")
         if self.hosts is not None:
@@ -105,6 +106,11 @@ def measure_cluster(
     counts = [world] if workers is None else [
         _check.at_least("workers", n, 1, most=world) for n in _listed("workers", workers)
     ]  # fmt: skip
+    for scheme in chosen:
+        if isinstance(scheme, ParameterServer) and scheme.server is None:
+            rule = "schemes must be such as need no separate server"
+            raise InvalidArgument(rule, got=scheme, remedy="Try ParameterServer(server=0).")
+        scheme.cost(min(counts), 0)  # It refuses a server outside of the workers.
     machines = _machines()
     found: list[Measurement] = []
     for n in counts:

@@ -61,7 +61,7 @@ def predict(
         The seconds: a float, or an array if parameters or workers are.
 
     Raises:
-        InvalidArgument: An argument is out of its range.
+        InvalidArgument: An argument is out of its range, or the server is none of the workers.
 
     >>> from steepest.communication import Ring
     >>> cluster = Cluster(4, latency=1e-4, bandwidth=1e9)
@@ -113,6 +113,8 @@ def parts(scheme: Scheme, cluster: Cluster, size: Array, workers: Array) -> Part
     """Return the parts of one averaging of gradients of `size` bytes over n workers."""
     host = None if cluster.host is None else cluster.host.workers
     asked = pattern(scheme, workers, host)
+    if workers.size:
+        scheme.cost(int(workers.min()), 0)  # It refuses a server outside of the workers.
     found = _parts(asked, cluster, size)
     if asked.name != "AllReduce" or cluster.protocol.all_reduce == "ring":
         return found
@@ -152,8 +154,9 @@ def _parts(asked: Pattern, cluster: Cluster, size: Array) -> Parts:
 
 def overlapped(network: Array, machine: Array) -> tuple[Array, Array]:
     """Return the weights a, b with a network + b machine = (network^q + machine^q)^(1/q)."""
-    larger = np.maximum(np.maximum(network, machine), 1e-300)
-    x, y = network / larger, machine / larger
+    larger = np.maximum(network, machine)
+    # One worker alone takes no time: where both are 0, they count as equal.
+    x, y = (np.divide(each, larger, out=np.ones_like(larger), where=larger > 0) for each in (network, machine))
     total = (x**OVERLAP + y**OVERLAP) ** (1 / OVERLAP - 1)
     return x ** (OVERLAP - 1) * total, y ** (OVERLAP - 1) * total
 

@@ -118,7 +118,7 @@ def simulate(
     _check.instance("faults", faults, (Faults, type(None)), "a Faults or None")
     _check.instance("dtype", dtype, torch.dtype, "a torch.dtype", remedy="Try torch.float32.")
     seed = _check.at_least("seed", seed, 0, most=2**64 - 1)
-    parts(scheme, cluster, np.asarray(0.0), np.asarray(float(n)))  # refuses a scheme that it does not know
+    parts(scheme, cluster, np.asarray(0.0), np.asarray(float(n)))  # refuses an unknown scheme or server
     if isinstance(scheme, ParameterServer) and scheme.server is not None:
         scheme = ParameterServer(server=0)  # the lowest member serves; which one it is makes no difference here
     run = Run(scheme, cluster, parameters, n, faults, dtype, seed)

@@ -74,7 +74,7 @@ class CostCurves:
         predicted: dict[str, Any] = {}
         for name, each in {} if cluster is None else kinds.items():
             by_size = predict(each.scheme, cast("Cluster", cluster), sizes, n, dtype=each.dtype)
-            by_count = predict(each.scheme, cast("Cluster", cluster), p, counts, dtype=each.dtype)
+            by_count = predict(_at_first(each.scheme), cast("Cluster", cluster), p, counts, dtype=each.dtype)
             first = np.stack([np.full(len(sizes), n), sizes, by_size], axis=1)
             second = np.stack([counts, np.full(len(counts), p), by_count], axis=1)
             predicted[name] = np.concatenate([first, second])
@@ -123,6 +123,12 @@ class CostCurves:
 
 def _grid(low: int, high: int) -> Any:
     return np.unique(np.geomspace(low, high, 60).round().astype(np.int64))
+
+
+def _at_first(scheme: Scheme) -> Scheme:
+    """Return a scheme for any number of workers; which of them serves makes no difference to the time."""
+    served_by_worker = isinstance(scheme, ParameterServer) and scheme.server is not None
+    return ParameterServer(server=0) if served_by_worker else scheme
 
 
 def _name(scheme: Scheme) -> str:
