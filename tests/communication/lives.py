@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def raises_in_one(kind: str) -> None:
         if kind == "exit":
             os._exit(7)
         if kind == "unsendable":
-            return lambda: None  # type: ignore[return-value]
+            return threading.Lock()  # type: ignore[return-value]
     Ring().average_(torch.zeros(3))
     return None
 
@@ -79,6 +80,29 @@ def server_dies(after: int) -> None:
 
 def environment(name: str) -> tuple[str | None, int]:
     return os.environ.get(name), torch.get_num_threads()
+
+
+def calls(functions: dict[str, Any]) -> Any:
+    return functions["key"][0](0)
+
+
+class Unreadable:
+    """Can be pickled, but raises an error where it is read."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _raise, (self.error,)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def unreadable(error: Exception) -> Unreadable | int:
+    """Worker 1 returns what cannot be read."""
+    return Unreadable(error) if dist.get_rank() == 1 else 0
 
 
 def forever() -> None:
@@ -107,6 +131,22 @@ def ignores_sigterm(connection: Any) -> None:
     connection.send(os.getpid())
     time.sleep(600)
 
+
+PROGRAM = """
+import dataclasses, functools
+import torch.distributed as dist
+from steepest.communication import launch
+
+@dataclasses.dataclass
+class Found:
+    rank: int
+
+def rank():
+    return dist.get_rank()
+
+def work(offset):
+    return Found(rank() + offset)
+"""
 
 GUARDED = """
 import os, sys, time

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.machinery
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -47,7 +50,7 @@ def test_a_workers_error_reaches_the_caller_with_its_traceback():
     [
         ("kill", r"^worker 1 was killed by SIGKILL\.$"),
         ("exit", r"^worker 1 ended before its function returned \(got 7\)\.$"),
-        ("unsendable", r"^worker 1 raised .*[Pp]ickl"),
+        ("unsendable", r"^worker 1 raised TypeError: cannot pickle"),
     ],
 )
 def test_who_failed_first_is_named_although_its_peers_fail_too(kind, said):
@@ -73,9 +76,53 @@ def test_a_lambda_and_a_closure_can_be_launched():
     assert launch(lambda: captured + 1, 2) == [6, 6]
 
 
+@pytest.mark.parametrize(
+    ("file", "spec"),
+    [(None, None), ("<stdin>", None), (__file__, "package.__main__")],
+    ids=["a notebook", "standard input", "the main module of a package"],
+)
+def test_functions_of_a_program_that_workers_cannot_import_reach_them_and_results_come_back(monkeypatch, file, spec):
+    main = types.ModuleType("__main__")
+    main.__spec__ = None if spec is None else importlib.machinery.ModuleSpec(spec, None)
+    if file is not None:
+        main.__file__ = file
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    exec(lives.PROGRAM, vars(main))
+    assert launch(main.rank, 2) == [0, 1]
+    assert launch(functools.partial(main.work, 4), 1) == [main.Found(4)]
+    assert launch(lives.calls, 1, args=({"key": [main.work]},)) == [main.Found(0)]
+    assert getattr(main, "__file__", None) == file
+
+
+def test_a_program_that_no_worker_can_import_needs_cloudpickle_for_its_own_functions_alone(monkeypatch):
+    main = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    exec(lives.PROGRAM, vars(main))
+    assert launch(lives.ranks, 1) == [(0, 1, 0.0)]
+    with pytest.raises(InvalidArgument, match="Define it at the top of a module, or install cloudpickle"):
+        launch(main.rank, 1)
+
+
+@pytest.mark.slow
+def test_a_program_may_come_from_standard_input():
+    text = lives.PROGRAM + "print(launch(work, 2, args=(1,)))"
+    done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[Found(rank=1), Found(rank=2)]\n", "")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such thing."), FileNotFoundError("no such file.")])
+def test_a_returned_value_that_cannot_be_read_names_its_worker(error):
+    said = rf"^worker 1 sent what cannot be read here: {type(error).__name__}: {error.args[0]} Let it send, or return, "
+    with pytest.raises(WorkerFailed, match=said) as caught:
+        launch(lives.unreadable, 2, args=(error,), timeout=20)
+    assert type(caught.value.__cause__) is type(error)
+
+
 def test_what_cannot_be_sent_is_refused_in_words(monkeypatch):
     lock = __import__("threading").Lock()
-    with pytest.raises(InvalidArgument, match=r"function and args must be such .*inside of the function"):
+    said = r"function and args must be such .*\(got .*cannot pickle.*lock.*\)\. .*inside of the function"
+    with pytest.raises(InvalidArgument, match=said):
         launch(lives.ranks, 1, args=(lock,))
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     with pytest.raises(InvalidArgument, match="Define it at the top of a module, or install cloudpickle"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 from multiprocessing.connection import Connection
@@ -26,15 +27,18 @@ class Channel:
 
     def send(self, value: Any) -> None:
         """Send an object; BrokenPipeError if the other end is closed."""
-        data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        data = _pickled(value)
         with self._sending:
             self._connection.send_bytes(data)
 
     def recv(self) -> Any:
         """Wait for an object and return it; EOFError if the other end is closed."""
+        return pickle.loads(self.recv_bytes())
+
+    def recv_bytes(self) -> bytes:
+        """Wait for an object and return it as it travels, pickled; EOFError if the other end is closed."""
         with self._receiving:
-            data = self._connection.recv_bytes()
-        return pickle.loads(data)
+            return self._connection.recv_bytes()
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Return whether something arrives within some seconds, or at all for None."""
@@ -47,3 +51,15 @@ class Channel:
     def fileno(self) -> int:
         """Return the file descriptor, for `multiprocessing.connection.wait`."""
         return self._connection.fileno()
+
+
+def _pickled(value: Any) -> bytes:
+    """Return an object as bytes; a class that was defined in a notebook needs cloudpickle, as its functions do."""
+    try:
+        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        with contextlib.suppress(Exception):
+            import cloudpickle
+
+            return cloudpickle.dumps(value)
+        raise

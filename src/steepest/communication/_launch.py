@@ -21,7 +21,7 @@ from steepest.communication._parameter_server import ParameterServer
 from steepest.communication._processes import Ended, Processes, Worker
 from steepest.communication._scheme import Scheme
 from steepest.communication._stores import connect, host
-from steepest.errors import CommunicationError, InvalidArgument
+from steepest.errors import CommunicationError, InvalidArgument, WorkerFailed
 
 __all__ = ["launch"]
 
@@ -58,7 +58,8 @@ def launch(
 
     Raises:
         InvalidArgument: An argument is invalid, or can't be sent to another process.
-        WorkerFailed: A worker raised an error, whose traceback is the cause, or was killed; the others are ended.
+        WorkerFailed: A worker raised an error, whose traceback is the cause, or was killed, or returned what cannot be
+            read in this process; the others are ended.
         CommunicationError: The workers did not end in time.
 
     >>> import torch
@@ -125,7 +126,10 @@ def _dismiss(processes: Processes, started: list[Worker]) -> None:
 def _first_failure(processes: Processes, worker: Worker, ended: Ended) -> Exception:
     """Return the error of the worker that failed first: one that dies takes its peers' connections with it."""
     failures = [(worker, ended)]
-    failures += [(w, m) for w, m in processes.messages(CASCADE) if isinstance(m, Ended) and m.exitcode != 0]
+    with contextlib.suppress(WorkerFailed):  # Another one's value that cannot be read says less.
+        for another, message in processes.messages(CASCADE):
+            if isinstance(message, Ended) and message.exitcode != 0:
+                failures.append((another, message))
 
     def order(failure: tuple[Worker, Ended]) -> tuple[bool, float]:
         raised = failure[1].raised

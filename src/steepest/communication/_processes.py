@@ -11,7 +11,7 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -152,7 +152,8 @@ class Processes:
         here, there = context.Pipe()
         payload = _pickled(function, args)
         process = context.Process(target=run, args=(payload, there, dict(os.environ)), name=name)  # pyright: ignore[reportAttributeAccessIssue]
-        process.start()
+        with _without_stdin():
+            process.start()
         there.close()
         worker = Worker(process, Channel(cast(Any, here)), name)
         self._workers.append(worker)
@@ -165,6 +166,9 @@ class Processes:
 
         Args:
             timeout: The seconds after which to return; None: when all processes have ended.
+
+        Raises:
+            WorkerFailed: A process has sent an object that raises an error when it is read.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while waiting := [worker for worker in self._workers if not worker._told]:
@@ -184,11 +188,17 @@ class Processes:
 
     def _read(self, worker: Worker) -> Iterator[tuple[Worker, Any]]:
         try:
-            message = worker.connection.recv()
+            data = worker.connection.recv_bytes()
         except (EOFError, OSError):  # Its end is closed, which is the first sign that it has ended.
             worker._closed = True
             return
         worker._started = True
+        try:
+            message = pickle.loads(data)
+        except Exception as error:
+            rule = f"{worker.name} sent what cannot be read here: {type(error).__name__}: {error}"
+            remedy = "Let it send, or return, plain values such as numbers, tensors, lists and dicts."
+            raise WorkerFailed(rule, remedy=remedy) from error
         if isinstance(message, Raised):
             worker._raised = message
         elif message != STARTED:
@@ -242,17 +252,42 @@ def _stopped(pid: int) -> bool:
         return False
 
 
-def _pickled(function: Callable[..., object], args: tuple[object, ...]) -> bytes:
-    """Return a call as bytes; functions without a name of their own, such as lambdas, need cloudpickle."""
+def _imported() -> bool:
+    """Return whether a started process imports the program, and so finds its functions by name.
+
+    It does not where the program is a notebook, `python -c`, read from standard input, or the `__main__` of a package.
+    """
     main = sys.modules.get("__main__")
-    unnamed = getattr(function, "__module__", "") == "__main__" and not hasattr(main, "__file__")
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        return name != "__main__" and not name.endswith(".__main__")
+    return Path(getattr(main, "__file__", None) or "").is_file()
+
+
+@contextlib.contextmanager
+def _without_stdin() -> Generator[None, None, None]:
+    """Hide that the program has a file where that is none, such as "<stdin>": a started process would try to run it."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if main is None or file is None or Path(file).is_file() or getattr(main, "__spec__", None) is not None:
+        yield
+        return
+    del main.__file__
     try:
-        if not unnamed:
-            return pickle.dumps((function, args))
+        yield
+    finally:
+        main.__file__ = file
+
+
+def _pickled(function: Callable[..., object], args: tuple[object, ...]) -> bytes:
+    """Return a call as bytes; what a started process cannot import by its name, such as a lambda, needs cloudpickle."""
+    why: Exception | None = None
+    try:
+        data = pickle.dumps((function, args))
+        if b"__main__" not in data or _imported():
+            return data
     except Exception as error:
-        why: Exception | None = error
-    else:
-        why = None
+        why = error
     try:
         import cloudpickle
 
@@ -262,4 +297,4 @@ def _pickled(function: Callable[..., object], args: tuple[object, ...]) -> bytes
     except Exception as error:
         why, remedy = error, "Open files, locks and the like inside of the function."
     rule = "function and args must be such as can be sent to another process"
-    raise InvalidArgument(rule, got=function, remedy=remedy) from why
+    raise InvalidArgument(rule, got=function if why is None else why, remedy=remedy) from why
