@@ -12,6 +12,7 @@ import torch.distributed as dist
 from steepest.communication import AllReduce, AllToAll, ParameterServer, Ring
 from steepest.communication._group import group_of
 from steepest.communication._link import Link
+from steepest.communication._scheme import Scheme
 
 
 def _said(call: Any) -> tuple[str, str, float]:
@@ -70,6 +71,12 @@ def absent(seconds: float) -> tuple[str, str, float]:
         said = _said(lambda: Ring().average_(torch.zeros(3), group=group))
     dist.barrier()
     return said
+
+
+def one_returns(calls: int, scheme: Scheme) -> None:
+    """Worker 1 averages once less often than the others."""
+    for _ in range(calls - (dist.get_rank() == 1)):
+        scheme.average_(torch.ones(3))
 
 
 def left_alone() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tests.communication import disagreements
 
 from steepest.communication import ParameterServer, Ring, launch
 from steepest.communication._group import group_of
-from steepest.errors import CommunicationError, InvalidArgument
+from steepest.errors import CommunicationError, InvalidArgument, WorkerFailed
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["ring", "separate server"])
@@ -77,6 +77,16 @@ def test_a_worker_that_never_calls_is_named_after_the_timeout_of_the_group():
         assert kind == "CommunicationError"
         assert "must call average_ within its timeout of 1 s (got 'no call of rank 1')" in message
         assert 0.9 < seconds < 5
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+@pytest.mark.parametrize("scheme", [Ring(), ParameterServer()], ids=["ring", "separate server"])
+def test_a_worker_that_has_returned_is_not_waited_for(scheme, calls):
+    said = (
+        r"worker [02] raised .*CommunicationError: all workers must average equally often \(got 'rank 1 has returned'\)"
+    )
+    with pytest.raises(WorkerFailed, match=said):
+        launch(disagreements.one_returns, 3, scheme, args=(calls, scheme), timeout=20)
 
 
 def test_a_connection_that_breaks_is_an_error_in_words():

@@ -15,7 +15,7 @@ from steepest.communication._buckets import Bucket
 from steepest.communication._group import Group
 from steepest.errors import CommunicationError, InvalidArgument
 
-__all__ = ["agree", "agreed_by_workers", "described", "refuse"]
+__all__ = ["agree", "agreed_by_workers", "described", "leave", "refuse"]
 
 
 def described(scheme: object, buckets: list[Bucket], examples: float | None, tensors: Sequence[Tensor]) -> Any:
@@ -46,7 +46,7 @@ def agree(place: Group, own: Any) -> tuple[float, float]:
 
     Raises:
         InvalidArgument: The workers pass different things.
-        CommunicationError: A worker did not arrive within the timeout of the group.
+        CommunicationError: A worker did not arrive within the timeout of the group, or will not.
     """
     if place.size == 1 and place.served is None:
         everybody = [own]
@@ -71,6 +71,11 @@ def refuse(place: Group, own: Any) -> int:
     return call
 
 
+def leave(place: Group) -> None:
+    """Write that this worker will not call again, so that no other one waits for it."""
+    refuse(place, {"left": True})
+
+
 def agreed_by_workers(store: dist.Store, workers: int) -> Iterator[list[list[Any]]]:
     """Return, for a separate server, the scheme and buckets [dtype, numel, device] of every call, as it is agreed on.
 
@@ -86,7 +91,7 @@ def agreed_by_workers(store: dist.Store, workers: int) -> Iterator[list[list[Any
         call += 1
         try:
             _total(everybody, range(workers))
-        except InvalidArgument:
+        except (InvalidArgument, CommunicationError):
             continue
         yield [[everybody[0]["scheme"], *bucket] for bucket in everybody[0]["buckets"]]
 
@@ -98,6 +103,11 @@ def _keys(call: int, workers: int) -> list[str]:
 def _total(everybody: list[Any], names: Sequence[int]) -> float:
     """Return the number of examples of all workers, or of workers if none says a number of examples."""
     for name, each in zip(names, everybody, strict=True):
+        if "left" in each:
+            remedy = "Let all workers call it before any of them returns."
+            raise CommunicationError(
+                "all workers must average equally often", got=f"rank {name} has returned", remedy=remedy
+            )
         if "refused" in each:
             raise InvalidArgument(f"rank {name} has refused its arguments", got=each["refused"], remedy="See there.")
     for what, shown in (("scheme", "scheme"), ("buckets", "tensors"), ("shapes", "tensors"), ("examples", "examples")):

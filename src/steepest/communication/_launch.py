@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from steepest import _check
-from steepest.communication._agreement import agreed_by_workers
+from steepest.communication._agreement import agreed_by_workers, leave
 from steepest.communication._channel import Channel
 from steepest.communication._group import group_of
 from steepest.communication._link import Link
@@ -21,7 +21,7 @@ from steepest.communication._parameter_server import ParameterServer
 from steepest.communication._processes import Ended, Processes, Worker
 from steepest.communication._scheme import Scheme
 from steepest.communication._stores import connect, host
-from steepest.errors import CommunicationError, InvalidArgument, WorkerFailed
+from steepest.errors import CommunicationError, InvalidArgument, SteepestError, WorkerFailed
 
 __all__ = ["launch"]
 
@@ -164,6 +164,8 @@ def _work(
             _server_link(store, rank, workers), dist.PrefixStore(CALLS, connect("127.0.0.1", port))
         )
     channel.send(function(*args))
+    with contextlib.suppress(SteepestError, RuntimeError):  # The function may have destroyed the group.
+        leave(group_of(None))
     # A worker that left now would close connections on which others may still wait for its last message.
     channel.recv()
     dist.destroy_process_group()
