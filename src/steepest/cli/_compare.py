@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import shlex
 import sys
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +18,7 @@ from rich.table import Table
 from steepest._check import at_least
 from steepest._files import folder_name, require_writable
 from steepest._importing import load_attribute
+from steepest.cli._stdout import prints_to_stderr
 from steepest.errors import InvalidArgument, SteepestError
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ def compare(
     console = Console(stderr=True, markup=False)
     command = _command(storage)
     place = None if storage is None else fixed_location(storage)
-    with _prints_to_stderr() if as_json else contextlib.nullcontext():
+    with prints_to_stderr() if as_json else contextlib.nullcontext():
         loaded = _subject(task, program)
         shown = out or Path("runs") / folder_name(loaded.name)
         folder = here / shown
@@ -234,20 +233,6 @@ def _command(storage: str | None) -> str:
     if storage:
         words = [word.replace(storage, without_password(storage)) for word in words]
     return shlex.join(["steepest", *words])
-
-
-@contextlib.contextmanager
-def _prints_to_stderr() -> Generator[None, None, None]:
-    """Keep what a task prints, here or in other processes, out of stdout."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # one of the two is closed
-            sys.stdout.flush()
-            kept = os.dup(1)
-            stack.callback(os.close, kept)
-            stack.callback(os.dup2, kept, 1)
-            os.dup2(2, 1)
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield
 
 
 def _schedule(name: str | None) -> Any:

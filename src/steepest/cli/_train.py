@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from rich.table import Table
 
 from steepest._files import folder_name, require_writable
+from steepest.cli._stdout import prints_to_stderr
 from steepest.errors import InvalidArgument, SteepestError
 
 if TYPE_CHECKING:
@@ -75,82 +76,132 @@ def train(
 
     Under torchrun its processes are the workers, and checkpoints in the folder let a restart continue.
     """
-    grouped = workers != 1 or scheme is not None or kill or stop or slow or replace
-    if grouped:
-        from steepest.communication._processes import prepare
-
-        # torch's own warnings of connections that break tell what the table of events tells.
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        prepare("steepest.train", "steepest.optim", "torch._dynamo")  # while this process loads the task
-    from steepest.compare._candidates import resolve_candidate
     from steepest.report import as_json as to_json
     from steepest.report import write
-    from steepest.tasks import load
-    from steepest.train import Fault
-    from steepest.train._distributed.alone import train_alone
-    from steepest.train._distributed.run import train_distributed
-    from steepest.train._distributed.torchrun import is_under_torchrun, train_under_torchrun
 
     here = Path.cwd()  # a task may change it
     console = Console(stderr=True, markup=False)
     command = shlex.join(["steepest", *sys.argv[1:]])
-    loaded = load(task)
-    candidate = resolve_candidate(optimizer)
-    chosen = _scheme(scheme)
-    given = {"kill": kill, "stop": stop, "slow": slow}
-    faults = [Fault.parse(kind, text) for kind, texts in given.items() for text in texts or ()]
-    options: dict[str, Any] = {
-        "lr": candidate.lr if lr is None else lr,
-        "seed": seed,
-        "steps": steps,
-        "schedule": _attribute(schedule),
-        "warmup": warmup,
-        "device": device,
-    }
-    what = loaded, candidate.build, loaded.init if init is None else _attribute(init)
-    shown = out or Path("runs") / folder_name(loaded.name)
-    folder = here / shown
-    require_writable(folder)
-    under_torchrun = is_under_torchrun()
-    if under_torchrun and (workers != 1 or faults or replace):
-        raise InvalidArgument(
-            "--workers, --kill, --stop, --slow and --replace must be left out under torchrun",
-            got="one of them",
-            remedy="torchrun --nproc-per-node sets the number of workers, and restarts all when one dies.",
-        )
-
-    def said(event: GroupEvent) -> None:
-        if event.kind == "waiting":
-            console.print(f"After step {event.step}: waiting ({event.detail})", highlight=False, soft_wrap=True)
-
-    try:
-        with _progress(console if console.is_terminal and not as_json else None) as advance:
-            if under_torchrun:
-                result = train_under_torchrun(
-                    *what, **options, name=f"{task} {candidate.name}", scheme=chosen, folder=folder
-                )
-            elif grouped:
-                group: dict[str, Any] = {"workers": workers, "scheme": chosen, "faults": faults, "replace": replace}
-                result = train_distributed(*what, **options, **group, progress=advance, observe=said)
-            else:
-                result = train_alone(*what, **options, progress=advance)
-    except (KeyboardInterrupt, SteepestError) as end:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # only if nothing is in it
-        if isinstance(end, SteepestError):
-            raise
-        console.print("Stopped; nothing was written.")
-        raise typer.Exit(130) from None
+    faults = {"kill": kill or [], "stop": stop or [], "slow": slow or []}
+    grouped = workers != 1 or scheme is not None or replace or any(faults.values())
+    with prints_to_stderr() if as_json else contextlib.nullcontext():
+        if grouped:
+            _begin_imports()
+        options: dict[str, Any] = {"lr": lr, "seed": seed, "steps": steps, "warmup": warmup, "device": device}
+        run = _Run(task, optimizer, init, scheme, {**options, "schedule": _attribute(schedule)})
+        shown = out or Path("runs") / folder_name(run.task.name)
+        folder = here / shown
+        require_writable(folder)
+        try:
+            with _progress(console if console.is_terminal and not as_json else None) as advance:
+                if _is_under_torchrun():
+                    _refuse_under_torchrun(workers, replace, faults)
+                    result = run.under_torchrun(folder)
+                elif grouped:
+                    result = run.with_workers(workers, faults, replace, advance, console)
+                else:
+                    result = run.alone(advance)
+        except (KeyboardInterrupt, SteepestError) as end:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only if nothing is in it
+            if isinstance(end, SteepestError):
+                raise
+            console.print("Stopped; nothing was written.")
+            raise typer.Exit(130) from None
     if result is None:  # another rank's process writes it
         return
-    result = dataclasses.replace(result, settings={**result.settings, "optimizer": candidate.name})
-    if result.group is not None and not under_torchrun:
-        result = _measured(result)
     page = write(result, folder, command)
     if as_json:
         typer.echo(json.dumps(to_json(result, command), indent=2))
     else:
         _show(result, shown / page.name)
+
+
+class _Run:
+    """A run as it was typed."""
+
+    def __init__(
+        self, task: str, optimizer: str, init: str | None, scheme: str | None, options: dict[str, Any]
+    ) -> None:
+        from steepest.compare._candidates import resolve_candidate
+        from steepest.tasks import load
+
+        self.task, self.candidate, self.scheme = load(task), resolve_candidate(optimizer), _scheme(scheme)
+        self._names = f"{task} {self.candidate.name}"
+        self._what = self.task, self.candidate.build, self.task.init if init is None else _attribute(init)
+        self._options: dict[str, Any] = {**options, "lr": self.candidate.lr if options["lr"] is None else options["lr"]}
+
+    def alone(self, advance: Callable[[int, int], object] | None) -> TrainingRun:
+        """Train in this process."""
+        from steepest.train._distributed.alone import train_alone
+
+        return self._named(train_alone(*self._what, **self._options, progress=advance))
+
+    def with_workers(
+        self,
+        workers: int,
+        faults: dict[str, list[str]],
+        replace: bool,
+        advance: Callable[[int, int], object] | None,
+        console: Console,
+    ) -> TrainingRun:
+        """Train with workers of this machine, and then time the schemes on it."""
+        from steepest.train import Fault, train_distributed
+
+        def said(event: GroupEvent) -> None:
+            if event.kind == "waiting":
+                console.print(f"After step {event.step}: waiting ({event.detail})", highlight=False, soft_wrap=True)
+
+        result = train_distributed(
+            *self._what,
+            **self._options,
+            workers=workers,
+            scheme=self.scheme,
+            faults=[Fault.parse(kind, text) for kind, texts in faults.items() for text in texts],
+            replace=replace,
+            progress=advance,
+            observe=said,
+        )
+        return _measured(self._named(result))
+
+    def under_torchrun(self, folder: Path) -> TrainingRun | None:
+        """Train as one of torchrun's workers; return the result in rank 0."""
+        from steepest.train._distributed.torchrun import train_under_torchrun
+
+        place: dict[str, Any] = {"scheme": self.scheme, "folder": folder, "name": self._names}
+        result = train_under_torchrun(*self._what, **self._options, **place)
+        return None if result is None else self._named(result)
+
+    def _named(self, result: TrainingRun) -> TrainingRun:
+        return dataclasses.replace(result, settings={**result.settings, "optimizer": self.candidate.name})
+
+
+def _begin_imports() -> None:
+    """Let the process from which workers are forked import what they need, while this one loads the task."""
+    from steepest.communication._processes import prepare
+
+    # torch's own warnings of connections that break tell what the table of events tells.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    prepare("steepest.train", "steepest.optim", "torch._dynamo")
+
+
+def _is_under_torchrun() -> bool:
+    """Return whether torchrun, or a launcher that sets the same variables, has started this process."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
+
+
+def _refuse_under_torchrun(workers: int, replace: bool, faults: dict[str, list[str]]) -> None:
+    given = {
+        "--workers": workers != 1,
+        "--replace": replace,
+        **{f"--{kind}": bool(each) for kind, each in faults.items()},
+    }
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise InvalidArgument(
+            f"{wrong[0]} must be left out under torchrun",
+            got=wrong[0],
+            remedy="torchrun --nproc-per-node sets the number of workers, and restarts all when one dies.",
+        )
 
 
 def _attribute(name: str) -> Any:

@@ -155,9 +155,18 @@ class TrainingRun:
     def headline(self) -> str:
         """What came out, in one sentence."""
         history = self.history
-        steps = f"{history.steps[-1]:,} steps in {history.seconds[-1]:.2g} s"
+        steps = f"{history.steps[-1]:,} steps in {_seconds(history.seconds[-1])} s"
         if history.diverged:
             return f"{self.task_name} diverged after {steps}."
         metrics = [f"{name} {values[-1]:.3g}" for name, values in history.valid_metrics.items()]
         found = ", ".join([f"validation loss {history.valid_loss[-1]:.3g}", *metrics])
         return f"{self.task_name}: {found} after {steps}."
+
+
+def _seconds(value: float) -> str:
+    """Return seconds with two digits, whole ones from ten on.
+
+    >>> _seconds(2.345), _seconds(203.4)
+    ('2.3', '203')
+    """
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

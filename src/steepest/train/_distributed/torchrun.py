@@ -23,12 +23,7 @@ from steepest.train._distributed.run import result_of, settings_of
 from steepest.train._distributed.settings import Settings
 from steepest.train._distributed.worker import Teller, train_share
 
-__all__ = ["is_under_torchrun", "train_under_torchrun"]
-
-
-def is_under_torchrun() -> bool:
-    """Return whether torchrun, or a launcher that sets the same variables, has started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
+__all__ = ["train_under_torchrun"]
 
 
 def train_under_torchrun(
