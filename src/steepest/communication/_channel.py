@@ -8,6 +8,8 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
+from steepest._importing import require
+
 __all__ = ["Channel"]
 
 
@@ -59,6 +61,7 @@ def _pickled(value: Any) -> bytes:
         return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception:
         with contextlib.suppress(Exception):
+            require("A class of this program", "cloudpickle", extra="compare")
             import cloudpickle
 
             return cloudpickle.dumps(value)

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+from steepest._importing import require
 from steepest.communication._channel import Channel
 from steepest.communication._child import STARTED, Raised, run
 from steepest.errors import InvalidArgument, SteepestError, WorkerFailed
@@ -289,6 +290,7 @@ def _pickled(function: Callable[..., object], args: tuple[object, ...]) -> bytes
     except Exception as error:
         why = error
     try:
+        require("A function of this program", "cloudpickle", extra="compare")
         import cloudpickle
 
         return cloudpickle.dumps((function, args))

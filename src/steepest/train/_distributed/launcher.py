@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from steepest._importing import require
 from steepest.communication import GroupEvent
 from steepest.communication._processes import Ended, Processes, Worker
 from steepest.errors import WorkerFailed
@@ -48,6 +49,7 @@ class Launcher:
         has_server: bool,
         replaces: bool,
     ) -> None:
+        require("train_distributed", "cloudpickle", extra="compare")
         import cloudpickle
 
         self._processes, self._settings, self._replaces = processes, settings, replaces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -78,9 +79,7 @@ def run_worker(
         role: "worker" or "server".
         is_new: Whether it joins a group that is at work.
     """
-    import cloudpickle
-
-    loaded: Settings = cloudpickle.loads(settings)
+    loaded: Settings = pickle.loads(settings)
     torch.set_num_threads(loaded.threads)
     teller = Teller(connection)
     with contained("a task, optimizer or init"):
