@@ -14,6 +14,7 @@ from steepest.compare import ALPHA, FIRST_SEED, Cell, Comparison, Run
 from steepest.errors import InvalidArgument
 from steepest.features import change_of
 from steepest.linearize import FeatureChange
+from steepest.report._finite import finite
 from steepest.train import History
 
 __all__ = ["change_seen", "comparison_as_json", "write_tables"]
@@ -68,7 +69,7 @@ def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
         "notices": list(comparison.notices),
         "environment": dict(comparison.environment),
     }
-    return _finite(data)
+    return finite(data)
 
 
 def change_seen(comparison: Comparison, cell: Cell) -> FeatureChange | str | None:
@@ -160,11 +161,3 @@ def _csv(header: tuple[str, ...], rows: list[list[Any]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

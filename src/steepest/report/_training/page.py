@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from steepest.communication import (
     fit,
 )
 from steepest.errors import SteepestError
+from steepest.report._finite import finite
 from steepest.report._page.page import figure_json, write_page
 from steepest.report._training.curves import loss_figure, metric_figure
 from steepest.train import GroupRun, TrainingRun
@@ -65,15 +65,7 @@ def training_as_json(run: TrainingRun, command: str) -> dict[str, Any]:
             "survivors": list(group.survivors),
             "agrees": group.agrees,
         }
-    return _finite(data)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite(data)
 
 
 def _content(run: TrainingRun, command: str) -> dict[str, Any]:

@@ -12,12 +12,7 @@ __all__ = ["Change", "changes"]
 _SAME = 1.0
 """Seconds within which all have seen a change."""
 
-_SAYS = {
-    "died": "{who} died at step {step}; went on with {left}",
-    "left out": "{who} was left out at step {step}; went on with {left}",
-    "joined": "{who} joined at step {step}; went on with {left}",
-    "rejoined": "{who} rejoined at step {step}; went on with {left}",
-}
+_SAYS = {"died": "died", "left out": "was left out", "joined": "joined", "rejoined": "rejoined"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +38,7 @@ class Change:
     def __str__(self) -> str:
         who = "the server" if self.is_server else f"worker {self.worker}"
         left = "1 worker" if self.left == 1 else f"{self.left} workers"
-        return _SAYS[self.kind].format(who=who, step=self.step, left=left)
+        return f"{who} {_SAYS[self.kind]} at step {self.step}; went on with {left}"
 
 
 def changes(events: Sequence[GroupEvent], workers: int, server: int | None) -> list[Change]:
