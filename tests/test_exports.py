@@ -108,6 +108,7 @@ def test_the_packages_and_their_public_doors_are_known():
         "diagnose",
         "implicit_bias",
         "communication",
+        "estimators",
         "linearize",
         "tasks",
         "train",

@@ -88,7 +88,7 @@ def test_the_code_map_names_what_is_there():
     for path in (ROOT / "src/steepest").iterdir():
         if path.name not in ("__init__.py", "__main__.py", "_version.py", "py.typed", "__pycache__"):
             assert path.name in text, path
-    for package in ("communication", "compare", "implicit_bias", "linearize", "norms", "optim"):
+    for package in ("communication", "compare", "estimators", "implicit_bias", "linearize", "norms", "optim"):
         for path in (ROOT / "src/steepest" / package).glob("_[a-z]*.py"):
             assert path.name in text, path
 

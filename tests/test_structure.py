@@ -27,7 +27,7 @@ def test_imports_are_absolute():
 
 
 def test_importing_the_library_loads_nothing_that_only_a_trial_needs():
-    packages = ["optim", "implicit_bias", "linearize", "communication", "train"]
+    packages = ["optim", "implicit_bias", "linearize", "communication", "estimators", "train"]
     modules = ["steepest", *(f"steepest.{package}" for package in packages)]
     names = ", ".join(modules)
     code = f"import sys, torch; before = set(sys.modules); import {names}; print(*(set(sys.modules) - before))"

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "CommunicationError",
     "Diverged",
+    "EvaluationFailed",
     "GroupLost",
     "ImportFailed",
     "InvalidArgument",
@@ -145,3 +150,17 @@ class MembershipChanged(SteepestError, RuntimeError):  # noqa: N818
 
 class GroupLost(SteepestError, RuntimeError):  # noqa: N818
     """A group of workers cannot go on, or has ended without this worker."""
+
+
+class EvaluationFailed(SteepestError, RuntimeError):  # noqa: N818
+    """An objective has raised an error at a point; what it returned before is kept here.
+
+    Attributes:
+        values: Its values before, in order, [k]; None where the error comes from another process.
+        points: The points of these values, [k, ...] or such tensors by name; None where they were not stored.
+        failed: The point at which it failed, in the structure of x.
+    """
+
+    values: Tensor | None = None
+    points: Any = None
+    failed: Any = None

@@ -1,0 +1,74 @@
+"""Gradient sources by name, with their options."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import Any, cast
+
+from steepest._importing import load_attribute
+from steepest.errors import InvalidArgument, SteepestError, UnknownName
+from steepest.estimators._finite_difference import FiniteDifference
+from steepest.estimators._pathwise import Backprop, Pathwise
+from steepest.estimators._score_function import ScoreFunction
+from steepest.estimators._source import GradientSource
+
+__all__ = ["SOURCES", "resolve_source"]
+
+SOURCES: dict[str, GradientSource] = {
+    "backprop": Backprop(),
+    "pathwise": Pathwise(sigma=0.01, samples=4),
+    "score-function": ScoreFunction(sigma=0.05, samples=50),
+    "finite-difference": FiniteDifference(delta=0.01, samples=25, directions="random"),
+}
+"""The sources that have a name, with scales that suit the weights of a network."""
+
+
+def resolve_source(source: Any) -> GradientSource:
+    """Return the gradient source that a name, a name with options, `module:attribute` or an object stands for.
+
+    Raises:
+        UnknownName: If there is no source of that name.
+        ImportFailed: If `module:attribute` cannot be imported.
+        InvalidArgument: If it is no source, or an option is wrong.
+
+    >>> resolve_source("score-function:sigma=0.2,samples=10").samples
+    10
+    """
+    if isinstance(source, str):
+        name, _, options = source.partition(":")
+        if name in SOURCES:
+            return _with_options(name, SOURCES[name], options) if options else SOURCES[name]
+        if not options:
+            raise UnknownName.among("gradient source", source, SOURCES, also=", or your own as MODULE:ATTR")
+        source = load_attribute(source)
+        if isinstance(source, type):
+            source = source()
+    if not callable(source) or isinstance(source, type):
+        raise InvalidArgument(
+            "gradient must be a gradient source: source(objective, x, generator) -> Estimate",
+            got=source,
+            remedy=f"Pass a name ({', '.join(SOURCES)}), or for example ScoreFunction(sigma=0.05, samples=50).",
+        )
+    return cast(GradientSource, source)
+
+
+def _with_options(name: str, default: Any, text: str) -> GradientSource:
+    """Return a source of the kind of `default`, with some options as NAME=VALUE, separated by commas."""
+    known = list(inspect.signature(type(default)).parameters)
+    options: dict[str, Any] = {key: getattr(default, key) for key in known if hasattr(default, key)}
+    for part in text.split(","):
+        key, equals, value = (each.strip() for each in part.partition("="))
+        if key not in known or not equals:
+            remedy = f"Known: {', '.join(known)}." if known else "It has none."
+            raise InvalidArgument(f"an option of {name} must be NAME=VALUE", got=part, remedy=remedy)
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):  # a word without quotes
+            options[key] = value
+    try:
+        return type(default)(**options)
+    except SteepestError:
+        raise
+    except Exception as error:
+        raise InvalidArgument(f"the options of {name} must be valid", got=text, remedy=str(error)) from error
