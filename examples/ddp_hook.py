@@ -5,6 +5,8 @@
 Everything but the two marked lines, and what is printed, is any DistributedDataParallel program.
 """
 
+import gc
+
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -39,6 +41,7 @@ def main() -> None:
     loss, sent = train()
     print(f"worker {distributed.get_rank()}: loss {loss:.4f}, sent {sent} bytes")
     distributed.destroy_process_group()
+    gc.collect()  # The model is part of a circle, and holds threads of gloo, which must not outlive Python.
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 The program starts torchrun itself, which runs this file in each process; the trial travels there as a pickle.
 """
 
+import gc
 import pickle
 import subprocess
 import sys
@@ -58,3 +59,4 @@ def train(trial: Trial) -> None:
 
 if __name__ == "__main__":
     train(pickle.loads(Path(sys.argv[1]).read_bytes()))
+    gc.collect()  # The model is part of a circle, and holds threads of gloo, which must not outlive Python.

@@ -33,11 +33,11 @@ def weights(values: Tensor, *, antithetic: bool, baseline: Baseline) -> Tensor:
     The two members of a pair have opposite scores, so that any baseline which does not depend on them cancels. For
     single samples, f_i minus the mean of all others is (f_i - mean) n / (n - 1).
     """
-    count = len(values)
     if antithetic:
-        half = count // 2
-        return (values[:half] - values[half:]).mul_(0.5)
+        first, second = values.view(2, -1).unbind()
+        return (first - second).mul_(0.5)
     if baseline == "leave-one-out":
+        count = len(values)
         return (values - values.mean()).mul_(count / (count - 1))
     return values
 

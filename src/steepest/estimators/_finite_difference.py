@@ -119,14 +119,15 @@ class FiniteDifference:
                 yield rows.scatter_(1, column, moved[:, None])
 
         values = evaluate_pieces(objective, space, pieces())
-        used = all_finite(values, self.worst).view(count, each)
+        used, mean = all_finite(values, self.worst)
+        used = used.view(count, each)
         lower = used[:, size:] if self.central else used[:, size:].expand(count, size)
         terms = (used[:, :size] - lower).to(base.dtype) / (up - down)
 
         def error() -> Point:
             return space.point(mean_error(terms) if self.sigma else torch.zeros_like(terms[0]))
 
-        value = used.mean() if self.central else used[:, size].mean()
+        value = mean if self.central else used[:, size].mean()
         return Estimate(value, space.point(terms.mean(0)), error, len(values), values)
 
     def _random(self, objective: Objective, space: Space, base: Tensor, generator: Generator) -> Estimate:
@@ -137,7 +138,7 @@ class FiniteDifference:
             step = self._relative(space) * space.flat.square().mean().sqrt().clamp(min=1)
         lower = base - step * directions if self.central else base
         values = evaluate(objective, space, torch.cat((base + step * directions, lower)))
-        used = all_finite(values, self.worst)
+        used, mean = all_finite(values, self.worst)
         change = used[: self.samples] - used[self.samples :]
         slope = (change / (2 * step if self.central else step)).to(base.dtype)
         gradient = slope @ directions / self.samples
@@ -145,7 +146,7 @@ class FiniteDifference:
         def error() -> Point:
             return space.point(mean_error(slope[:, None] * directions))
 
-        value = used.mean() if self.central else used[self.samples :].mean()
+        value = mean if self.central else used[self.samples :].mean()
         return Estimate(value, space.point(gradient), error, len(values), values)
 
     def _replayed(self, objective: Objective, x: Any, generator: Generator | None) -> Estimate:
@@ -159,10 +160,10 @@ class FiniteDifference:
             with torch.no_grad():
                 here = value_of(one_point(objective)(named), next(iter(named.values())))
             values = torch.cat((values, here[None]))
-        used = all_finite(values, self.worst)
+        used, mean = all_finite(values, self.worst)
         change = used[: self.samples] - used[self.samples :]
         gradient, error = replay.combined((change / (2 * step if self.central else step)).tolist())
-        return Estimate(used.mean() if self.central else used[-1], gradient, error, len(values), values)
+        return Estimate(mean if self.central else used[-1], gradient, error, len(values), values)
 
     def _relative(self, space: Space) -> float:
         return space.precision ** (1 / 3 if self.central else 1 / 2)
@@ -171,7 +172,7 @@ class FiniteDifference:
         """Return the number of evaluations that one call at x spends."""
         if self.directions == "random":
             return 2 * self.samples if self.central or self.sigma else self.samples + 1
-        size = x.numel() if isinstance(x, Tensor) else sum(each.numel() for each in tensors_by_name(x).values())
+        size = Space(x).size
         return self.samples * (2 * size if self.central else size + 1)
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Literal, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,8 +75,8 @@ def pointwise(objective: Objective, *, vectorize: bool = True, chunk: int | None
     return _Marked(_check.function("objective", objective), kind, chunk)
 
 
-def evaluate(objective: Objective, space: Space, rows: Tensor) -> Tensor:
-    """Return the values [n] of an objective at rows [n, d].
+def evaluate(objective: Objective, space: Space, rows: Tensor, *, differentiable: bool = False) -> Tensor:
+    """Return the values [n] of an objective at rows [n, d], with autograd's graph if `differentiable`.
 
     They are in the objective's own data type, or in that of x where it returns whole numbers.
 
@@ -91,12 +92,13 @@ def evaluate(objective: Objective, space: Space, rows: Tensor) -> Tensor:
         kind = "vmapped"
     if space.named is not None:
         chunk = min(chunk or len(rows), max(1, _CHUNK // space.size))
-    if chunk is None or chunk >= len(rows):
-        return _Call(function, kind, space, rows).values()
-    found: list[Tensor] = []
-    for start in range(0, len(rows), chunk):
-        found.append(_Call(function, kind, space, rows, start, start + chunk, found).values())
-    return torch.cat(found)
+    with torch.set_grad_enabled(differentiable):
+        if chunk is None or chunk >= rows.shape[0]:
+            return _Call(function, kind, space, rows).values()
+        found: list[Tensor] = []
+        for start in range(0, len(rows), chunk):
+            found.append(_Call(function, kind, space, rows, start, start + chunk, found).values())
+        return torch.cat(found)
 
 
 def one_point(objective: Objective) -> Objective:
@@ -193,14 +195,14 @@ class _Call:
             found = self._function(self._space.points(self._rows))
         except Exception as error:
             return self._one_by_one(error, batched=True)
-        values = _as_values(found, len(self._rows), self._space)
+        values = _as_values(found, self._rows.shape[0], self._space)
         assert values is not None
         return values
 
     def _vmapped(self, *, known: bool) -> Tensor:
         try:
             found = torch.vmap(self._function, randomness="same")(self._space.points(self._rows))
-            values = _as_values(found, len(self._rows), self._space)
+            values = _as_values(found, self._rows.shape[0], self._space)
         except Exception:  # it looks at numbers, or works in place, or fails at one of the points
             values = self._one_by_one(None, batched=False)
             if known:
@@ -252,10 +254,7 @@ def value_of(found: Any, like: Tensor) -> Tensor:
     Raises:
         InvalidArgument: If it is not one real number.
     """
-    try:
-        value = found if isinstance(found, Tensor) else torch.as_tensor(found, device=like.device)
-    except Exception:
-        value = None
+    value = _as_tensor(found, like.device)
     if value is None or value.ndim or value.is_complex():
         raise InvalidArgument(
             "the objective must return one real number for one point",
@@ -267,13 +266,8 @@ def value_of(found: Any, like: Tensor) -> Tensor:
 
 def _as_values(found: Any, count: int, space: Space, *, or_none: bool = False) -> Tensor | None:
     """Return what an objective has returned for some points as a tensor [count]; or None where it is something else."""
-    values = found
-    if not isinstance(values, Tensor):
-        try:
-            values = torch.as_tensor(found, device=space.device)
-        except Exception:
-            values = None
-    if values is not None and values.ndim == 1 and len(values) == count and not values.is_complex():
+    values = _as_tensor(found, space.device)
+    if values is not None and values.ndim == 1 and values.shape[0] == count and not values.is_complex():
         return values if values.is_floating_point() else values.to(space.flat.dtype)
     if or_none:
         return None
@@ -283,6 +277,16 @@ def _as_values(found: Any, count: int, space: Space, *, or_none: bool = False) -
         remedy="Given points [samples, ...], reduce all dimensions but the first; or mark a function of one point with "
         "pointwise(f).",
     )
+
+
+def _as_tensor(found: Any, device: torch.device) -> Tensor | None:
+    """Return tensors, arrays and numbers of Python, which have 64 bits, as a tensor; None for anything else."""
+    if isinstance(found, Tensor):
+        return found
+    try:
+        return torch.as_tensor(np.asarray(found), device=device)
+    except Exception:
+        return None
 
 
 def _described(found: Any) -> str:

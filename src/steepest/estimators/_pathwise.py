@@ -119,13 +119,13 @@ class Pathwise:
         else:
             rows = space.flat + step
         values, terms = _by_rows(objective, space, rows)
-        used = all_finite(values, self.worst)
+        used, value = all_finite(values, self.worst)
         if used is not values:
             terms = torch.where(values.isfinite()[:, None], terms, 0)
         if self.antithetic:
             terms = (terms[:directions] + terms[directions:]) / 2
         gradient = space.point(terms.mean(0))
-        return Estimate(used.mean(), gradient, lambda: space.point(mean_error(terms)), self.samples, values)
+        return Estimate(value, gradient, lambda: space.point(mean_error(terms)), self.samples, values)
 
     def _replayed(self, objective: Objective, x: Any, generator: Generator | None, directions: int) -> Estimate:
         """Return the estimate with the gradient of one sample at a time in memory, and the sums."""
@@ -154,7 +154,7 @@ class Pathwise:
             return {name: (each / (directions - 1)).sqrt() for name, each in spread.items()}
 
         all_values = torch.stack(values)
-        return Estimate(all_finite(all_values, self.worst).mean(), mean, error, self.samples, all_values)
+        return Estimate(all_finite(all_values, self.worst)[1], mean, error, self.samples, all_values)
 
     def evaluations(self, x: Point) -> int:  # noqa: ARG002
         """Return the number of evaluations that one call at x spends."""
@@ -167,9 +167,9 @@ class Pathwise:
 
 def _by_rows(objective: Objective, space: Space, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return the values [n] of f at rows [n, d], and their gradients [n, d]."""
+    given = rows.detach().requires_grad_()
     with torch.enable_grad():
-        given = rows.detach().requires_grad_()
-        values = evaluate(objective, space, given)
+        values = evaluate(objective, space, given, differentiable=True)
         _require_graph(values)
         gradient = _gradients(values.sum(), given)[0]
     return values.detach(), gradient

@@ -97,7 +97,7 @@ class Perturbation:
             score = self.score(_samples(distribution))
         except Exception as error:
             raise InvalidArgument(rule, got=f"{distribution}: {type(error).__name__}", remedy=remedy) from error
-        if not score.isfinite().all() or not score.any():
+        if not score.isfinite().all() or not score.any() or not _integrates_to_one(distribution):
             raise InvalidArgument(rule, got=distribution, remedy=remedy)
 
     def require_symmetry(self) -> None:
@@ -160,6 +160,17 @@ def _centre(distribution: Distribution) -> float | None:
     except (NotImplementedError, ValueError):  # no density, or none outside of its support
         return None
     return centre if torch.allclose(one, other, rtol=1e-4, atol=1e-4) else None
+
+
+def _integrates_to_one(distribution: Distribution) -> bool:
+    """Return whether a density of single numbers is one on the real line, and not, say, that of an angle."""
+    if distribution.batch_shape or distribution.event_shape:
+        return True
+    samples = _samples(distribution)
+    reach = 30 * float((samples - samples.median()).abs().median())
+    grid = torch.linspace(-reach, reach, 2001, dtype=torch.float64) + samples.median()
+    density: Any = distribution.log_prob(grid)
+    return abs(float(torch.trapezoid(density.exp(), grid)) - 1) < 0.1
 
 
 def _is_on_the_real_line(distribution: Distribution) -> bool:

@@ -94,30 +94,30 @@ class ScoreFunction:
         space = Space(x)
         noise = self._perturbation.draw(directions, space.flat, drawing(generator, space.device), space.shape)
         values = evaluate(objective, space, self._points(space.flat, noise))
-        used = all_finite(values, self.worst)
-        weighted = weights(used, antithetic=self.antithetic, baseline=self.baseline).to(noise.dtype)
+        used, value = all_finite(values, self.worst)
+        weighted = weights(used, antithetic=self.antithetic, baseline=self.baseline)
+        if weighted.dtype is not noise.dtype:
+            weighted = weighted.to(noise.dtype)
         score = self._perturbation.score(noise)
         if self.baseline == "control-variate":
             terms = controlled(weighted, noise, score, antithetic=self.antithetic).div_(self.sigma)
             gradient = terms.mean(0)
         else:
-            gradient = weighted @ score
-            gradient.div_(directions * self.sigma)
+            gradient = torch.addmv(space.flat, score.t(), weighted, beta=0, alpha=1 / (directions * self.sigma))
             terms = None
 
         def error() -> Point:
             each = weighted[:, None] * score / self.sigma if terms is None else terms
             return space.point(mean_error(each))
 
-        return Estimate(used.mean(), space.point(gradient), error, self.samples, values)
+        return Estimate(value, space.point(gradient), error, self.samples, values)
 
     def _points(self, flat: Tensor, noise: Tensor) -> Tensor:
         if not self.antithetic:
             return torch.add(flat, noise, alpha=self.sigma)
-        step = noise * self.sigma
         centre = self._perturbation.centre
-        middle = flat + 2 * self.sigma * centre if centre else flat
-        return torch.cat((flat + step, middle - step))
+        mirrored = 2 * centre - noise if centre else -noise
+        return torch.add(flat, torch.cat((noise, mirrored)), alpha=self.sigma)
 
     def _replayed(self, objective: Objective, x: Any, generator: Generator | None) -> Estimate:
         """Return the estimate without storing the perturbations."""
@@ -130,10 +130,10 @@ class ScoreFunction:
         directions = self.samples // 2 if self.antithetic else self.samples
         replay = Replay(x, self._perturbation, self.sigma, generator, directions)
         values = replay.values(objective, antithetic=self.antithetic)
-        used = all_finite(values, self.worst)
+        used, value = all_finite(values, self.worst)
         weighted = weights(used, antithetic=self.antithetic, baseline=self.baseline)
         gradient, error = replay.combined((weighted / self.sigma).tolist())
-        return Estimate(used.mean(), gradient, error, self.samples, values)
+        return Estimate(value, gradient, error, self.samples, values)
 
     def evaluations(self, x: Point) -> int:  # noqa: ARG002
         """Return the number of evaluations that one call at x spends."""

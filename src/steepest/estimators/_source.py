@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from torch import Generator
 
+from steepest import _check
 from steepest.estimators._estimate import Estimate, Point
 from steepest.estimators._objective import Objective
 
@@ -33,8 +34,11 @@ class GradientSource(Protocol):
 def needs_autograd(source: Any) -> bool:
     """Return whether a source differentiates the objective by backpropagation.
 
+    Raises:
+        InvalidArgument: If it is no function.
+
     >>> from steepest.estimators import Backprop, ScoreFunction
     >>> needs_autograd(Backprop()), needs_autograd(ScoreFunction(sigma=0.1, samples=10))
     (True, False)
     """
-    return bool(getattr(source, "needs_autograd", False))
+    return bool(getattr(_check.function("source", source), "needs_autograd", False))

@@ -56,7 +56,7 @@ class Space:
 
     def points(self, rows: Tensor) -> Any:
         """Return rows [n, d] as points for a batched objective: a tensor [n, *shape], or such tensors by name."""
-        count = len(rows)
+        count = rows.shape[0]
         if self.named is None:
             found = rows if len(self.shape) == 1 else rows.view(count, *self.shape)
             return found if found.dtype is self._dtypes[0] else found.to(self._dtypes[0])
@@ -79,7 +79,8 @@ class Space:
     def point(self, row: Tensor) -> Any:
         """Return a row [d] as one point, in the structure of x."""
         if self.named is None:
-            return row.view(self.shape).to(self._dtypes[0])
+            found = row if len(self.shape) == 1 else row.view(self.shape)
+            return found if found.dtype is self._dtypes[0] else found.to(self._dtypes[0])
         parts = row.split([math.prod(shape) for shape in self._shapes])
         return {
             name: part.view(shape).to(dtype)

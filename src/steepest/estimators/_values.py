@@ -22,8 +22,8 @@ def check_worst(worst: Any) -> Worst:
     return _check.one_of("worst", worst, ("largest", "smallest"))
 
 
-def all_finite(values: Tensor, worst: Worst) -> Tensor:
-    """Return the values with the worst finite one in place of each that is not finite.
+def all_finite(values: Tensor, worst: Worst) -> tuple[Tensor, Tensor]:
+    """Return the values with the worst finite one in place of each that is not finite, and their mean.
 
     On a GPU nothing waits: where no value is finite, the result is not finite either.
 
@@ -31,15 +31,17 @@ def all_finite(values: Tensor, worst: Worst) -> Tensor:
         InvalidArgument: If none is finite, on the CPU.
     """
     if values.device.type == "cpu":
-        if math.isfinite(float(values.sum())):
-            return values
+        mean = values.mean()
+        if math.isfinite(mean.item()):
+            return values, mean
         require_some(values)
     finite = values.isfinite()
     if worst == "largest":
         replacement = torch.where(finite, values, -torch.inf).max()
     else:
         replacement = torch.where(finite, values, torch.inf).min()
-    return torch.where(finite, values, replacement)
+    used = torch.where(finite, values, replacement)
+    return used, used.mean()
 
 
 def require_some(values: Tensor) -> None:

@@ -1,0 +1,166 @@
+"""Perturbations of models that are drawn again from their seeds."""
+
+import pytest
+import torch
+from torch import distributions, nn
+
+from steepest.errors import EvaluationFailed, InvalidArgument
+from steepest.estimators import Backprop, FiniteDifference, Pathwise, ScoreFunction, batched, pointwise
+from steepest.estimators import _replay as replay
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_too_large_to_be_stored(monkeypatch):
+    monkeypatch.setattr(replay, "_STORED", 1)
+    monkeypatch.setattr(replay, "_PIECE", 11)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+
+
+@pytest.fixture
+def parameters(model):
+    return {name: each.detach() for name, each in model.named_parameters()}
+
+
+@pytest.fixture
+def loss(model):
+    x = torch.randn(16, 3, generator=seeded(9), dtype=torch.float64)
+    return pointwise(lambda given: torch.func.functional_call(model, given, (x,)).square().mean())
+
+
+SOURCES = {
+    "score function": ScoreFunction(0.1, 2),
+    "many pairs": ScoreFunction(0.1, 400),
+    "single samples": ScoreFunction(0.1, 400, antithetic=False),
+    "Laplace": ScoreFunction(0.1, 400, distribution=distributions.Laplace(0.0, 1.0)),
+    "shifted": ScoreFunction(0.1, 400, distribution=distributions.Normal(0.1, 1.0)),
+    "finite difference": FiniteDifference(1e-3, 400, directions="random"),
+    "forward": FiniteDifference(1e-4, 400, central=False, directions="random"),
+    "pathwise": Pathwise(0.1, 60),
+    "pathwise pairs": Pathwise(0.1, 60, antithetic=True),
+}
+
+
+def test_the_gradient_is_that_of_the_perturbations_with_which_f_was_evaluated(parameters, loss):
+    seen = []
+
+    def recording(given):
+        seen.append(torch.cat([each.reshape(-1) for each in given.values()]).clone())
+        return loss(given)
+
+    for antithetic in (True, False):
+        seen.clear()
+        source = ScoreFunction(0.1, 10, antithetic=antithetic)
+        estimate = source(recording, parameters, seeded())
+        x = torch.cat([each.reshape(-1) for each in parameters.values()])
+        points = torch.stack(seen)
+        noise = (points - x) / 0.1
+        values = torch.stack([loss(_named(point, parameters)) for point in points])
+        if antithetic:
+            torch.testing.assert_close(noise[::2], -noise[1::2])
+            terms = ((values[::2] - values[1::2]) / 2 / 0.1)[:, None] * noise[::2]
+        else:
+            terms = ((values - values.mean()) * 10 / 9 / 0.1)[:, None] * noise
+        for found, expected in (
+            (estimate.gradient, terms.mean(0)),
+            (estimate.standard_error, terms.std(0) / len(terms) ** 0.5),
+        ):
+            torch.testing.assert_close(torch.cat([each.reshape(-1) for each in found.values()]), expected)
+
+
+def _named(row, like):
+    parts = row.split([each.numel() for each in like.values()])
+    return {name: part.view(each.shape) for (name, each), part in zip(like.items(), parts, strict=True)}
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "score function"])
+def test_it_finds_the_gradient_within_its_standard_error(name, parameters, loss):
+    source = SOURCES[name]
+    exact = Pathwise(0.1, 600)(loss, parameters, seeded(5))  # smoothing by .1 changes this one little
+    shift = 0.1 if name in ("Laplace", "shifted") else 0.01  # by another distribution a little more
+    found = source(loss, parameters, seeded())
+    assert found.evaluations == source.evaluations(parameters)
+    for key, each in found.gradient.items():
+        error = (found.standard_error[key].square() + exact.standard_error[key].square()).sqrt()
+        assert ((each - exact.gradient[key]).abs() < 4.5 * error + shift).all()
+
+
+@pytest.mark.parametrize("name", ["score function", "finite difference", "pathwise"])
+def test_the_parameters_and_the_global_generator_are_left_alone(name, parameters, loss):
+    before = {key: each.clone() for key, each in parameters.items()}
+    state = torch.get_rng_state()
+    source = SOURCES[name]
+    few = type(source)(0.1, 4, **({"directions": "random"} if isinstance(source, FiniteDifference) else {}))
+    first, again = (few(loss, parameters, seeded(2)) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    for key, each in before.items():
+        assert torch.equal(parameters[key], each)
+        assert torch.equal(first.gradient[key], again.gradient[key])
+        assert first.gradient[key].data_ptr() != parameters[key].data_ptr()
+
+
+@pytest.mark.parametrize("name", ["score function", "single samples", "finite difference", "pathwise pairs"])
+def test_half_precision_and_transposed_weights(name):
+    parameters = {
+        "rows": torch.randn(4, 6, generator=seeded()).t(),
+        "channels last": torch.randn(2, 3, 4, 4, generator=seeded()).to(memory_format=torch.channels_last),
+        "half": torch.randn(5, generator=seeded()).bfloat16(),
+        "one": torch.tensor(0.5),
+    }
+    source = SOURCES[name]
+
+    def square(given):
+        return sum(each.float().square().sum() for each in given.values())
+
+    found = source(pointwise(square), parameters, seeded())
+    for key, each in parameters.items():
+        assert (found.gradient[key].shape, found.gradient[key].dtype) == (each.shape, each.dtype)
+        assert found.standard_error[key].shape == each.shape
+    flat = torch.cat([each.float().reshape(-1) for each in found.gradient.values()])
+    exact = torch.cat([2 * each.float().reshape(-1) for each in parameters.values()])
+    assert torch.nn.functional.cosine_similarity(flat, exact, dim=0) > (
+        0.9 if source.evaluations(parameters) > 9 else 0
+    )
+
+
+def test_a_failure_keeps_the_values_before(parameters, loss):
+    calls = []
+
+    def fails(given):
+        if len(calls) == 3:
+            raise RuntimeError("out of reach")
+        calls.append(loss(given))
+        return calls[-1]
+
+    for source in (ScoreFunction(0.1, 6, antithetic=False), Pathwise(0.1, 6)):
+        calls.clear()
+        with pytest.raises(EvaluationFailed, match=r"number 4 .*out of reach") as caught:
+            source(fails, parameters, seeded())
+        torch.testing.assert_close(caught.value.values, torch.stack(calls).detach())
+        assert caught.value.failed.keys() == parameters.keys()
+
+
+def test_what_needs_stored_perturbations_is_refused(parameters, loss):
+    with pytest.raises(InvalidArgument, match="baseline must be None or leave-one-out for so many parameters"):
+        ScoreFunction(0.1, 8, baseline="control-variate")(loss, parameters, seeded())
+    with pytest.raises(InvalidArgument, match="must take one point for so many parameters"):
+        ScoreFunction(0.1, 8)(batched(loss), parameters, seeded())
+    wide = distributions.Normal(torch.zeros(3), torch.ones(3))
+    with pytest.raises(InvalidArgument, match="single numbers"):
+        ScoreFunction(0.1, 8, distribution=wide)(loss, parameters, seeded())
+
+
+def test_differences_along_the_coordinates_of_a_model(parameters, loss):
+    exact = Backprop()(loss, parameters)
+    for source in (FiniteDifference(1e-5), FiniteDifference(1e-7, central=False)):
+        found = source(loss, parameters)
+        for key, each in exact.gradient.items():
+            torch.testing.assert_close(found.gradient[key], each, atol=1e-5, rtol=0)
