@@ -19,8 +19,11 @@ __all__ = ["Replay", "replays"]
 _STORED = 1 << 19
 """Random numbers of one call that are stored: 2 MiB in float32."""
 
-_PIECE = 1 << 18
-"""Numbers that are drawn at a time."""
+_PIECE = 1 << 15
+"""Numbers that are drawn at a time on a CPU: above it torch's threads would wait for each other at every operation."""
+
+_PIECE_ELSEWHERE = 1 << 24
+"""The same on a GPU, where every operation has to be launched."""
 
 
 def replays(x: Any, directions: int) -> bool:
@@ -109,10 +112,10 @@ class Replay:
     def _mirror(self) -> None:
         """Replace the point in the buffer by its mirror image around the centre of the perturbations."""
         centre = 2 * self._scale * (self._perturbation.centre or 0.0)
-        for name, each in self._buffer.items():
-            each.neg_().add_(self._x[name], alpha=2)
+        for source, target in self._pieces(self._x, self._buffer):
+            target.neg_().add_(source, alpha=2)
             if centre:
-                each.add_(centre)
+                target.add_(centre)
 
     @torch.no_grad()
     def _perturb(self, seed: int) -> None:
@@ -166,8 +169,9 @@ class Replay:
         """Yield pieces of two sets of tensors, always in one order, in which all perturbations are drawn."""
         for name, each in first.items():
             target = second[name].view(-1)
+            piece = _PIECE if each.device.type == "cpu" else _PIECE_ELSEWHERE
             if each.is_contiguous() or not each.ndim:
-                yield from zip(each.reshape(-1).split(_PIECE), target.split(_PIECE), strict=True)
+                yield from zip(each.reshape(-1).split(piece), target.split(piece), strict=True)
             else:  # a transposed weight, of which the rows are copied one by one
                 yield from zip((row.reshape(-1) for row in each), target.split(each[0].numel()), strict=True)
 
