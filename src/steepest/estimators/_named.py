@@ -6,6 +6,7 @@ import ast
 import inspect
 from typing import Any, cast
 
+from steepest._contained import last_line
 from steepest._importing import load_attribute
 from steepest.errors import InvalidArgument, SteepestError, UnknownName
 from steepest.estimators._finite_difference import FiniteDifference
@@ -43,7 +44,7 @@ def resolve_source(source: Any) -> GradientSource:
             raise UnknownName.among("gradient source", source, SOURCES, also=", or your own as MODULE:ATTR")
         source = load_attribute(source)
         if isinstance(source, type):
-            source = source()
+            source = _made(source)
     if not callable(source) or isinstance(source, type):
         raise InvalidArgument(
             "gradient must be a gradient source: source(objective, x, generator) -> Estimate",
@@ -51,6 +52,22 @@ def resolve_source(source: Any) -> GradientSource:
             remedy=f"Pass a name ({', '.join(SOURCES)}), or for example ScoreFunction(sigma=0.05, samples=50).",
         )
     return cast(GradientSource, source)
+
+
+def _made(kind: type) -> Any:
+    """Return an object of a class that was named by its place.
+
+    Raises:
+        InvalidArgument: If it cannot be made.
+    """
+    try:
+        return kind()
+    except Exception as error:
+        raise InvalidArgument(
+            "the class of a gradient source must be made without arguments",
+            got=f"{kind.__name__}: {last_line(error)}",
+            remedy="Write a line that makes one, for example source = ScoreFunction(0.1, 20), and name that.",
+        ) from error
 
 
 def _with_options(name: str, default: Any, text: str) -> GradientSource:
