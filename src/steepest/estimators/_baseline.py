@@ -63,7 +63,7 @@ def controlled(weighted: Tensor, noise: Tensor, score: Tensor, *, antithetic: bo
         known = (weighted[other] - base)[:, None] * score[other]
         slope = known.mean(0)
         spread = known.var(0).sum() / len(known)
-        slope = slope * (1 - spread / (slope.square().sum() + torch.finfo(slope.dtype).tiny)).clamp_(min=0)
+        slope = slope * (1 - spread / (slope.square().sum() + torch.finfo(slope.dtype).tiny)).clamp(min=0)
         terms[own] = (weighted[own] - base - noise[own] @ slope)[:, None] * score[own] + slope
     return terms
 

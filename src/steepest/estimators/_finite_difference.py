@@ -116,7 +116,7 @@ class FiniteDifference:
                 column = (place % size)[:, None]
                 # The last row of a forward difference is the point itself, where `down` is `base`.
                 moved = torch.where(place < size, up[sample, column[:, 0]], down[sample, column[:, 0]])
-                yield rows.scatter_(1, column, moved[:, None])
+                yield rows.scatter(1, column, moved[:, None])
 
         values = evaluate_pieces(objective, space, pieces())
         used, mean = all_finite(values, self.worst)

@@ -25,16 +25,19 @@ def check_worst(worst: Any) -> Worst:
 def all_finite(values: Tensor, worst: Worst) -> tuple[Tensor, Tensor]:
     """Return the values with the worst finite one in place of each that is not finite, and their mean.
 
-    On a GPU nothing waits: where no value is finite, the result is not finite either.
+    On a GPU nothing waits, and inside of `torch.vmap` no number can be read: where no value is finite, the result is
+    not finite either.
 
     Raises:
         InvalidArgument: If none is finite, on the CPU.
     """
     if values.device.type == "cpu":
         mean = values.mean()
-        if math.isfinite(mean.item()):
-            return values, mean
-        require_some(values)
+        number = _read(mean)
+        if number is not None:
+            if math.isfinite(number):
+                return values, mean
+            require_some(values)
     finite = values.isfinite()
     if worst == "largest":
         replacement = torch.where(finite, values, -torch.inf).max()
@@ -42,6 +45,14 @@ def all_finite(values: Tensor, worst: Worst) -> tuple[Tensor, Tensor]:
         replacement = torch.where(finite, values, torch.inf).min()
     used = torch.where(finite, values, replacement)
     return used, used.mean()
+
+
+def _read(value: Tensor) -> float | None:
+    """Return a scalar as a number; None inside of `torch.vmap`, where it stands for many."""
+    try:
+        return value.item()
+    except RuntimeError:
+        return None
 
 
 def require_some(values: Tensor) -> None:
