@@ -28,6 +28,8 @@ SUBJECTS = (
     "network",
     "prediction",
     "simulation",
+    "estimators",
+    "estimators_memory",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -9,8 +9,16 @@ import sys
 from benchmarks.harness import Row, Table, installed
 
 ROUNDS = 3
-MODULES = ("steepest", "steepest.norms", "steepest.optim", "steepest.compare", "heavyball", "pytorch_optimizer")
-GOALS = {"steepest.norms": "300", "steepest.optim": "300"}
+MODULES = (
+    "steepest",
+    "steepest.norms",
+    "steepest.optim",
+    "steepest.estimators",
+    "steepest.compare",
+    "heavyball",
+    "pytorch_optimizer",
+)
+GOALS = {"steepest.norms": "300", "steepest.optim": "300", "steepest.estimators": "300"}
 
 _CHILD = """
 import time

@@ -1,0 +1,1 @@
+"""Questions on estimators that are answered by measurement, each with its display."""
