@@ -63,7 +63,6 @@ TABLE: dict[str, Row | Result] = {
     "estimators.FiniteDifference.evaluations": row(
         x=(torch.ones(2), FLOATING), receiver=lambda: FiniteDifference(1e-3, 2, 0.1)
     ),
-    "estimators.GradientSource.__call__": row(),
     "estimators.Pathwise": row(
         sigma=(0.1, number("[0, inf)")),
         samples=(2, whole(1)),

@@ -118,11 +118,9 @@ class Ascent:
         closed = _closed(self.objective, self.sigma)
         if closed is not None:
             return values_at(closed, points)
-        generator, options = (
-            torch.Generator(points.device).manual_seed(0),
-            {"dtype": points.dtype, "device": points.device},
-        )
-        noise = torch.randn((_DRAWN // 2, *points.shape[1:]), generator=generator, **options).mul_(self.sigma)
+        generator = torch.Generator(points.device).manual_seed(0)
+        shape = _DRAWN // 2, *points.shape[1:]
+        noise = torch.randn(shape, generator=generator, device=points.device, dtype=points.dtype).mul_(self.sigma)
         noise = torch.cat((noise, -noise))
         return torch.stack([values_at(self.objective, point + noise).mean() for point in points])
 
