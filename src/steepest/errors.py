@@ -22,6 +22,7 @@ __all__ = [
     "InvalidArgument",
     "MembershipChanged",
     "MissingExtra",
+    "NoFiniteValue",
     "NonFiniteGradient",
     "OutputError",
     "SteepestError",
@@ -90,6 +91,10 @@ def _rebuild(kind: type[SteepestError], rule: str, got: object, remedy: str) -> 
 
 class InvalidArgument(SteepestError, ValueError):  # noqa: N818 - the names of design.md
     """An argument is outside of its documented range."""
+
+
+class NoFiniteValue(InvalidArgument):
+    """An objective is NaN or infinite at all points at which it was evaluated, so that it has no estimate."""
 
 
 class UnknownName(InvalidArgument):

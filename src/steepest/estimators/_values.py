@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steepest import _check
-from steepest.errors import InvalidArgument
+from steepest.errors import NoFiniteValue
 
 __all__ = ["Worst", "all_finite", "check_worst", "mean_error", "require_some"]
 
@@ -29,7 +29,7 @@ def all_finite(values: Tensor, worst: Worst) -> tuple[Tensor, Tensor]:
     not finite either.
 
     Raises:
-        InvalidArgument: If none is finite, on the CPU.
+        NoFiniteValue: If none is finite, on the CPU.
     """
     if values.device.type == "cpu":
         mean = values.mean()
@@ -59,10 +59,10 @@ def require_some(values: Tensor) -> None:
     """Check that a value is finite.
 
     Raises:
-        InvalidArgument: If none is.
+        NoFiniteValue: If none is.
     """
     if not bool(values.isfinite().any()):
-        raise InvalidArgument(
+        raise NoFiniteValue(
             "the objective must have a finite value at one point at least",
             got=f"{len(values)} values that are NaN or infinite",
             remedy="Look for log(0) or a division by 0 at x.",
