@@ -92,7 +92,7 @@ TABLE: dict[str, Row | Result] = {
     "tasks.Task.training_loss": row(model=CALLED, batch=(Fresh(data), untried("what a model raises is its own"))),
     "tasks.Task.evaluate": row(model=CALLED, device=DEVICE),
     "tasks.Task.validate": row(model=CALLED, device=DEVICE),
-    "tasks.Task.check": row(),
+    "tasks.Task.check": row(needs_gradient=(True, FLAG)),
     "tasks.Task.fingerprint": row(),
     "tasks.accuracy": row(
         output=(SCORES, OBJECT.but("tensor").also("vector", "meta tensor")), target=(LABELS, OBJECT.but("tensor"))
@@ -123,9 +123,11 @@ TABLE: dict[str, Row | Result] = {
         lr=(0.1, number("[0, inf)")),
         seed=(0, whole(0)),
         steps=(2, whole(1).but("None")),
+        evaluations=(None, whole(1).but("None")),
         schedule=("cosine", FUNCTION.also("''")),
         warmup=(0, whole(0).but("0.5", "'0'").also("''", "'x'")),
         validations=(2, whole(1).but("None", "[1.0, 2.0]", "[]").also("[nan]", "['x']", "[None]", "[-1]")),
+        gradient=(None, replace(OBJECT.but("None").also("''", "'x'"), called=True)),
         device=DEVICE,
         observe=((), FUNCTION.but("[]")),
     ),

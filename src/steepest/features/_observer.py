@@ -40,7 +40,7 @@ class FeatureObserver:
             self._begun = event
         if not isinstance(event, Validated) or self._begun is None or not math.isfinite(event.loss):
             return
-        if event.step in (0, self._begun.steps) and self.change is None:
+        if (event.step == 0 or event.is_last) and self.change is None:
             try:
                 self._look(event.model, self._begun)
             except Exception as error:  # a model's own code may raise anything

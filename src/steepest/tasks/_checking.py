@@ -22,7 +22,7 @@ from steepest.tasks._broadcasting import mixed_shapes
 from steepest.tasks._metric import Metric, ranked_by
 from steepest.tasks._objective import Objective
 
-__all__ = ["check_task"]
+__all__ = ["check_gradient", "check_task"]
 
 _BROADCAST = re.compile(
     r"target size \(torch.Size\((.*)\)\) that is different to the input size \(torch.Size\((.*)\)\)"
@@ -53,8 +53,12 @@ class Checked(Protocol):
     def validate(self, model: nn.Module) -> tuple[float, dict[str, float]]: ...
 
 
-def check_task(task: Checked) -> None:
+def check_task(task: Checked, *, needs_gradient: bool = True) -> None:
     """Run the model of a task, its loss and its metric once, and raise if something is wrong.
+
+    Args:
+        task: The task.
+        needs_gradient: Whether its loss must have a gradient.
 
     Raises:
         TaskError: If a check fails; the message has the reason.
@@ -76,6 +80,8 @@ def check_task(task: Checked) -> None:
     ):
         loss: Any = task.training_loss(model, batch)
     _check_loss(loss)
+    if needs_gradient:
+        check_gradient(loss)
     for name, (tensor, before) in shared.items():
         if not torch.equal(tensor, before):
             raise _not_new(name)
@@ -213,11 +219,20 @@ def _check_loss(loss: Any) -> None:
             got=loss.item(),
             remedy="Look for NaN in the data and for log(0) or division by 0 in the loss.",
         )
-    if not loss.requires_grad:
+
+
+def check_gradient(loss: Any) -> None:
+    """Check that a loss can be differentiated by backpropagation.
+
+    Raises:
+        TaskError: If it has no gradient.
+    """
+    if isinstance(loss, Tensor) and not loss.requires_grad:
         raise TaskError(
             "a task's loss must depend on the model's parameters",
             got="a loss without a gradient",
-            remedy="Remove .detach(), .item() or torch.no_grad() from the model and the loss.",
+            remedy="Remove .detach(), .item() or torch.no_grad() from the model and the loss. A loss without a "
+            'derivative can be trained with gradient="score-function" (--gradient score-function).',
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.utils.data import Dataset
 
-from steepest._check import at_least, function, in_range, instance
+from steepest._check import at_least, boolean, function, in_range, instance
 from steepest._check import device as check_device
 from steepest._check import generator as check_generator
 from steepest._contained import contained
@@ -269,8 +269,12 @@ class Task:
         """The metrics by name, in the order in which they were given."""
         return metrics_of(self.metric)
 
-    def check(self) -> None:
+    def check(self, *, needs_gradient: bool = True) -> None:
         """Run the model once on a batch and on the validation data, so that errors show before any training.
+
+        Args:
+            needs_gradient: Whether the loss must have a gradient; a source of `steepest.estimators` that only evaluates
+                it needs none.
 
         Raises:
             TaskError: If the model, the data, the loss or a metric fails or tries to end the program; if the loss is
@@ -279,9 +283,11 @@ class Task:
                 batches are no tensors; if a DataLoader or a stream is empty, is used up, or ends before its length; if
                 validation data have no end; if the direction of the metric to rank by is not known.
             UnknownName: If no parameter or module has a name in `frozen`.
+            InvalidArgument: If needs_gradient is neither True nor False.
         """
+        boolean("needs_gradient", needs_gradient)
         with contained("a task's model, data, loss and metric"):
-            check_task(for_one_run(self, 0))
+            check_task(for_one_run(self, 0), needs_gradient=needs_gradient)
 
     def fingerprint(self) -> str:
         """Return a digest of the data, the batch size and the shapes of the model's parameters."""

@@ -21,7 +21,7 @@ class Start:
         task: The task that is trained.
         model: The initialised model, on the device.
         optimizer: The optimizer, with the learning rates of the first step.
-        steps: The number of training steps.
+        steps: The number of training steps; of a gradient source whose cost varies, if all cost what the first does.
         validations: The number of validations after the start, unless the run diverges.
         device: The device of the run.
     """
@@ -40,7 +40,8 @@ class Step:
 
     Attributes:
         step: The index of the step, 0 for the first.
-        loss: The loss of this step's batch, a scalar on the device; reading it makes the device wait.
+        loss: The loss of this step's batch, a scalar on the device; reading it makes the device wait. From a gradient
+            source the value of its estimate, such as the mean over its evaluations.
         target: The target of this step's batch, None where that is no single tensor.
     """
 
@@ -58,12 +59,16 @@ class Validated:
         model: The model in its present state; observers must not change it.
         loss: The mean validation loss, infinite where it was not finite.
         metrics: The value of each metric by its name; empty without one.
+        evaluations: How many evaluations of the training loss were spent before; with backpropagation one per step.
+        is_last: Whether no step follows.
     """
 
     step: int
     model: nn.Module
     loss: float
     metrics: Mapping[str, float]
+    evaluations: int = 0
+    is_last: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

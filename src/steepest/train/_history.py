@@ -44,6 +44,8 @@ class History:
         diagnosis: Why the run did not train, or that it is healthy; None without a monitor.
         observations: The results of observers by name, as plain JSON.
         remarks: Sentences for the user, for example that the optimizer has its own learning rate schedule.
+        evaluations: How many evaluations of the training loss were spent up to each of `steps`; by default one per
+            step, as in backpropagation.
     """
 
     steps: list[int]
@@ -61,6 +63,11 @@ class History:
     diagnosis: Diagnosis | None = None
     observations: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
     remarks: list[str] = field(default_factory=list[str])
+    evaluations: list[int] = field(default_factory=list[int])
+
+    def __post_init__(self) -> None:
+        if not self.evaluations:  # also of a history that was stored before they were counted
+            object.__setattr__(self, "evaluations", list(self.steps))
 
     def to_json(self) -> str:
         """Return the history as JSON text; infinities and NaN are written as `Infinity` and `NaN`."""
@@ -88,13 +95,15 @@ class History:
         return found
 
     def _inconsistency(self) -> str | None:
-        lengths = {len(each) for each in (self.steps, self.valid_loss, self.seconds, *self.valid_metrics.values())}
-        if len(lengths) != 1 or lengths == {0}:
-            return "steps, valid_loss, valid_metrics and seconds are empty or differ in length"
+        curves = self.steps, self.evaluations, self.valid_loss, self.seconds, *self.valid_metrics.values()
+        if (lengths := {len(each) for each in curves}) == {0} or len(lengths) != 1:
+            return "steps, evaluations, valid_loss, valid_metrics and seconds are empty or differ in length"
         if not all(a <= b for a, b in itertools.pairwise([0.0, *self.seconds])):
             return "seconds do not ascend"
         if len({len(self.gradient_steps), len(self.train_loss), len(self.mean_gradient_norm)}) != 1:
             return "gradient_steps, train_loss and mean_gradient_norm differ in length"
+        if not all(a <= b for a, b in itertools.pairwise([0, *self.evaluations])):
+            return "evaluations do not ascend"
         for steps in (self.steps, self.gradient_steps):
             if not all(a < b for a, b in itertools.pairwise([-1, *steps])):
                 return "steps do not ascend"
@@ -119,6 +128,7 @@ class Recorder:
         self._steps: list[int] = []
         self._losses: list[float] = []
         self._metrics: list[Mapping[str, float]] = []
+        self._evaluations: list[int] = []
         self._end: End | None = None
 
     def __call__(self, event: Event) -> None:
@@ -129,6 +139,7 @@ class Recorder:
             self._steps.append(event.step)
             self._losses.append(event.loss)
             self._metrics.append(event.metrics)
+            self._evaluations.append(event.evaluations)
         elif isinstance(event, End):
             self._end = event
 
@@ -143,5 +154,6 @@ class Recorder:
             diverged=self._end.diverged,
             seconds_per_step=self._end.seconds_per_step,
             state_bytes=state_bytes(self._optimizer),
+            evaluations=self._evaluations,
             **watched,
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from steepest.tasks import Task
 from steepest.train._distributed.result import TrainingRun
-from steepest.train._distributed.settings import in_words
 from steepest.train._events import Event, Start, Step
 from steepest.train._loop import train
+from steepest.train._settings import RunSettings, checked
 
 __all__ = ["train_alone"]
 
@@ -18,7 +19,8 @@ def train_alone(
     task: Task, optimizer: Any, init: Any, *, progress: Callable[[int, int], object] | None, **options: Any
 ) -> TrainingRun:
     """Train a task as `train` does, and return the result as `train_distributed` does."""
-    total = [0]
+    settings = RunSettings(**checked(task, optimizer, init, **options, validations=None))
+    total = [settings.steps]
 
     def moved(event: Event) -> None:
         if isinstance(event, Start):
@@ -27,7 +29,5 @@ def train_alone(
             progress(event.step + 1, total[0])
 
     history = train(task, optimizer, init, **options, observe=moved)
-    words = in_words(
-        task, optimizer, init, options["lr"], options["seed"], total[0], options["schedule"], options["device"]
-    )
+    words = dataclasses.replace(settings, steps=total[0]).in_words
     return TrainingRun(history=history, task_name=task.name, settings=words)

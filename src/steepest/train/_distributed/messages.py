@@ -30,6 +30,7 @@ class Taken:
         total: The examples of the whole batch, by which the sum over the workers was divided.
         computing: Seconds for the gradient.
         exchanging: Seconds for the exchange, with waiting for others.
+        evaluations: Evaluations of the loss of the share.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Taken:
     total: int
     computing: float
     exchanging: float
+    evaluations: int
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Finished:
         state_bytes: The size of the optimizer's tensors.
         sizes: How many numbers were exchanged, by data type.
         remarks: Sentences for the user.
+        measured: Evaluations of the loss that were spent before the first step.
     """
 
     workers: tuple[int, ...]
@@ -99,3 +102,4 @@ class Finished:
     state_bytes: int
     sizes: dict[str, int]
     remarks: list[str]
+    measured: int

@@ -105,4 +105,16 @@ class Records:
             seconds_per_step=statistics.median(per_step) if per_step else math.nan,
             state_bytes=finished.state_bytes,
             remarks=finished.remarks,
+            evaluations=[finished.measured + each for each in self._evaluations([look.step for look in looks])],
         )
+
+    def _evaluations(self, steps: list[int]) -> list[int]:
+        """Return how many evaluations of the loss were spent before each of these steps.
+
+        The evaluations of all shares are one of the batch. What nobody has told, as before a restart, is taken to be as
+        in the other steps.
+        """
+        told = {step: max(each.evaluations for each in taken.values()) for step, taken in self._taken.items()}
+        told = {step: count for step, count in told.items() if count}  # workers without examples spend none
+        usual = statistics.median_low(told.values()) if told else 1
+        return [sum(told.get(step, usual) for step in range(last)) for last in steps]

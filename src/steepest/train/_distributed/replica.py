@@ -6,7 +6,6 @@ import copy
 import hashlib
 import io
 from collections import Counter
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +13,14 @@ from torch import Tensor, nn
 from steepest._frozen import frozen_names
 from steepest._random import seeded
 from steepest.errors import NonFiniteGradient
-from steepest.init import initialize
 from steepest.tasks import Batch, Task
-from steepest.tasks._batch import inputs_of, moved
+from steepest.tasks._batch import moved
 from steepest.tasks._one_run import for_one_run
 from steepest.tasks._shares import Shares
 from steepest.train._distributed.settings import Settings
-from steepest.train._optimizer import made, state_bytes
-from steepest.train._rates import Rates
-from steepest.train._schedules import factors, warmup_steps
+from steepest.train._loss import mixed
+from steepest.train._optimizer import state_bytes
+from steepest.train._set_up import Ready
 
 __all__ = ["Replica"]
 
@@ -42,26 +40,21 @@ class Replica:
     Attributes:
         step: The number of steps that were taken.
         finite: Whether no step met a gradient that is not finite.
+        evaluations: How many evaluations of the loss the last gradient has cost; one for backpropagation.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._seed, self._device = settings, settings.seed, settings.device
         self.task: Task = for_one_run(settings.task, settings.seed)
         self.shares = Shares(self.task, settings.seed)
-        self.step, self.finite = 0, True
+        self.step, self.finite, self.evaluations = 0, True, 0
         first, _, _ = self.shares.at(0, 0, 1)
         assert first is not None
         self.model = self.task.build(self._seed)
         frozen_names(self.model, self.task.frozen)
         with seeded(self._seed, self._device):
-            inputs: Any = inputs_of(first, whole=self.task.loss is None) if self.task.batch_loss is None else None
-            initialize(self.model, settings.init, torch.Generator().manual_seed(self._seed), inputs)
-            self.model.to(self._device).train()
-            self.optimizer = made(settings.optimizer, self.model, settings.lr)
-            sets_rates = settings.schedule != "constant" or warmup_steps(settings.warmup, settings.steps) > 0
-            factor = factors(settings.schedule, settings.warmup, settings.steps)
-            self.rates = Rates(self.optimizer, factor if sets_rates else None)
-            self.rates.set(0)
+            self._ready = Ready(settings, self.task, self.model, first)
+            self.optimizer, self.rates = self._ready.optimizer, self._ready.rates
             self.parameters = [each for each in self.model.parameters() if each.requires_grad]
             self._unused, self._statistics = self._rehearsed(first)
         self._before: list[Tensor] | None = None  # the statistics before a step that is not completed
@@ -69,8 +62,11 @@ class Replica:
     def _rehearsed(self, batch: Batch) -> tuple[list[nn.Parameter], list[Tensor]]:
         """Return the parameters that a whole batch does not use, and the buffers that it changes.
 
-        A copy of the model is run, so that no state moves.
+        A copy of the model is run, so that no state moves. A gradient source tells of every parameter.
         """
+        if self._settings.gradient is not None:
+            changed = zip(self.model.buffers(), self._ready.gradients.changed, strict=True)
+            return [], [each for each, moves in changed if moves and each.is_floating_point()]
         twin = copy.deepcopy(self.model)
         task = for_one_run(self._settings.task, self._seed)  # a loss may have a state too
         task.training_loss(twin, moved(batch, self._device)).backward()
@@ -89,12 +85,11 @@ class Replica:
             self._before = [each.clone() for each in self._statistics]
         for each, before in zip(self._statistics, self._before, strict=True):
             each.copy_(before)  # of an earlier attempt at this step
-        loss = None
+        loss, self.evaluations = None, 0
         if batch is not None:
-            with seeded(_mixed(self._seed, self.step, rank), self._device):
-                loss = self.task.training_loss(self.model, moved(batch, self._device))
-                loss.backward()
-            loss = loss.detach()
+            with seeded(mixed(self._seed, self.step, rank), self._device):
+                loss = self._ready.gradients.compute(moved(batch, self._device), self.step, rank).detach()
+            self.evaluations = self._ready.gradients.spent
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -127,6 +122,16 @@ class Replica:
             self.finite = False
         self.step += 1
         self.rates.set(self.step)
+
+    @property
+    def measured(self) -> int:
+        """How many evaluations were spent before the first step, to measure its cost."""
+        return self._ready.spending.spent
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences for the user about the learning rates and the gradients."""
+        return self._ready.remarks
 
     def validate(self) -> tuple[float, dict[str, float]]:
         """Return the validation loss and the metrics by name."""
@@ -167,7 +172,3 @@ class Replica:
     def state_bytes(self) -> int:
         """The size of the optimizer's tensors in bytes."""
         return state_bytes(self.optimizer)
-
-
-def _mixed(seed: int, step: int, rank: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()[:7], "big")

@@ -152,10 +152,16 @@ class TrainingRun:
     group: GroupRun | None = None
 
     @property
+    def counts_evaluations(self) -> bool:
+        """Whether its gradients came from a source other than backpropagation, so that evaluations are what counts."""
+        return "gradient" in self.settings
+
+    @property
     def headline(self) -> str:
         """What came out, in one sentence."""
         history = self.history
-        steps = f"{history.steps[-1]:,} steps in {_seconds(history.seconds[-1])} s"
+        counted = f" ({history.evaluations[-1]:,} evaluations of the loss)" if self.counts_evaluations else ""
+        steps = f"{history.steps[-1]:,} steps{counted} in {_seconds(history.seconds[-1])} s"
         if history.diverged:
             return f"{self.task_name} diverged after {steps}."
         metrics = [f"{name} {values[-1]:.3g}" for name, values in history.valid_metrics.items()]

@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from steepest._check import at_least, boolean, function, in_range, instance
-from steepest._check import device as check_device
+from steepest._check import at_least, boolean, function, instance
 from steepest.communication import Deadlines, GroupEvent, ParameterServer, Scheme
 from steepest.communication._processes import Processes
 from steepest.errors import InvalidArgument
+from steepest.estimators import GradientSource
 from steepest.init import Initializer
 from steepest.tasks import Task
 from steepest.train._distributed.faults import Fault
@@ -22,7 +22,9 @@ from steepest.train._distributed.launcher import Launcher
 from steepest.train._distributed.records import Records
 from steepest.train._distributed.result import GroupRun, TrainingRun
 from steepest.train._distributed.settings import Settings
-from steepest.train._schedules import Schedule, factors
+from steepest.train._schedules import Schedule, warmup_steps
+from steepest.train._set_up import steps_within
+from steepest.train._settings import checked
 from steepest.train._validations import validation_steps
 
 __all__ = ["PRELOAD", "settings_of", "train_distributed"]
@@ -41,9 +43,11 @@ def train_distributed(
     workers: int,
     scheme: Scheme,
     steps: int | None = None,
+    evaluations: int | None = None,
     schedule: Schedule = "cosine",
     warmup: int | float | str = 0,
     validations: int | Sequence[int] | None = None,
+    gradient: GradientSource | str | None = None,
     device: str = "cpu",
     faults: Sequence[Fault] = (),
     replace: bool = False,
@@ -58,6 +62,10 @@ def train_distributed(
     When a worker dies, or is left out because it is silent or too slow, the others take over its share, and repeat the
     step under way unless one of them has completed it; see `steepest.communication.ElasticGroup`.
 
+    With a gradient source other than backpropagation each worker estimates the gradient of its share, with random
+    numbers of its own that follow from the seed, the step and its rank; together, the evaluations of all shares are one
+    of the batch. The number of steps is fixed by the cost of the first.
+
     Args:
         task: The task to train.
         optimizer: optimizer(model, lr) -> the optimizer.
@@ -67,9 +75,11 @@ def train_distributed(
         workers: The number of workers, >= 1, each a process; `ParameterServer()` adds one for the server.
         scheme: How they average gradients.
         steps: Training steps, at least 1; the task's own number by default.
+        evaluations: As for `train`.
         schedule: As for `train`.
         warmup: As for `train`.
         validations: As for `train`; all workers validate.
+        gradient: As for `train`.
         device: The device to train on.
         faults: What the run does to its workers, to show what it costs.
         replace: Whether a worker that died is replaced by a new process.
@@ -93,9 +103,11 @@ def train_distributed(
         seed=seed,
         scheme=scheme,
         steps=steps,
+        evaluations=evaluations,
         schedule=schedule,
         warmup=warmup,
         validations=validations,
+        gradient=gradient,
         device=device,
         faults=faults,
         deadlines=deadlines,
@@ -120,36 +132,35 @@ def settings_of(
     optimizer: Any,
     init: Any,
     *,
-    lr: float,
-    seed: int,
     scheme: Scheme,
-    steps: int | None,
-    schedule: Any,
-    warmup: Any,
-    validations: Any,
-    device: str,
     faults: Sequence[Fault] = (),
     deadlines: Deadlines | None = None,
     threads: int = 1,
+    **options: Any,
 ) -> Settings:
-    """Return the checked settings of a run."""
-    instance("task", task, Task, "a steepest.tasks.Task")
+    """Return the checked settings of a run.
+
+    Args:
+        task: The task.
+        optimizer: optimizer(model, lr) -> the optimizer.
+        init: A scheme of `steepest.init`, or its name.
+        scheme: How workers average gradients.
+        faults: What the run does to its workers.
+        deadlines: How long the workers wait for each other.
+        threads: Threads of each worker's operations.
+        **options: Further arguments of `train`.
+    """
+    found = checked(task, optimizer, init, **options)
     instance("scheme", scheme, Scheme, "a scheme of steepest.communication", remedy="Pass for example Ring().")
     for fault in instance("faults", faults, (tuple, list), "a list of Faults"):
         instance("faults", fault, Fault, "a list of Faults")
-    steps = task.steps if steps is None else at_least("steps", steps, 1)
-    factors(schedule, warmup, steps)
+    if found["evaluations"] is not None:
+        found["steps"] = steps_within(task, found["gradient"], 1, found["evaluations"])
+        found["evaluations"] = None
+        warmup_steps(found["warmup"], found["steps"])
     return Settings(
-        task=task,
-        optimizer=function("optimizer", optimizer),
-        init=init,
-        lr=in_range("lr", lr, "[0, inf)"),
-        seed=at_least("seed", seed, 0, most=2**63 - 1),
-        steps=steps,
-        schedule=schedule,
-        warmup=warmup,
-        looks=validation_steps(validations, task.validations, steps),
-        device=check_device("device", device),
+        **found,
+        looks=validation_steps(found["validations"], task.validations, found["steps"]),
         scheme=scheme,
         faults=tuple(faults),
         deadlines=None if deadlines is None else instance("deadlines", deadlines, Deadlines, "Deadlines"),

@@ -145,13 +145,23 @@ def train_share(settings: Settings, replica: Replica, group: Any, teller: Teller
         replica.advance()
         group.completed(step)
         value = math.nan if loss is None else float(loss)
-        teller.taken(Taken(step, value, own, total, sending - begun, exchanged - sending))
+        times = sending - begun, exchanged - sending
+        teller.taken(Taken(step, value, own, total, *times, replica.evaluations))
         finite = replica.finite
     if not finite and replica.step > looked:
         teller.tell(Looked(replica.step, math.inf, dict.fromkeys(replica.task.metrics, math.nan), time.time(), 0.0))
     teller.flush()
-    sizes = replica.sizes
-    teller.tell(Finished(group.view.workers, replica.digest(), not finite, replica.state_bytes, sizes, teller.remarks))
+    teller.tell(
+        Finished(
+            workers=group.view.workers,
+            digest=replica.digest(),
+            diverged=not finite,
+            state_bytes=replica.state_bytes,
+            sizes=replica.sizes,
+            remarks=[*teller.remarks, *replica.remarks],
+            measured=replica.measured,
+        )
+    )
 
 
 def _validated(replica: Replica, teller: Teller) -> bool:
