@@ -347,6 +347,46 @@ def test_another_schedule_or_warm_up_is_another_request_and_an_edited_function_i
     ]
 
 
+SOURCE = """
+import torch
+from steepest.estimators import Estimate
+
+SCALE = 1.0
+
+
+class Mine:
+    def __init__(self, fill):
+        self.fill = fill
+
+    def __call__(self, objective, x, generator=None):
+        return Estimate(objective(x), {n: SCALE * torch.full_like(t, self.fill) for n, t in x.items()})
+"""
+
+
+def test_another_gradient_source_is_another_request_and_an_edited_one_is_found(folder):
+    folder.look()
+    folder.write("mine_source", SOURCE)
+
+    def source(fill=1.0):
+        sys.modules.pop("mine_source", None)
+        importlib.invalidate_caches()
+        return importlib.import_module("mine_source").Mine(fill)
+
+    task = sys.modules["mine"].task
+    plain, before = folder.look_again(task), folder.look_again(task, gradient=source())
+    assert "gradient" not in plain.request  # runs from before there were sources have no such entry
+    assert before.request == {**plain.request, "gradient": "Mine(fill=1)"}
+    assert differences(folder.look_again(task, gradient=source()), before) == []
+    assert folder.look_again(task, gradient=source(2.0)).request != before.request
+    folder.edit("mine_source", "SCALE *", "2 * SCALE *")
+    assert differences(folder.look_again(task, gradient=source()), before) == ["mine_source.py: class Mine changed"]
+    folder.edit("mine_source", "2 * SCALE *", "SCALE *")
+    folder.edit("mine_source", "SCALE = 1.0", "SCALE = 3.0")
+    assert differences(folder.look_again(task, gradient=source()), before) == [
+        "mine_source.py: SCALE is 3 instead of 1"
+    ]
+
+
 def test_an_edited_init_scheme_is_found(folder):
     folder.write(
         "mine_init",

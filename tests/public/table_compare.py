@@ -89,6 +89,7 @@ TABLE: dict[str, Row | Result] = {
     "compare.Budget": row(
         costly=HUGE,
         steps=(5, whole(1).but("None")),
+        evaluations=(None, whole(1).but("None")),
         rates=(7, whole(5)),
         tuning_seeds=(3, whole(1, 1000)),
         schedule=("cosine", FUNCTION.but("None").also("''")),
@@ -223,6 +224,7 @@ TABLE: dict[str, Row | Result] = {
         baseline=(SGD, choice().but("None")),
         storage=(None, TEXT.but("None").also("''", "'x'", "a zero byte")),
         workers=(1, whole(1)),
+        gradient=(None, OBJECT.but("None").also("''", "'x'")),
         device=("cpu", OBJECT.also("''")),
         run_timeout=(600.0, number("(0, inf)").but("None")),
         accept_edits=(False, FLAG),
@@ -241,6 +243,7 @@ TABLE: dict[str, Row | Result] = {
         rank_by=("loss", TEXT.but("None").also("''", "'x'")),
         storage=(None, TEXT.but("None").also("''", "a zero byte")),
         workers=(1, whole(1)),
+        gradient=(None, OBJECT.but("None").also("''", "'x'")),
         device=("cpu", OBJECT.also("''")),
         accept_edits=(False, FLAG),
     ),

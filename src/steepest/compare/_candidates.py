@@ -21,10 +21,12 @@ from steepest._contained import contained, last_line
 from steepest._importing import load_attribute
 from steepest._random import seeded
 from steepest.errors import ImportFailed, InvalidArgument, SteepestError, UnknownName
+from steepest.estimators import GradientSource
 from steepest.norms import L2
 from steepest.optim import Muon, Scion, SignDescent, SteepestDescent, muon_rules, route
 from steepest.tasks import Task
 from steepest.tasks._one_run import for_one_run
+from steepest.train._gradients import Gradients
 from steepest.train._schedules import Schedule, check_warmup, schedule_name
 
 __all__ = ["CANDIDATES", "Candidate", "OptimizerSpec", "check_candidate", "resolve_candidate", "usual_rates"]
@@ -204,7 +206,13 @@ def _build(of_class: Any, options: dict[str, Any], model: nn.Module, lr: float) 
     return of_class(model.parameters(), lr=lr, **options)
 
 
-def check_candidate(candidate: Candidate, task: Task, schedule: Schedule, warmup: int | float | str = 0) -> str | None:
+def check_candidate(
+    candidate: Candidate,
+    task: Task,
+    schedule: Schedule,
+    warmup: int | float | str = 0,
+    gradient: GradientSource | None = None,
+) -> str | None:
     """Take two steps with the optimizer, so that errors show before any training.
 
     Args:
@@ -212,6 +220,7 @@ def check_candidate(candidate: Candidate, task: Task, schedule: Schedule, warmup
         task: The task on which it steps.
         schedule: The trial's schedule; all but "constant" without a warm-up set the learning rate at each step.
         warmup: The trial's warm-up.
+        gradient: The gradient source; None for backpropagation.
 
     Returns:
         A notice about its learning rate; None if it follows the one that is requested.
@@ -223,14 +232,17 @@ def check_candidate(candidate: Candidate, task: Task, schedule: Schedule, warmup
     name, lr = candidate.name, candidate.lr
     try:
         with contained(f"the optimizer {name}", InvalidArgument), seeded(0):
-            task = for_one_run(task, 0)
+            origin, task = task, for_one_run(task, 0)
             model = task.build(seed=0)
+            gradients = Gradients(gradient, task, model, 0, "cpu")
             optimizer = candidate.build(model, lr)
             scheduled = any("initial_lr" in group for group in optimizer.param_groups)  # torch's schedulers leave it
             rates = [_rates(optimizer)]
-            for batch in itertools.islice(task.batches(torch.Generator().manual_seed(0)), 2):
+            for step, batch in enumerate(itertools.islice(task.batches(torch.Generator().manual_seed(0)), 2)):
                 optimizer.zero_grad()
-                task.training_loss(model, batch).backward()
+                if step == 0:
+                    gradients.rehearse(origin, batch)
+                gradients.compute(batch, step)
                 optimizer.step()
                 rates.append(_rates(optimizer))
             halved = _rates(candidate.build(task.build(seed=0), lr / 2))

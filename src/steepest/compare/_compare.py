@@ -42,9 +42,11 @@ from steepest.compare._subject import (
 )
 from steepest.compare._tuning import tuning_runs
 from steepest.errors import InvalidArgument, SteepestError, StorageError, UnknownName
+from steepest.estimators import GradientSource
 from steepest.init import Initializer, resolve_scheme
 from steepest.tasks import Task
 from steepest.train import History, Program
+from steepest.train._sources import chosen_source, source_name
 
 __all__ = ["DEFAULT_OPTIMIZERS", "compare", "price"]
 
@@ -65,6 +67,7 @@ def compare(
     storage: str | Path | None = None,
     workers: int = 2,
     run_timeout: float | str | None = None,
+    gradient: GradientSource | str | None = None,
     device: str = "cpu",
     accept_edits: bool = False,
     observers: Mapping[str, Callable[[], RunObserver]] | None = None,
@@ -100,6 +103,9 @@ def compare(
         run_timeout: Seconds after which a run counts as hanging, or for example "10m"; None for 20 times the median
             of its cell (at least a minute), once that is known. The run is tried once more; then the trial stops. With
             one worker there is only a message.
+        gradient: The gradient source of all runs of a task: one of `steepest.estimators`, or its name with options, as
+            "score-function:sigma=0.05,samples=20"; None for backpropagation. It is part of what a run is: another
+            source, or another option of it, makes new runs.
         device: The device to train on.
         accept_edits: Whether finished runs from before the last edit are used, too; pass True only if the edit does
             not change the numbers.
@@ -114,7 +120,7 @@ def compare(
         The comparison, with verdict, tables and displays.
 
     Raises:
-        UnknownName: If there is no optimizer, init, baseline or built-in task of a given name.
+        UnknownName: If there is no optimizer, init, baseline, gradient source or built-in task of a given name.
         ImportFailed: If a `module:attribute` cannot be imported.
         TaskError: If the task cannot be trained or sent to worker processes, or a run fails; if a program does not
             report, or does not use what was chosen for it (see `steepest.train.run_program`).
@@ -139,7 +145,7 @@ def compare(
     limit = math.inf if at_most is None else parse_duration("at_most", at_most)
     deadline = time.monotonic() + limit
     timeout = RunTimeout(None if run_timeout is None else parse_duration("run_timeout", run_timeout))
-    design, context = _planned(task, optimizers, inits, seeds, budget, rank_by, device, observers)
+    design, context = _planned(task, optimizers, inits, seeds, budget, rank_by, gradient, device, observers)
     task, candidates = context.task, context.candidates
     if instance("baseline", baseline, (str, NoneType), "the name of an optimizer") not in (None, *candidates):
         raise UnknownName.among("baseline among the optimizers of this comparison", str(baseline), candidates)
@@ -184,6 +190,7 @@ def compare(
         notices=(*notices, *found),
         environment=environment(context.device),
         sizes=sizes_of(task),
+        gradient="" if context.gradient is None else source_name(context.gradient),
     )
 
 
@@ -197,6 +204,7 @@ def price(
     rank_by: str | None = None,
     storage: str | Path | None = None,
     workers: int = 2,
+    gradient: GradientSource | str | None = None,
     device: str = "cpu",
     accept_edits: bool = False,
 ) -> Price:
@@ -214,6 +222,7 @@ def price(
         rank_by: What decides.
         storage: Where finished runs are; it is not created.
         workers: Runs in parallel.
+        gradient: The gradient source.
         device: The device.
         accept_edits: Whether finished runs from before the last edit count.
 
@@ -233,7 +242,7 @@ def price(
     boolean("accept_edits", accept_edits)
     at_least("workers", workers, 1)
     place = None if storage is None else fixed_location(storage)
-    design, context = _planned(task, optimizers, inits, seeds, budget, rank_by, device, None)
+    design, context = _planned(task, optimizers, inits, seeds, budget, rank_by, gradient, device, None)
     finished: Mapping[Run, History] = {}
     if place is not None and exists(place):
         with contained("a task, optimizer or init"):
@@ -245,14 +254,22 @@ def price(
 
 
 def _planned(
-    task: Any, optimizers: Any, inits: Any, seeds: Any, budget: Any, rank_by: Any, device: Any, observers: Any
+    task: Any,
+    optimizers: Any,
+    inits: Any,
+    seeds: Any,
+    budget: Any,
+    rank_by: Any,
+    gradient: Any,
+    device: Any,
+    observers: Any,
 ) -> tuple[Design, RunContext]:
     """Return the design and all that is needed to execute its runs, from the arguments of `compare`, checked."""
     budget = Budget() if budget is None else instance("budget", budget, Budget, "a Budget")
     chosen_observers = _observers(observers)
     chosen_seeds = seeds_of(seeds)
     instance("rank_by", rank_by, (str, NoneType), "a string")
-    device = check_device("device", device)
+    source, device = chosen_source(gradient), check_device("device", device)
     subject = subject_of(task)
     candidates = _by_name(
         "optimizer", [(c.name, c) for c in map(resolve_candidate, _several("optimizers", optimizers))]
@@ -267,7 +284,7 @@ def _planned(
         repeat=isinstance(subject, Program),
     )
     # Before the storage is opened, so that a task that cannot be trained does not create one.
-    return design, context_for(subject, candidates, schemes, budget, device, chosen_observers, design.measure)
+    return design, context_for(subject, candidates, schemes, budget, device, chosen_observers, design.measure, source)
 
 
 def _require_a_look(design: Design, finished: Mapping[Run, History], limit: float) -> None:
@@ -291,8 +308,11 @@ def _check_listener(listener: Any) -> None:
 
 
 def _check_steps(finished: Mapping[Run, History], context: RunContext) -> None:
-    """Check that runs of a task which are used again have been trained to their end."""
-    for run, history in finished.items():
+    """Check that runs of a task which are used again have been trained to their end.
+
+    How many steps a gradient source can pay is known only if all cost the same.
+    """
+    for run, history in finished.items() if context.gradient is None else ():
         if isinstance(context.task, Task) and not history.diverged and history.steps[-1] != context.steps:
             raise StorageError(
                 f"a finished run must have {context.steps} steps",

@@ -69,6 +69,8 @@ class Budget:
 
     Args:
         steps: Training steps per run; None for the task's own number.
+        evaluations: Instead of steps, the evaluations of the training loss that a run may spend, where a gradient
+            source needs several per step; None for those of the steps.
         rates: Learning rates tried in tuning, at least 5: five on a logarithmic grid (half a decade apart),
             the rest where they help most. While any cell needs one more rate, every cell gets one more.
         tuning_seeds: Tuning seeds per rate, 1 to 1000.
@@ -78,7 +80,8 @@ class Budget:
             of the run, as 0.05 or "5%".
 
     Raises:
-        InvalidArgument: If a number is outside its range, or there is no such schedule.
+        InvalidArgument: If a number is outside its range, there is no such schedule, or both steps and evaluations are
+            given.
     """
 
     steps: int | None = None
@@ -86,10 +89,15 @@ class Budget:
     tuning_seeds: int = 3
     schedule: Schedule | None = None
     warmup: int | float | str = 0
+    evaluations: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None:
             at_least("steps", self.steps, 1)
+        if self.evaluations is not None:
+            at_least("evaluations", self.evaluations, 1)
+            if self.steps is not None:
+                raise InvalidArgument("a budget must have steps or evaluations, not both", got="both")
         at_least("rates", self.rates, 5)
         at_least("tuning_seeds", self.tuning_seeds, 1, most=FIRST_SEED)
         if self.schedule is not None:

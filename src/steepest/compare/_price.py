@@ -161,6 +161,7 @@ def _timed(context: RunContext, task: Task, cell: Cell, limit: float) -> float:
                 steps=context.steps,
                 schedule=context.schedule or "cosine",
                 warmup=context.warmup,
+                gradient=context.gradient,
                 device=context.device,
                 observe=watch,
             )

@@ -16,6 +16,7 @@ from steepest._importing import own_place
 from steepest.compare._candidates import Candidate
 from steepest.compare._design import FIRST_SEED, Run
 from steepest.errors import SteepestError, TaskError
+from steepest.estimators import GradientSource
 from steepest.init import Initializer
 from steepest.tasks import Task
 from steepest.train import Event, History, Observer, Program, run_program, train
@@ -50,6 +51,7 @@ class RunContext:
         warmup: Steps of warm-up, or their share.
         observers: Functions that make an observer of a run, by name; for tasks only.
         metric: The metric that a program must report as it is ranked by it; None for the loss.
+        gradient: The gradient source of a task; None for backpropagation.
     """
 
     task: Task | Program
@@ -61,6 +63,7 @@ class RunContext:
     warmup: int | float | str = 0
     observers: Mapping[str, Callable[[], RunObserver]] = field(default_factory=dict[str, Callable[[], RunObserver]])
     metric: str | None = None
+    gradient: GradientSource | None = None
 
 
 def execute(context: RunContext, run: Run) -> History:
@@ -113,7 +116,8 @@ def _trained(context: RunContext, run: Run, observers: tuple[Observer, ...]) -> 
     if isinstance(task, Program):
         history = run_program(task, build, init, schedule=context.schedule, **options)
         return history if context.metric is None else _with_metric(history, context.metric)
-    return train(task, build, init, schedule=context.schedule or "cosine", observe=observers, **options)
+    options |= {"schedule": context.schedule or "cosine", "gradient": context.gradient}
+    return train(task, build, init, observe=observers, **options)
 
 
 def _with_metric(history: History, name: str) -> History:

@@ -15,10 +15,12 @@ from steepest.compare._measure import LOSS, Measure, measure_of, metrics_of
 from steepest.compare._notices import untouched_notices
 from steepest.compare._run import RunContext, RunObserver
 from steepest.errors import InvalidArgument
+from steepest.estimators import GradientSource, needs_autograd
 from steepest.init import Initializer
 from steepest.tasks import TASKS, Task, load
 from steepest.train import History, Program, Trial
 from steepest.train._schedules import warmup_steps
+from steepest.train._set_up import steps_within
 
 __all__ = [
     "Subject",
@@ -109,19 +111,28 @@ def context_for(
     device: str,
     observers: Mapping[str, Callable[[], RunObserver]],
     measure: Measure,
+    gradient: GradientSource | None = None,
 ) -> RunContext:
     """Return all that is needed to execute a run; a task is checked before.
 
     Raises:
         TaskError: If the task cannot be trained.
-        InvalidArgument: If the warm-up is as long as the run, or there are observers of a program.
+        InvalidArgument: If the warm-up is as long as the run, the evaluations do not suffice for a step, or there are
+            observers, evaluations or a gradient source of a program.
     """
     if isinstance(task, Task):
-        task.check()
-        steps = budget.steps or task.steps
+        task.check(needs_gradient=gradient is None or needs_autograd(gradient))
+        steps = steps_within(task, gradient, budget.steps or task.steps, budget.evaluations)
         warmup_steps(budget.warmup, steps)
         schedule = "cosine" if budget.schedule is None else budget.schedule
-        return RunContext(task, candidates, inits, steps, schedule, device, budget.warmup, observers)
+        return RunContext(task, candidates, inits, steps, schedule, device, budget.warmup, observers, gradient=gradient)
+    for name, is_given in (("gradient", gradient is not None), ("evaluations", budget.evaluations is not None)):
+        if is_given:
+            raise InvalidArgument(
+                f"{name} must be left out for a program, whose loop computes the gradients itself",
+                got=f"a {'source' if name == 'gradient' else 'budget'} for {task.name}",
+                remedy="Call a source of steepest.estimators in the program, or compare a Task.",
+            )
     if observers:
         raise InvalidArgument(
             "observers must be left out for a program, whose loop tells them nothing",
@@ -144,7 +155,7 @@ def early_notices(context: RunContext) -> tuple[dict[str, str], list[str]]:
     if isinstance(task, Program) or schedule is None:
         return {}, []
     checked = {
-        name: check_candidate(candidate, task, schedule, context.warmup)
+        name: check_candidate(candidate, task, schedule, context.warmup, context.gradient)
         for name, candidate in context.candidates.items()
     }
     of_optimizers = {name: notice for name, notice in checked.items() if notice is not None}

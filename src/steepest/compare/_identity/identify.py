@@ -31,6 +31,7 @@ from steepest.compare._run import RunContext
 from steepest.tasks import Task
 from steepest.train import Program
 from steepest.train._schedules import schedule_name, warmup_steps
+from steepest.train._sources import source_name
 
 __all__ = ["identify", "unidentified"]
 
@@ -124,6 +125,8 @@ def _request(context: RunContext, cell: Cell) -> dict[str, str | int]:
         "schedule": schedule_name(context.schedule or "cosine"),
         "warmup": str(context.warmup) if context.steps is None else warmup_steps(context.warmup, context.steps),
         "device": torch.device(context.device).type,
+        # Runs from before there were others have no such entry.
+        **({} if context.gradient is None else {"gradient": source_name(context.gradient)}),
     }
 
 
@@ -167,6 +170,8 @@ def _look(context: RunContext, classes: Mapping[str, list[type]]) -> dict[str, V
     }
     if callable(context.schedule):
         held[_TASK].append(("the schedule", context.schedule))
+    if context.gradient is not None:
+        held[_TASK].append(("the gradient source", context.gradient))
     for field in _DATA:
         if isinstance(context.task, Task) and not holds_tensors(context.task, field):  # describe_data examines them
             held[_TASK].append((f"data of {field}", getattr(context.task, field)))

@@ -22,7 +22,7 @@ from steepest.compare._protocol import (
 )
 from steepest.compare._result.against import against
 from steepest.compare._result.conclusion import Results, conclude
-from steepest.compare._result.curves import CurvesDisplay, Over, curve_of
+from steepest.compare._result.curves import X_TITLES, CurvesDisplay, Over, series_of
 from steepest.compare._result.diagnoses import CellDiagnosis, diagnose_cell
 from steepest.compare._result.displays import DifferencesDisplay, LearningRateDisplay, RankingDisplay
 from steepest.compare._result.standing import Standing, first_below, interval_of, is_unusual, mean_of_finite
@@ -58,6 +58,7 @@ class Comparison:
         earlier_plans: The number of other plans that looked at some of these runs before.
         command: The command that made it; "" from Python.
         sizes: The numbers of parameters and examples, and the batch size, by name, as far as they are known.
+        gradient: The gradient source; "" for backpropagation.
     """
 
     task_name: str
@@ -73,6 +74,7 @@ class Comparison:
     earlier_plans: int = 0
     command: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+    gradient: str = ""
 
     def __str__(self) -> str:
         return "\n".join([self.verdict.headline, *self.verdict.details, "", str(self._table())])
@@ -335,7 +337,7 @@ class Comparison:
 
         Args:
             name: "loss" (in validation), "training loss", or the name of a metric.
-            over: "steps" or "seconds" (of training).
+            over: "steps", "evaluations" (of the training loss) or "seconds" (of training).
 
         Raises:
             UnknownName: If there is no such curve.
@@ -343,16 +345,9 @@ class Comparison:
         known = ["loss", "training loss", *self.metric_names]
         if instance("name", name, str, "a string") not in known:
             raise UnknownName.among("curve", name, known)
-        one_of("over", over, ("steps", "seconds"))
-        found = {
-            self.label(cell): [curve_of(history, name, over) for history in self.final_histories(cell)]
-            for cell in self.design.cells
-        }
+        one_of("over", over, X_TITLES)
         return CurvesDisplay(
-            x={label: [x for x, _ in rows] for label, rows in found.items()},
-            y={label: [y for _, y in rows] for label, rows in found.items()},
-            x_title="step" if over == "steps" else "seconds of training",
-            y_title="validation loss" if name == "loss" else name.replace("_", " "),
+            **series_of({self.label(cell): self.final_histories(cell) for cell in self.design.cells}, name, over),
             target=self.target if name == self.measure.name and math.isfinite(self.target) else None,
             higher_is_better=name in self.metric_names and self.directions[name] is not False,
         )

@@ -1,11 +1,11 @@
-"""The curves of a comparison's final runs, over steps or over seconds."""
+"""The curves of a comparison's final runs, over steps, evaluations of the loss or seconds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,16 @@ if TYPE_CHECKING:
 
     from steepest.train import History
 
-__all__ = ["CurvesDisplay", "Over", "curve_of"]
+__all__ = ["X_TITLES", "CurvesDisplay", "Over", "curve_of", "series_of"]
 
-Over = Literal["steps", "seconds"]
+Over = Literal["steps", "evaluations", "seconds"]
+
+X_TITLES: dict[Over, str] = {
+    "steps": "step",
+    "evaluations": "evaluations of the loss",
+    "seconds": "seconds of training",
+}
+"""By what a curve is over, the title of its axis."""
 
 Rows = Sequence[Sequence[float]]
 
@@ -32,7 +39,7 @@ class CurvesDisplay:
     """Curves of several runs per series: the median over them, the middle half as a band, and each run's end as a dot.
 
     Attributes:
-        x: By series, one row per run: steps or seconds, ascending.
+        x: By series, one row per run: steps, evaluations or seconds, ascending.
         y: By series, the values there; a run that diverged ends with an infinite value or nan.
         x_title: What x is.
         y_title: What y is.
@@ -120,12 +127,30 @@ class CurvesDisplay:
         return x, y
 
 
+def series_of(histories: Mapping[str, Sequence[History]], name: str, over: Over) -> dict[str, Any]:
+    """Return the curves of runs as arguments of a `CurvesDisplay`.
+
+    Args:
+        histories: By series, the histories of its runs.
+        name: "loss" (in validation), "training loss", or a metric's name.
+        over: What x is.
+    """
+    found = {label: [curve_of(history, name, over) for history in each] for label, each in histories.items()}
+    return {
+        "x": {label: [x for x, _ in rows] for label, rows in found.items()},
+        "y": {label: [y for _, y in rows] for label, rows in found.items()},
+        "x_title": X_TITLES[over],
+        "y_title": "validation loss" if name == "loss" else name.replace("_", " "),
+    }
+
+
 def curve_of(history: History, name: str, over: Over) -> tuple[list[float], list[float]]:
-    """Return positions and values of a curve of a run: "loss", "training loss", or a metric's name."""
+    """Return positions and values of a curve of a run."""
     if name == "training loss":
         steps, values = history.gradient_steps, history.train_loss
     else:
         steps, values = history.steps, history.valid_loss if name == "loss" else history.valid_metrics[name]
     if over == "steps":
         return [float(step) for step in steps], values
-    return np.interp(steps, history.steps, history.seconds).tolist(), values
+    of_steps = history.seconds if over == "seconds" else history.evaluations
+    return np.interp(steps, history.steps, of_steps).tolist(), values
