@@ -32,6 +32,12 @@ def task():
 def unlucky(output, target):
     raise RuntimeError("no luck")
 
+def errors(output, target):
+    return ((output - target).abs() > 0.5).float().mean()
+
+def stepped():
+    return dataclasses.replace(task(), loss=errors)
+
 def broken():
     return dataclasses.replace(task(), loss=unlucky)
 """
@@ -67,6 +73,24 @@ def test_one_process_trains_and_is_diagnosed(trained):
     page = Path("runs/mine/training.html").read_text()
     assert "What was sent" not in page
     assert "Diagnosis" in page
+
+
+def test_a_loss_without_a_gradient_trains_by_the_score_function(trained):
+    status, _, said = trained(of="stepped")
+    assert status == 2
+    assert said.endswith("(--gradient score-function).\n")
+    options = "--gradient", "score-function:sigma=0.3,samples=20", "--evaluations", "210", "--optimizer", "sgd"
+    status, printed, _ = trained(*options, of="stepped")
+    assert status == 0
+    assert "after 10 steps (200 evaluations of the loss)" in printed
+    results = json.loads(Path("runs/mine/results.json").read_text())
+    assert results["settings"]["gradient"] == "ScoreFunction(sigma=0.3, samples=20)"
+    assert results["history"]["evaluations"][-1] == 200
+    assert results["history"]["diagnosis"] is None
+    page = Path("runs/mine/training.html").read_text()
+    assert "gradient ScoreFunction(sigma=0.3, samples=20)" in page
+    assert "against the evaluations of the loss" in page
+    assert "Diagnosis" not in page
 
 
 def test_a_killed_worker_is_named_and_the_page_shows_what_was_sent(trained):

@@ -9,6 +9,7 @@ from tests.report.looks import LAPTOP, PHONE, cut_off, texts_cut_off
 
 from steepest.communication import AllReduce, AllToAll, GroupEvent, Measurement, ParameterServer, Ring
 from steepest.report import as_json, write
+from steepest.report._training.curves import loss_figure, metric_figure
 from steepest.train import GroupRun, History, TrainingRun
 from steepest.train._distributed.ledger import Counted, exchanges
 from steepest.train._distributed.result import Pace, StepLoss
@@ -52,7 +53,7 @@ def group(**changes) -> GroupRun:
     return GroupRun(**{**fields, **changes})
 
 
-def run(of: GroupRun | None) -> TrainingRun:
+def run(of: GroupRun | None, **settings: str) -> TrainingRun:
     history = History(
         steps=[0, 15, 30],
         valid_loss=[2.0, 1.0, 0.5],
@@ -63,8 +64,11 @@ def run(of: GroupRun | None) -> TrainingRun:
         seconds_per_step=0.07,
         state_bytes=0,
         remarks=["A remark."],
+        gradient_steps=[0, 15],
+        train_loss=[2.1, 0.9],
+        evaluations=[3, 93, 183] if settings else [],
     )
-    return TrainingRun(history=history, task_name="mine", settings={"optimizer": "sgd"}, group=of)
+    return TrainingRun(history=history, task_name="mine", settings={"optimizer": "sgd", **settings}, group=of)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,28 @@ def test_what_there_is_none_of_is_left_out(tmp_path, of, has, lacks):
     assert has in text
     assert lacks not in text
     assert "A remark." in text
+
+
+@pytest.mark.parametrize("of", [None, group()], ids=["alone", "several"])
+def test_curves_are_over_evaluations_where_a_source_has_estimated_the_gradients(of, tmp_path):
+    estimated, plain = run(of, gradient="ScoreFunction(sigma=0.1, samples=6)"), run(of)
+    assert estimated.headline.endswith("after 30 steps (183 evaluations of the loss) in 2 s.")
+    changes = [10]
+    for found, title, ends, mark in (
+        (estimated, "evaluations of the loss", (3, 183), 63),
+        (plain, "step", (0, 30), 10),
+    ):
+        for figure in (loss_figure(found, changes), metric_figure(found, "accuracy", changes)):
+            assert figure.layout.xaxis.title.text == title
+            (validation,) = (trace for trace in figure.data if trace.name == "validation")
+            assert (validation.x[0], validation.x[-1]) == ends
+            assert figure.layout.shapes[0].x0 == mark
+        training = next(trace for trace in loss_figure(found, changes).data if trace.name == "training")
+        step = 15 if of is None else 1
+        assert training.x[1] == (3 + 6 * step if found is estimated else step)
+    text = write(estimated, tmp_path, "").read_text()
+    assert "gradient ScoreFunction(sigma=0.1, samples=6)" in text
+    assert "training, each batch, as estimated" in text
 
 
 def test_json_has_no_number_that_json_lacks():

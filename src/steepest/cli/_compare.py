@@ -83,6 +83,13 @@ def compare(
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps per run.", show_default="the task's")] = None,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(
+            help="Instead of steps, the most evaluations of the loss per run: with --gradient a step needs several.",
+            show_default="those of the steps",
+        ),
+    ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +100,14 @@ def compare(
     warmup: Annotated[
         str, typer.Option(help="Warm-up before the schedule: a number of steps, or a share of the run as 5%.")
     ] = "0",
+    gradient: Annotated[
+        str | None,
+        typer.Option(
+            help="Where gradients come from: {gradients}, with options as score-function:sigma=0.05,samples=20, or "
+            "MODULE:ATTR. All but backprop and pathwise only evaluate the loss, which needs no derivative.",
+            show_default="backprop",
+        ),
+    ] = None,
     rates: Annotated[
         int | None, typer.Option(help="Learning rates tried per alternative, at least 5.", show_default="7")
     ] = None,
@@ -144,7 +159,8 @@ def compare(
     here = Path.cwd()  # a task may change it
     plan = _plan(seeds, max_seeds, until, margin)
     effort = _effort(quick, rates, tuning_seeds)
-    budget = Budget(steps=steps, schedule=_schedule(schedule), warmup=warmup, **effort)
+    length: dict[str, Any] = {"steps": steps, "evaluations": evaluations}
+    budget = Budget(**length, schedule=_schedule(schedule), warmup=warmup, **effort)
     names = _names("optimizers", optimizers), None if inits is None else _names("inits", inits)
     console = Console(stderr=True, markup=False)
     command = _command(storage)
@@ -159,6 +175,7 @@ def compare(
             "rank_by": rank_by,
             "storage": folder / "study.db" if place is None else place,
             "workers": workers,
+            "gradient": gradient,
             "device": device,
             "accept_edits": accept_edits,
         }

@@ -74,15 +74,22 @@ def _options(
 
 
 class _Command(TyperCommand):
-    """A command whose help lists the registered names for {tasks}, {optimizers}, {inits} and {schedules}."""
+    """A command whose help lists the registered names for {tasks}, {optimizers}, {inits}, {schedules}, {gradients}."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from steepest.compare import CANDIDATES  # torch and more, which only the help of a trial needs
+        from steepest.estimators import SOURCES
         from steepest.init import SCHEMES
         from steepest.tasks import TASKS
         from steepest.train import SCHEDULES
 
-        registries = {"tasks": TASKS, "optimizers": CANDIDATES, "inits": SCHEMES, "schedules": SCHEDULES}
+        registries = {
+            "tasks": TASKS,
+            "optimizers": CANDIDATES,
+            "inits": SCHEMES,
+            "schedules": SCHEDULES,
+            "gradients": SOURCES,
+        }
         names = {name: ", ".join(registry) for name, registry in registries.items()}
         for parameter in self.params:
             if text := getattr(parameter, "help", None):

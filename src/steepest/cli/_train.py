@@ -44,8 +44,23 @@ def train(
         float | None, typer.Option(help="Learning rate.", show_default="the optimizer's usual one, untuned")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.", show_default="the task's")] = None,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(
+            help="Instead of steps, the most evaluations of the loss: with --gradient a step needs several.",
+            show_default="those of the steps",
+        ),
+    ] = None,
     schedule: Annotated[str, typer.Option(help="Learning rate schedule: {schedules}, or MODULE:FUNCTION.")] = "cosine",
     warmup: Annotated[str, typer.Option(help="Warm-up: a number of steps, or a share of the run as 5%.")] = "0",
+    gradient: Annotated[
+        str | None,
+        typer.Option(
+            help="Where gradients come from: {gradients}, with options as score-function:sigma=0.05,samples=20, or "
+            "MODULE:ATTR. All but backprop and pathwise only evaluate the loss, which needs no derivative.",
+            show_default="backprop",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial weights and of the data order.")] = 0,
     workers: Annotated[
         int, typer.Option(help="Workers (ranks, each a process) that share each batch and average their gradients.")
@@ -87,8 +102,17 @@ def train(
     with prints_to_stderr() if as_json else contextlib.nullcontext():
         if grouped:
             _begin_imports()
-        options: dict[str, Any] = {"lr": lr, "seed": seed, "steps": steps, "warmup": warmup, "device": device}
-        run = _Run(task, optimizer, init, scheme, {**options, "schedule": _attribute(schedule)})
+        options: dict[str, Any] = {
+            "lr": lr,
+            "seed": seed,
+            "steps": steps,
+            "evaluations": evaluations,
+            "schedule": _attribute(schedule),
+            "warmup": warmup,
+            "gradient": gradient,
+            "device": device,
+        }
+        run = _Run(task, optimizer, init, scheme, options)
         shown = out or Path("runs") / folder_name(run.task.name)
         folder = here / shown
         require_writable(folder)

@@ -1,4 +1,4 @@
-"""The figures of a comparison's runs, over steps and over seconds."""
+"""The figures of a comparison's runs, over steps or evaluations of the loss, and over seconds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from steepest.compare import Comparison
+from steepest.compare._result.curves import Over
 from steepest.report._page.packed import packed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["curves_of"]
+__all__ = ["counted", "curves_of"]
+
+
+def counted(comparison: Comparison) -> Over:
+    """Return what counts in a run: steps, or the evaluations of the loss by a gradient source."""
+    return "evaluations" if comparison.gradient else "steps"
 
 
 def curves_of(comparison: Comparison) -> list[dict[str, Any]]:
@@ -23,22 +29,22 @@ def curves_of(comparison: Comparison) -> list[dict[str, Any]]:
     )
     losses = ["loss", "training loss"] if has_training else ["loss"]
     drawn = {
-        name: (comparison.curves(name).plot(), comparison.curves(name, "seconds").plot())
+        name: (comparison.curves(name, counted(comparison)).plot(), comparison.curves(name, "seconds").plot())
         for name in [*losses, *comparison.metric_names]
     }
+    estimated = ", as estimated" if comparison.gradient else ""
+    titles = {"loss": "Validation loss", "training loss": f"Training loss, of single batches{estimated}"}
     return [
         {
             "id": name if name == "loss" else f"curve-{i}",
-            "title": {"loss": "Validation loss", "training loss": "Training loss, of single batches"}.get(
-                name, f"{name.replace('_', ' ').capitalize()} in validation"
-            ),
+            "title": titles.get(name, f"{name.replace('_', ' ').capitalize()} in validation"),
             "figure": _two_views(*views),
         }
         for i, (name, views) in enumerate(drawn.items())
     ]
 
 
-def _two_views(steps: go.Figure, seconds: go.Figure) -> Markup:
-    """Return a figure over steps that holds the one over seconds, to which the page's switch turns it."""
-    figure = json.loads(str(steps.to_json()))
+def _two_views(first: go.Figure, seconds: go.Figure) -> Markup:
+    """Return a figure that holds the one over seconds, to which the page's switch turns it."""
+    figure = json.loads(str(first.to_json()))
     return packed(json.dumps({**figure, "views": {"seconds": json.loads(str(seconds.to_json()))}}))

@@ -11,7 +11,7 @@ from steepest.compare import ALPHA, Cell, Comparison, Difference, Standing
 from steepest.compare._duration import about
 from steepest.compare._result.against import against
 from steepest.features import spectra
-from steepest.report._comparison.curves import curves_of
+from steepest.report._comparison.curves import counted, curves_of
 from steepest.report._comparison.tables import change_seen
 from steepest.report._page.page import figure_json, write_page
 
@@ -47,6 +47,8 @@ def _content(comparison: Comparison, command: str) -> dict[str, Any]:
         "silent": len(verdict.differences) - len(informative),
         "differences": figure_json(comparison.differences().plot()) if len(cells) > 1 and verdict.choice else None,
         "curves": curves_of(comparison),
+        "counted": counted(comparison),
+        "evaluations": max(history.evaluations[-1] for history in comparison.histories.values()),
         "rates": figure_json(comparison.learning_rates().plot()),
         "inits": [_init_figures(comparison, init) for init in inits],
         "features": _features(comparison, standings[0].cell),
@@ -65,6 +67,10 @@ def _compute(comparison: Comparison) -> list[tuple[str, str]]:
         *((name, f"{count:,}") for name, count in comparison.sizes.items()),
         ("runs", f"{len(histories):,}"),
         ("steps of all runs", f"{sum(history.steps[-1] for history in histories):,}"),
+        *(
+            [("evaluations of all runs", f"{sum(each.evaluations[-1] for each in histories):,}")]
+            * bool(comparison.gradient)
+        ),
         ("time of all runs", about(sum(history.duration for history in histories))),
     ]
 

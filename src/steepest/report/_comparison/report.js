@@ -1,4 +1,4 @@
-// Series are shown or hidden, and curves are over steps or seconds, in all charts at once.
+// Series are shown or hidden, and curves are over steps (or evaluations of the loss) or seconds, in all charts at once.
 (() => {
   const hidden = new Set();
   let over = "steps";

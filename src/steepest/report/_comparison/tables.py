@@ -57,6 +57,7 @@ def comparison_as_json(comparison: Comparison, command: str) -> dict[str, Any]:
             for each in comparison.diagnoses(init)
         ],
         "features": [_features_of(comparison, cell) for cell in design.cells],
+        "gradient": comparison.gradient or "backpropagation",
         "budget": _budget(comparison),
         "seeds": {
             "tuning": design.budget.tuning_seeds,

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from steepest._figure import GREY, color, figure, line, log_axis
 from steepest.train import TrainingRun
 
@@ -16,36 +18,53 @@ __all__ = ["loss_figure", "metric_figure"]
 
 
 def loss_figure(run: TrainingRun, changes: Sequence[int]) -> go.Figure:
-    """Draw the loss of each step's batch and the validation loss against the step; changes of the group are dotted."""
+    """Draw the training loss of batches and the validation loss over the run; changes of the group are dotted."""
     history, group = run.history, run.group
     if group is None:
         training = list(zip(history.gradient_steps, history.train_loss, strict=True))
     else:
         training = [(each.step, each.loss) for each in group.losses]
     shown = [(step, loss) for step, loss in training if math.isfinite(loss)]
-    drawing = figure("step", "loss", showlegend=False, height=320)
+    drawing = figure(_axis(run), "loss", showlegend=False, height=320)
     pale = {"color": GREY, "width": 1}
-    line(drawing, [s for s, _ in shown], [v for _, v in shown], "training", pale, "step %{x}: %{y:.3g}")
-    _validation(drawing, history.steps, history.valid_loss, color(0))
+    x = _positions(run, [step for step, _ in shown])
+    line(drawing, x, [v for _, v in shown], "training", pale, f"{_named(run)} %{{x}}: %{{y:.3g}}")
+    _validation(drawing, run, history.valid_loss)
     finite = [loss for loss in [*history.valid_loss, *(loss for _, loss in shown)] if math.isfinite(loss)]
     drawing.update_yaxes(log_axis(finite))
-    _marked(drawing, changes)
+    _mark(drawing, run, changes)
     return drawing
 
 
 def metric_figure(run: TrainingRun, name: str, changes: Sequence[int]) -> go.Figure:
-    """Draw a metric of validation against the step; changes of the group are dotted."""
-    drawing = figure("step", name, showlegend=False, height=280)
-    _validation(drawing, run.history.steps, run.history.valid_metrics[name], color(0))
-    _marked(drawing, changes)
+    """Draw a metric of validation over the run; changes of the group are dotted."""
+    drawing = figure(_axis(run), name, showlegend=False, height=280)
+    _validation(drawing, run, run.history.valid_metrics[name])
+    _mark(drawing, run, changes)
     return drawing
 
 
-def _validation(drawing: go.Figure, steps: Sequence[int], values: Sequence[float], shade: str) -> None:
+def _axis(run: TrainingRun) -> str:
+    return "evaluations of the loss" if run.counts_evaluations else "step"
+
+
+def _named(run: TrainingRun) -> str:
+    return "evaluation" if run.counts_evaluations else "step"
+
+
+def _positions(run: TrainingRun, steps: Sequence[int]) -> list[float]:
+    """Return where steps stand on the axis."""
+    if not run.counts_evaluations:
+        return list(steps)
+    return np.interp(steps, run.history.steps, run.history.evaluations).tolist() if steps else []
+
+
+def _validation(drawing: go.Figure, run: TrainingRun, values: Sequence[float]) -> None:
     shown: list[Any] = [value if math.isfinite(value) else None for value in values]
-    line(drawing, steps, shown, "validation", {"color": shade, "width": 2}, "step %{x}: %{y:.4g}")
+    says = f"{_named(run)} %{{x}}: %{{y:.4g}}"
+    line(drawing, _positions(run, run.history.steps), shown, "validation", {"color": color(0), "width": 2}, says)
 
 
-def _marked(drawing: go.Figure, changes: Sequence[int]) -> None:
-    for step in changes:
-        drawing.add_vline(x=step, line={"color": color(1), "width": 1, "dash": "dot"})
+def _mark(drawing: go.Figure, run: TrainingRun, changes: Sequence[int]) -> None:
+    for position in _positions(run, changes):
+        drawing.add_vline(x=position, line={"color": color(1), "width": 1, "dash": "dot"})

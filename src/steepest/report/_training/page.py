@@ -75,7 +75,7 @@ def _content(run: TrainingRun, command: str) -> dict[str, Any]:
     keys: dict[str, Any] = {
         "loss": [
             ("validation", color(0), "line"),
-            ("training, each batch", GREY, "line"),
+            (f"training, each batch{', as estimated' if run.counts_evaluations else ''}", GREY, "line"),
             *([("the group changes", color(1), "line dotted")] if changes else []),
         ]
     }
@@ -84,6 +84,7 @@ def _content(run: TrainingRun, command: str) -> dict[str, Any]:
         "group": group,
         "command_line": command,
         "figures": figures,
+        "over": "evaluations of the loss" if run.counts_evaluations else "step",
         "sentences": [] if group is None else [f"{text[0].upper()}{text[1:]}." for text in group.recoveries],
         "metrics": [
             {
