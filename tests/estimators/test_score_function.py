@@ -72,6 +72,16 @@ def test_each_baseline_lowers_the_variance_where_it_can():
     assert all(later < 0.7 * earlier for earlier, later in itertools.pairwise(errors))
 
 
+@pytest.mark.parametrize("antithetic", [True, False])
+def test_the_standard_error_of_a_control_variate_knows_what_its_halves_share(antithetic):
+    """For a linear f, all of the error is shared: that of the halves alone would be 1.4 times too small."""
+    source, generator = ScoreFunction(0.5, 40, antithetic, "control-variate"), seeded()
+    estimates = [source(lambda x: 5 + x.sum(-1), X, generator) for _ in range(600)]
+    spread = torch.stack([each.gradient for each in estimates]).std(0)
+    claimed = torch.stack([each.standard_error for each in estimates]).square().mean(0).sqrt()
+    torch.testing.assert_close(claimed, spread, rtol=0.1, atol=0)
+
+
 SYMMETRIC = {
     "Normal": distributions.Normal(0.0, 2.0),
     "shifted Normal": distributions.Normal(0.5, 1.0),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steepest.errors import InvalidArgument
 
-__all__ = ["BASELINES", "Baseline", "check_baseline", "controlled", "weights"]
+__all__ = ["BASELINES", "Baseline", "Controlled", "check_baseline", "least_samples", "weights"]
 
 Baseline = Literal["leave-one-out", "control-variate"] | None
 """What a score function subtracts from each value."""
@@ -42,8 +42,8 @@ def weights(values: Tensor, *, antithetic: bool, baseline: Baseline) -> Tensor:
     return values
 
 
-def controlled(weighted: Tensor, noise: Tensor, score: Tensor, *, antithetic: bool) -> Tensor:
-    """Return terms [m, d] whose mean is sigma times the gradient, with a linear control variate.
+class Controlled:
+    """Terms [m, d] whose mean is sigma times the gradient, with a linear control variate.
 
     As E[(w.e) s] = w for every w (Stein), the terms (f_i - b - w.e_i) s_i + w are unbiased if b and w do not depend on
     sample i. The samples are split into two halves; b (their mean) and w (their gradient, scaled down by the share of
@@ -53,19 +53,56 @@ def controlled(weighted: Tensor, noise: Tensor, score: Tensor, *, antithetic: bo
         weighted: The values f_i [m], or half the differences of pairs.
         noise: The perturbations e_i [m, d].
         score: Their scores s_i [m, d].
-        antithetic: Whether they are pairs.
+        antithetic: Whether they are pairs, of which b is zero.
     """
-    half = len(weighted) // 2
-    parts = slice(0, half), slice(half, None)
-    terms = torch.empty_like(score)
-    for own, other in (parts, parts[::-1]):
-        base = 0.0 if antithetic else weighted[other].mean()
-        known = (weighted[other] - base)[:, None] * score[other]
+
+    def __init__(self, weighted: Tensor, noise: Tensor, score: Tensor, *, antithetic: bool) -> None:
+        half = len(weighted) // 2
+        self._halves = slice(0, half), slice(half, None)
+        self._weighted, self._noise, self._score, self._antithetic = weighted, noise, score, antithetic
+        self._slopes = [self._slope(each) for each in self._halves]
+        self.terms = torch.empty_like(score)
+        for own, (base, slope, _) in zip(self._halves, self._slopes[::-1], strict=True):
+            self.terms[own] = (weighted[own] - base - noise[own] @ slope)[:, None] * score[own] + slope
+
+    def _slope(self, part: slice) -> tuple[Tensor | float, Tensor, Tensor]:
+        """Return b, w and the factor by which w was scaled down, from one half."""
+        base = 0.0 if self._antithetic else self._weighted[part].mean()
+        known = (self._weighted[part] - base)[:, None] * self._score[part]
         slope = known.mean(0)
         spread = known.var(0).sum() / len(known)
-        slope = slope * (1 - spread / (slope.square().sum() + torch.finfo(slope.dtype).tiny)).clamp(min=0)
-        terms[own] = (weighted[own] - base - noise[own] @ slope)[:, None] * score[own] + slope
-    return terms
+        factor = (1 - spread / (slope.square().sum() + torch.finfo(slope.dtype).tiny)).clamp(min=0)
+        return base, slope * factor, factor
+
+    def error(self) -> Tensor:
+        """Return the standard error of the mean of the terms, [d].
+
+        Both halves have a part of their error in common, (I - M_1)(I - M_2) w with the means M of s e' of the halves.
+        The variance within the halves has half of it; the infinitesimal jackknife, which also follows each sample
+        through the model for the other half, has it twice. Two thirds of the one and a third of the other are right.
+        """
+        count = len(self._weighted)
+        within = jackknife = torch.zeros_like(self._score[0])
+        for own, other, (base, _, factor) in zip(self._halves, self._halves[::-1], self._slopes, strict=True):
+            size, share = len(self._weighted[own]), len(self._weighted[own]) / count
+            rest = len(self._weighted[other]) / count
+            centred = self._terms_around_their_mean(own)
+            moved = (self._weighted[own] - base)[:, None]
+            change = moved * self._score[own]
+            change = change - change.mean(0)
+            if not self._antithetic:
+                change = change - moved * self._score[own].mean(0)
+            change = change * factor
+            through = change - (change @ self._noise[other].t()) @ self._score[other] / len(self._weighted[other])
+            if not self._antithetic:
+                through = through - moved * self._score[other].mean(0)
+            scale = 1 / (size * (size - 1))
+            within = within + scale * (share * centred).square().sum(0)
+            jackknife = jackknife + scale * (share * centred + rest * through).square().sum(0)
+        return ((2 * within + jackknife) / 3).sqrt()
+
+    def _terms_around_their_mean(self, part: slice) -> Tensor:
+        return self.terms[part] - self.terms[part].mean(0)
 
 
 def least_samples(baseline: Baseline, *, antithetic: bool) -> int:

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from steepest import _check
 from steepest.errors import InvalidArgument
-from steepest.estimators._baseline import Baseline, check_baseline, controlled, least_samples, weights
+from steepest.estimators._baseline import Baseline, Controlled, check_baseline, least_samples, weights
 from steepest.estimators._estimate import Estimate, Point
 from steepest.estimators._objective import Objective, evaluate
 from steepest.estimators._perturbation import Perturbation, drawing
@@ -100,15 +100,15 @@ class ScoreFunction:
             weighted = weighted.to(noise.dtype)
         score = self._perturbation.score(noise)
         if self.baseline == "control-variate":
-            terms = controlled(weighted, noise, score, antithetic=self.antithetic).div_(self.sigma)
-            gradient = terms.mean(0)
-        else:
-            gradient = torch.addmv(space.flat, score.t(), weighted, beta=0, alpha=1 / (directions * self.sigma))
-            terms = None
+            controlled = Controlled(weighted, noise, score, antithetic=self.antithetic)
+            gradient = controlled.terms.mean(0).div_(self.sigma)
+            return Estimate(
+                value, space.point(gradient), lambda: space.point(controlled.error() / self.sigma), self.samples, values
+            )
+        gradient = torch.addmv(space.flat, score.t(), weighted, beta=0, alpha=1 / (directions * self.sigma))
 
         def error() -> Point:
-            each = weighted[:, None] * score / self.sigma if terms is None else terms
-            return space.point(mean_error(each))
+            return space.point(mean_error(weighted[:, None] * score / self.sigma))
 
         return Estimate(value, space.point(gradient), error, self.samples, values)
 
