@@ -1,4 +1,4 @@
-"""What an import adds to `import torch`: of steepest's packages, and of heavyball and pytorch_optimizer."""
+"""What an import adds to `import torch`: of steepest's packages, and of other libraries."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ MODULES = (
     "steepest.compare",
     "heavyball",
     "pytorch_optimizer",
+    "torchopt",
+    "evotorch",
 )
 GOALS = {"steepest.norms": "300", "steepest.optim": "300", "steepest.estimators": "300"}
 
@@ -53,7 +55,7 @@ def run() -> Table:
         "that fills the page cache; the times are those of the second import alone.",
         columns=("import", "CPU ms", "wall ms", "CPU / `import torch`", "goal, ms <="),
         rows=rows,
-        packages=("heavyball", "pytorch_optimizer"),
+        packages=("heavyball", "pytorch_optimizer", "torchopt", "evotorch"),
     )
 
 

@@ -231,6 +231,9 @@ def test_steps_that_diverge_have_no_value():
     assert np.isfinite(effect.values["score function"][0, 0]).all()
     assert effect.best["score function"].tolist() == [0.01]
     effect.plot()
+    hopeless = step_size_effect(step_sizes=(0.5,), samples=(1,), runs=5)
+    assert np.isnan(hopeless.best["score function"]).all()
+    hopeless.plot()
 
 
 def test_exact_gradients_of_a_bowl_lead_straight_to_its_top():

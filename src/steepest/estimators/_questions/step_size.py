@@ -53,9 +53,12 @@ class StepSizeEffect:
 
     @property
     def best(self) -> dict[str, Array]:
-        """By source: the step size with the highest median, for each number of samples, [m]."""
-        filled = {name: np.nan_to_num(each[:, :, 1], nan=-np.inf) for name, each in self.values.items()}
-        return {name: self.step_sizes[each.argmax(1)] for name, each in filled.items()}
+        """By source: the step size with the highest median for each number of samples, [m]; nan where all diverge."""
+        return {name: np.array([self._best(row) for row in each[:, :, 1]]) for name, each in self.values.items()}
+
+    def _best(self, medians: Array) -> float:
+        known = np.isfinite(medians)
+        return float(self.step_sizes[known][medians[known].argmax()]) if known.any() else np.nan
 
     def plot(self) -> go.Figure:
         """Draw the median over the step size for each number of samples, with its quartiles."""
