@@ -9,6 +9,7 @@ from steepest.compare import CANDIDATES, Budget, compare, price
 from steepest.errors import InvalidArgument, TaskError
 from steepest.estimators import FiniteDifference, ScoreFunction
 from steepest.report import as_json, write
+from steepest.report._comparison.curves import over_what_counts
 from steepest.train import train
 
 FAST = Budget(rates=5, tuning_seeds=1, steps=6)
@@ -46,6 +47,12 @@ def test_curves_are_over_evaluations_too(tiny_task):
     assert by_evaluations.x_title == "evaluations of the loss"
     assert np.allclose(by_evaluations.x["sgd"], 8 * np.array(by_steps.x["sgd"]))
     assert by_evaluations.y == by_steps.y
+    (cell,) = found.design.cells
+    of_steps = found.layer_gradients(cell).plot()
+    drawn = over_what_counts(found, cell, found.layer_gradients(cell).plot())
+    assert drawn.layout.xaxis.title.text == "evaluations of the loss"
+    assert np.allclose(drawn.data[0].x, 8 * np.array(of_steps.data[0].x))
+    assert "evaluation %{x}" in drawn.data[0].hovertemplate
 
 
 def test_a_budget_of_evaluations_gives_the_steps_that_it_pays(tiny_task):

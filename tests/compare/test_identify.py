@@ -15,6 +15,7 @@ from steepest.compare._identity import identify as _identify
 from steepest.compare._identity.identify import identify
 from steepest.compare._identity.source import own_modules
 from steepest.compare._queue.workers import RunContext
+from steepest.estimators import ScoreFunction
 from steepest.init import resolve_scheme
 from steepest.tasks import load
 
@@ -385,6 +386,19 @@ def test_another_gradient_source_is_another_request_and_an_edited_one_is_found(f
     assert differences(folder.look_again(task, gradient=source()), before) == [
         "mine_source.py: SCALE is 3 instead of 1"
     ]
+
+
+def test_what_a_gradient_source_holds_counts(folder):
+    folder.look()
+    task, laplace = sys.modules["mine"].task, torch.distributions.Laplace
+
+    def look(distribution):
+        return folder.look_again(task, gradient=ScoreFunction(0.1, 4, distribution=distribution))
+
+    before = look(laplace(0.0, 1.0))
+    assert differences(look(laplace(0.0, 1.0)), before) == []
+    for other in (laplace(0.0, 2.0), torch.distributions.StudentT(5.0), None):
+        assert look(other).request != before.request or differences(look(other), before) != []
 
 
 def test_an_edited_init_scheme_is_found(folder):

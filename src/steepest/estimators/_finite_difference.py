@@ -80,6 +80,7 @@ class FiniteDifference:
                 remedy='They would all be the same. Pass sigma > 0, or directions="random".',
             )
         self.worst: Worst = check_worst(worst)
+        self.distribution = distribution
         self._perturbation, self._normal = Perturbation(distribution), Perturbation(None)
 
     def __call__(self, objective: Objective, x: Point, generator: Generator | None = None) -> Estimate:

@@ -93,7 +93,7 @@ class Pathwise:
         self.sigma = _check.in_range("sigma", sigma, "[0, inf)")
         self.samples, self.antithetic = _check.at_least("samples", samples, 1), _check.boolean("antithetic", antithetic)
         self.worst: Worst = check_worst(worst)
-        self._perturbation = Perturbation(distribution)
+        self.distribution, self._perturbation = distribution, Perturbation(distribution)
         if self.antithetic:
             if self.samples % 2:
                 raise InvalidArgument(

@@ -81,7 +81,7 @@ class ScoreFunction:
                 remedy=f"Pass {self.samples + 1}, or antithetic=False.",
             )
         self.worst: Worst = check_worst(worst)
-        self._perturbation = Perturbation(distribution)
+        self.distribution, self._perturbation = distribution, Perturbation(distribution)
         self._perturbation.require_score()
         if self.antithetic:
             self._perturbation.require_symmetry()

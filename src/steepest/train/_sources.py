@@ -11,7 +11,7 @@ from steepest.estimators import Backprop, GradientSource, resolve_source
 
 __all__ = ["chosen_source", "source_name"]
 
-_SHOWN = (bool, int, float, str)
+_PLAIN = (bool, int, float, str)
 
 
 def chosen_source(gradient: Any) -> GradientSource | None:
@@ -41,9 +41,12 @@ def chosen_source(gradient: Any) -> GradientSource | None:
 def source_name(source: GradientSource | None) -> str:
     """Return the name of a source, with the options that are not the default.
 
+    >>> import torch
     >>> from steepest.estimators import ScoreFunction
     >>> source_name(ScoreFunction(sigma=0.05, samples=20)), source_name(None)
     ('ScoreFunction(sigma=0.05, samples=20)', 'backpropagation')
+    >>> source_name(ScoreFunction(sigma=0.05, samples=20, distribution=torch.distributions.Laplace(0.0, 1.0)))
+    'ScoreFunction(sigma=0.05, samples=20, distribution=Laplace)'
     """
     if source is None:
         return "backpropagation"
@@ -54,9 +57,17 @@ def source_name(source: GradientSource | None) -> str:
         parameters = inspect.signature(type(source)).parameters
     except (TypeError, ValueError):
         parameters = {}
+    held = {name: getattr(source, name, None) for name in parameters}
     options = [
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, parameter in parameters.items()
-        if isinstance(value := getattr(source, name, None), _SHOWN) and value != parameter.default
+        f"{name}={_shown(value)}"
+        for name, value in held.items()
+        if value is not None and not (isinstance(value, _PLAIN) and value == parameters[name].default)
     ]
     return f"{type(source).__name__}({', '.join(options)})" if options else type(source).__name__
+
+
+def _shown(value: Any) -> str:
+    """Return a number or a word as it is, of anything else its kind."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if isinstance(value, _PLAIN) else type(value).__name__

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from markupsafe import Markup
 
-from steepest.compare import Comparison
-from steepest.compare._result.curves import Over
+from steepest.compare import Cell, Comparison
+from steepest.compare._result.curves import X_TITLES, Over
 from steepest.report._page.packed import packed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["counted", "curves_of"]
+__all__ = ["counted", "curves_of", "over_what_counts"]
 
 
 def counted(comparison: Comparison) -> Over:
@@ -42,6 +43,18 @@ def curves_of(comparison: Comparison) -> list[dict[str, Any]]:
         }
         for i, (name, views) in enumerate(drawn.items())
     ]
+
+
+def over_what_counts(comparison: Comparison, cell: Cell, drawing: go.Figure) -> go.Figure:
+    """Return a figure over the steps of a cell's runs; where evaluations of the loss count, over those."""
+    if counted(comparison) == "evaluations":
+        longest = max(comparison.final_histories(cell), key=lambda history: len(history.steps))
+        traces: Any = drawing.data
+        for trace in traces:
+            trace.x = np.interp(trace.x, longest.steps, longest.evaluations)
+            trace.hovertemplate = str(trace.hovertemplate).replace("step %{x}", "evaluation %{x}")
+        drawing.update_xaxes(title_text=X_TITLES["evaluations"])
+    return drawing
 
 
 def _two_views(first: go.Figure, seconds: go.Figure) -> Markup:

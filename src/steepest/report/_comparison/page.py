@@ -11,7 +11,7 @@ from steepest.compare import ALPHA, Cell, Comparison, Difference, Standing
 from steepest.compare._duration import about
 from steepest.compare._result.against import against
 from steepest.features import spectra
-from steepest.report._comparison.curves import counted, curves_of
+from steepest.report._comparison.curves import counted, curves_of, over_what_counts
 from steepest.report._comparison.tables import change_seen
 from steepest.report._page.page import figure_json, write_page
 
@@ -82,8 +82,8 @@ def _init_figures(comparison: Comparison, init: str) -> dict[str, Any]:
         "name": init,
         "optimizer": shown.optimizer,
         "diagnoses": comparison.diagnoses(init),
-        "norms": figure_json(comparison.gradient_norms(init).plot()),
-        "layers": figure_json(comparison.layer_gradients(shown).plot()),
+        "norms": figure_json(over_what_counts(comparison, shown, comparison.gradient_norms(init).plot())),
+        "layers": figure_json(over_what_counts(comparison, shown, comparison.layer_gradients(shown).plot())),
     }
 
 
