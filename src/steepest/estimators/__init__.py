@@ -1,5 +1,6 @@
 """Gradients where there are none: estimators of the gradient of an objective, from its values or by backpropagation."""
 
+from steepest.estimators._audit import FAULTS, Audit, audit
 from steepest.estimators._baseline import Baseline
 from steepest.estimators._estimate import Estimate, Point
 from steepest.estimators._finite_difference import FiniteDifference
@@ -17,8 +18,10 @@ from steepest.estimators._score_function import ScoreFunction
 from steepest.estimators._source import GradientSource, needs_autograd
 
 __all__ = [
+    "FAULTS",
     "SOURCES",
     "Ascent",
+    "Audit",
     "Backprop",
     "Baseline",
     "DeltaEffect",
@@ -34,6 +37,7 @@ __all__ = [
     "StepSizeEffect",
     "Straightness",
     "ZeroGradient",
+    "audit",
     "batched",
     "delta_effect",
     "needs_autograd",

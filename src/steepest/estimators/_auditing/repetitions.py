@@ -1,0 +1,212 @@
+"""An estimator, called again and again at one point, and the statistics of what it returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from steepest.estimators._auditing.watched import Watched
+from steepest.estimators._estimate import Point
+from steepest.estimators._objective import Objective
+from steepest.estimators._space import Space
+
+__all__ = ["Repetitions", "Sums", "flat"]
+
+
+def flat(point: Any) -> Tensor:
+    """Return a point as a vector in float64."""
+    if isinstance(point, Mapping):
+        parts: Any = point.values()
+        return torch.cat([each.detach().reshape(-1).double() for each in parts])
+    return point.detach().reshape(-1).double()
+
+
+@dataclass
+class Sums:
+    """What is added up over repetitions, relative to a centre, so that it can be combined with that of others.
+
+    Attributes:
+        count: Repetitions.
+        first: Sums of the estimates minus the centre, [d].
+        second: Sums of its squares, [d].
+        along: The component of each estimate in the direction of the reference, over the length of the reference.
+        values: The estimates of the value.
+        claimed: The sum over entries of the squared standard errors over the squared scale, by repetition.
+        spread: The same of the squared deviations from the centre, by repetition.
+    """
+
+    count: int
+    first: Tensor
+    second: Tensor
+    along: list[Tensor] = field(default_factory=list[Tensor])
+    values: list[Tensor] = field(default_factory=list[Tensor])
+    claimed: list[Tensor] = field(default_factory=list[Tensor])
+    spread: list[Tensor] = field(default_factory=list[Tensor])
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.count + other.count,
+            self.first + other.first,
+            self.second + other.second,
+            self.along + other.along,
+            self.values + other.values,
+            self.claimed + other.claimed,
+            self.spread + other.spread,
+        )
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of one estimate per entry, [d]."""
+        return (self.second - self.first.square() / self.count).clamp(min=0) / max(1, self.count - 1)
+
+    @property
+    def error(self) -> Tensor:
+        """The standard error of the mean per entry, [d]."""
+        return (self.variance / self.count).sqrt()
+
+    def factor(self) -> tuple[float, float]:
+        """Return the component of the mean along the reference, over its length, and the standard error of that."""
+        return _mean(self.along)
+
+    def value(self) -> tuple[float, float]:
+        """Return the mean value, and its standard error."""
+        return _mean(self.values)
+
+    def correlation(self) -> float:
+        """Return the correlation of successive estimates, in units of its standard error."""
+        series = torch.cat(self.along)
+        series = series - series.mean()
+        power = float(series.square().sum())
+        if len(series) < 8 or power == 0:
+            return 0.0
+        return float((series[1:] * series[:-1]).sum()) / power * math.sqrt(len(series))
+
+
+def _mean(parts: list[Tensor]) -> tuple[float, float]:
+    every = torch.cat(parts)
+    spread = float(every.std()) if len(every) > 1 else 0.0
+    return float(every.mean()), spread / math.sqrt(len(every))
+
+
+class Repetitions:
+    """Calls a source at one point.
+
+    Args:
+        source: The estimator.
+        objective: f, watched.
+        x: The point.
+        space: Its structure.
+        generator: Passed to each call.
+        reference: The gradient with which it is compared, [d], float64.
+
+    Attributes:
+        calls: How often it was called.
+        evaluations: Evaluations of f that were counted.
+        wrong: The first pair of evaluations as reported and as counted that differ, else None.
+        finite: Whether all gradients were finite.
+        zero: Whether all gradients were zero.
+        centre: The mean of the first estimates, [d]; None before.
+    """
+
+    def __init__(
+        self, source: Any, objective: Watched, x: Point, space: Space, generator: Generator, reference: Tensor
+    ) -> None:
+        self._source, self._watched, self._x, self._space = source, objective, x, space
+        self._called: Objective = objective.objective
+        self._generator, self._reference = generator, reference
+        length = float(reference.norm())
+        self._length = length or 1.0
+        self._direction = reference / length if length else torch.ones_like(reference) / math.sqrt(len(reference))
+        self.calls = self.evaluations = 0
+        self.wrong: tuple[int, int] | None = None
+        self.finite, self.zero = True, True
+        self.centre: Tensor | None = None
+        self._scale: Tensor | None = None
+
+    def call(self, generator: Generator | None = None) -> Any:
+        """Return one estimate."""
+        before = self._watched.count
+        found = self._source(self._called, self._x, self._generator if generator is None else generator)
+        counted = self._watched.count - before
+        self.calls += 1
+        self.evaluations += counted
+        if counted != found.evaluations and self.wrong is None:
+            self.wrong = int(found.evaluations), counted
+        return found
+
+    def run(self, count: int, *, errors: bool) -> Sums:
+        """Return the sums over `count` calls.
+
+        Args:
+            count: At least 1.
+            errors: Whether the standard errors are read, which costs time.
+        """
+        gradients: list[Tensor] = []
+        values: list[Tensor] = []
+        claimed: list[Tensor] = []
+        sums: Sums | None = None
+        at_once = max(16, min(1024, (1 << 20) // max(1, self._space.size)))
+        for index in range(count):
+            found = self.call()
+            gradients.append(flat(found.gradient))
+            values.append(found.value.detach().reshape(()))
+            if errors:
+                claimed.append(flat(found.standard_error))
+            if len(gradients) == at_once or index == count - 1:
+                more = self._sums(torch.stack(gradients), torch.stack(values), torch.stack(claimed) if errors else None)
+                sums = more if sums is None else sums + more
+                gradients, values, claimed = [], [], []
+        assert sums is not None
+        return sums
+
+    def _sums(self, gradients: Tensor, values: Tensor, claimed: Tensor | None) -> Sums:
+        if self.centre is None:
+            self.centre = gradients.mean(0)
+            scale = gradients.var(0) if len(gradients) > 1 else torch.zeros_like(self.centre)
+            # What is below rounding is no spread.
+            tiny = (1e-6 if self._space.precision > 1e-12 else 1e-13) * (gradients.abs().amax() + 1e-300)
+            self._scale = torch.where(scale > tiny.square(), scale, torch.inf)
+        self.finite = self.finite and bool(gradients.isfinite().all())
+        self.zero = self.zero and not bool(gradients.any())
+        shifted = gradients - self.centre
+        squares = shifted.square()
+        made = Sums(len(gradients), shifted.sum(0), squares.sum(0))
+        made.along.append(gradients @ self._direction / self._length)
+        made.values.append(values.double())
+        if claimed is not None:
+            assert self._scale is not None
+            made.claimed.append((claimed.square() / self._scale).sum(1))
+            made.spread.append((squares / self._scale).sum(1))
+        return made
+
+    def mean(self, sums: Sums) -> Tensor:
+        """Return the mean estimate, [d]."""
+        assert self.centre is not None
+        return self.centre + sums.first / sums.count
+
+    def error_ratio(self, sums: Sums) -> tuple[float, float]:
+        """Return the reported variance over the measured one, and the standard error of that; nan where unknown."""
+        assert self.centre is not None
+        assert self._scale is not None
+        if not sums.claimed:
+            return math.nan, math.nan
+        claimed, spread = torch.cat(sums.claimed), torch.cat(sums.spread)
+        # The centre is not the mean.
+        off = float(((sums.first / sums.count).square() / self._scale).sum())
+        measured = (float(spread.mean()) - off) * len(spread) / max(1, len(spread) - 1)
+        if not measured > 0 or not bool(claimed.isfinite().all()):
+            return math.nan, math.nan
+        ratio = float(claimed.mean()) / measured
+        error = float((claimed - ratio * spread).std()) / math.sqrt(len(spread)) / measured
+        return ratio, error
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether the estimates differ by no more than rounding."""
+        assert self._scale is not None
+        return bool(self._scale.isinf().all())
