@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 import torch
-from tests.public.kinds import FLOATING, FUNCTION, GENERATOR, OBJECT, number, whole
+from tests.public.kinds import FLOATING, FUNCTION, GENERATOR, OBJECT, SERIES, number, whole
 from tests.public.rows import Fresh, Result, Row, row
 
-from steepest.estimators import Backprop, audit
+from steepest.estimators import Backprop, ScoreFunction, audit, choose
 
 
 def square(x):
@@ -33,6 +33,13 @@ TABLE: dict[str, Row | Result] = {
     "estimators.Audit": Result(audited),
     "estimators.Audit.plot": row(),
     "estimators.Audit.samples_for": row(accuracy=(0.1, number("(0, inf)"))),
+    "estimators.Choice": Result(lambda: choose(square, torch.ones(2), 100)),
+    "estimators.choose": row(
+        **CALLED,
+        budget=(1000, whole(1)),
+        samples=(10, whole(4)),
+        candidates=([ScoreFunction(0.1, 10)], SERIES.but("None", "[]").also("'x'")),
+    ),
     "estimators.audit": row(
         estimator=(Backprop(), FUNCTION),
         **CALLED,

@@ -2,6 +2,7 @@
 
 from steepest.estimators._audit import FAULTS, Audit, audit
 from steepest.estimators._baseline import Baseline
+from steepest.estimators._choose import Choice, choose
 from steepest.estimators._estimate import Estimate, Point
 from steepest.estimators._finite_difference import FiniteDifference
 from steepest.estimators._named import SOURCES, resolve_source
@@ -24,6 +25,7 @@ __all__ = [
     "Audit",
     "Backprop",
     "Baseline",
+    "Choice",
     "DeltaEffect",
     "Estimate",
     "FiniteDifference",
@@ -39,6 +41,7 @@ __all__ = [
     "ZeroGradient",
     "audit",
     "batched",
+    "choose",
     "delta_effect",
     "needs_autograd",
     "pointwise",

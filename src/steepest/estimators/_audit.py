@@ -107,7 +107,7 @@ class Audit:
             accuracy: The share, > 0.
 
         Returns:
-            Their number, at least that of one estimate's; None if the gradient is zero.
+            Their number; None if the gradient is zero, or the number beyond floating point.
 
         Raises:
             InvalidArgument: If the accuracy is not positive.
@@ -116,7 +116,8 @@ class Audit:
         length = float(flat(self.gradient).norm())
         if not length or not math.isfinite(self.variance_per_evaluation):
             return None
-        return max(1, math.ceil(self.variance_per_evaluation / (accuracy * length) ** 2))
+        wanted = self.variance_per_evaluation / length**2 / accuracy / accuracy
+        return max(1, math.ceil(wanted)) if math.isfinite(wanted) else None
 
     def plot(self) -> go.Figure:
         """Draw the mean estimate of every entry against the gradient: right ones lie on the diagonal."""

@@ -15,7 +15,7 @@ from steepest.estimators._auditing.moments import Moments
 from steepest.estimators._objective import Objective, evaluate
 from steepest.estimators._space import Space
 
-__all__ = ["Reference", "find_reference", "precise"]
+__all__ = ["Reference", "find_reference", "jumps", "precise", "slopes"]
 
 _CHUNK = 1 << 14
 """Samples that are drawn at a time."""
@@ -148,7 +148,7 @@ def slopes(objective: Objective, space: Space, rows: Tensor) -> tuple[Tensor, Te
             values = evaluate(objective, space, given, differentiable=True)
             if not values.requires_grad:
                 return None
-            found: Tensor | None = torch.autograd.grad(values.sum(), given, allow_unused=True)[0]
+            found: Any = torch.autograd.grad(values.sum(), given, allow_unused=True)[0]
         except (RuntimeError, NotImplementedError):  # an operation whose derivative is not implemented
             return None
     return values.detach(), torch.zeros_like(rows) if found is None else found
@@ -276,9 +276,9 @@ def _kinds(
     sigma, perturbation, centre = claim.sigma, claim.perturbation, claim.perturbation.centre
     found: list[tuple[int, Terms, str]] = []
     noise = draw(512)
-    jumps = _jumps(objective, space, row + sigma * noise, sigma)
+    broken = jumps(objective, space, row + sigma * noise, sigma)
     spent = 4 * len(noise)
-    if not jumps:
+    if not broken:
         step = space.precision ** (1 / 3) * max(sigma, float(row.abs().max()) * 1e-3)
 
         def along_axes(noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -312,7 +312,7 @@ def _kinds(
     try:
         perturbation.require_score()
     except Exception:
-        if jumps:
+        if broken:
             found.append((4 * space.size, _wide(objective, space, row, sigma), "central differences of F"))
         return found, spent
 
@@ -330,7 +330,7 @@ def _kinds(
     return found, spent
 
 
-def _jumps(objective: Objective, space: Space, rows: Tensor, sigma: float) -> bool:
+def jumps(objective: Objective, space: Space, rows: Tensor, sigma: float) -> bool:
     """Return whether f has jumps: differences over 4 times the distance have a mean square that is not 16 times."""
     direction = torch.nn.functional.normalize(rows - rows.mean(0), dim=1)
     squares: list[float] = []
