@@ -312,3 +312,15 @@ def test_questions_are_answered_within_seconds():
     for question in (delta_effect, sample_efficiency, step_size_effect, straightness, zero_gradient):
         question()
     assert time.process_time() - begun < 25
+
+
+def test_a_function_of_double_precision_is_asked_in_double_precision():
+    matrix = torch.eye(2, dtype=torch.float64)
+
+    def f(x):
+        return -(x @ matrix).square().sum(-1)
+
+    ascent = Ascent(f, start=torch.tensor([0.5, 1.0], dtype=torch.float64), steps=2)
+    for question in (straightness, zero_gradient, sample_efficiency):
+        question(ascent, runs=2, **({} if question is zero_gradient else {"samples": (2,), "repetitions": 2})).plot()
+    assert delta_effect(ascent, deltas=(1e-5,), samples=(1,), repetitions=2, runs=1).alone["central"][0] < 1e-9

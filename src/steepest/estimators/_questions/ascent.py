@@ -82,7 +82,7 @@ class Ascent:
         _check.function("source", source)
         _check.at_least("runs", runs, 1, most=10**6)
         _check.at_least("seed", seed, 0, most=2**63 - 1)
-        return self._from_starts(source, self._starts(runs, seed), self.step, seed).flatten(2).double().numpy()
+        return self._from_starts(source, self._starts(runs, seed), self.step, seed).flatten(2).cpu().double().numpy()
 
     def _from_starts(self, source: GradientSource, starts: Tensor, step: float, seed: int) -> Tensor:
         """Return the points [runs, steps + 1, *shape] of runs from starts [runs, *shape]."""
@@ -90,7 +90,7 @@ class Ascent:
         points = [starts]
         for _ in range(self.steps):
             points.append(points[-1] + step * gradients(source, self.objective, points[-1], generator))
-        return torch.stack(points, 1).cpu()
+        return torch.stack(points, 1)
 
     def _starts(self, runs: int, seed: int) -> Tensor:
         """Return the first points of runs, [runs, *shape]."""

@@ -184,7 +184,7 @@ def _usual(ascent: Ascent) -> dict[str, Any]:
 
 def _heights(ascent: Ascent, paths: Any) -> Array:
     """Return the smoothed objective along paths [runs, steps + 1, *shape], [runs, steps + 1]."""
-    return ascent._smoothed(paths.flatten(0, 1)).view(paths.shape[:2]).double().numpy()
+    return ascent._smoothed(paths.flatten(0, 1)).view(paths.shape[:2]).cpu().double().numpy()
 
 
 def _until(heights: Array, target: float) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from steepest._figure import GREY
 from steepest._series import Array
@@ -29,8 +30,14 @@ class Plane:
     heights: Array
 
     @classmethod
-    def around(cls, objective: Any, points: Array) -> Plane | None:
-        """Return the heights around points [..., 2]; None for another number of coordinates."""
+    def around(cls, objective: Any, points: Array, like: Tensor) -> Plane | None:
+        """Return the heights around points [..., 2]; None for another number of coordinates.
+
+        Args:
+            objective: f.
+            points: What is to be in the plane.
+            like: A tensor with the data type and the device that f takes.
+        """
         flat = points.reshape(-1, points.shape[-1])
         flat = flat[np.isfinite(flat).all(1)]
         if flat.shape[-1] != 2 or not len(flat):
@@ -38,8 +45,8 @@ class Plane:
         low, high = np.quantile(flat, 0.002, axis=0), np.quantile(flat, 0.998, axis=0)
         margin = 0.08 * (high - low) + 0.05 * max(float((high - low).max()), 1e-3)
         x, y = (np.linspace(a, b, _SIDE) for a, b in zip(low - margin, high + margin, strict=True))
-        rows = torch.tensor(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2), dtype=torch.float32)
-        return cls(x, y, values_at(objective, rows).double().numpy().reshape(_SIDE, _SIDE))
+        rows = torch.as_tensor(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)).to(like)
+        return cls(x, y, values_at(objective, rows).cpu().double().numpy().reshape(_SIDE, _SIDE))
 
     def draw(self, drawing: go.Figure, row: int, col: int) -> None:
         """Draw contours into a panel."""

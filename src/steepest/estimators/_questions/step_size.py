@@ -152,5 +152,5 @@ def score_function(ascent: Ascent) -> Any:
 
 
 def _quartiles(values: torch.Tensor) -> list[float]:
-    found = values.double().numpy()
+    found = values.cpu().double().numpy()
     return np.quantile(found, (0.25, 0.5, 0.75)).tolist() if np.isfinite(found).all() else [np.nan] * 3

@@ -142,13 +142,13 @@ def straightness(
     paths: dict[str, Array] = {}
     for name, build in made.items():
         of = [build(n) for n in counts]
-        walked = [ascent._from_starts(each, starts, ascent.step, seed).flatten(2).double().numpy() for each in of]
+        walked = [ascent._from_starts(each, starts, ascent.step, seed).flatten(2).cpu().double().numpy() for each in of]
         ratio[name] = np.array([np.quantile(_ratios(each), (0.25, 0.5, 0.75), method="higher") for each in walked])
         spread[name] = np.array([error_of(each, ascent, gradient, repetitions, seed).spread for each in of])
         paths[name] = np.stack([walked[0][0], walked[middle][0]])
     plane = None
     if ascent._point().ndim == 1:
-        plane = Plane.around(ascent._smoothed, _tame(np.concatenate(list(paths.values()))))
+        plane = Plane.around(ascent._smoothed, _tame(np.concatenate(list(paths.values()))), starts)
     return Straightness(np.array(counts), ratio, spread, paths, (counts[0], counts[middle]), plane)
 
 

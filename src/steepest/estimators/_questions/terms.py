@@ -126,18 +126,18 @@ def score_function_terms(ascent: Ascent | None = None, *, samples: int = 20, see
     generator = torch.Generator(point.device).manual_seed(seed)
     noise = torch.randn((count, *point.shape), generator=generator, dtype=point.dtype, device=point.device)
     where = point + ascent.sigma * noise
-    values = values_at(ascent.objective, where).double().cpu().numpy()
-    noise = noise.flatten(1).double().cpu().numpy()
+    values = values_at(ascent.objective, where).cpu().double().numpy()
+    noise = noise.flatten(1).cpu().double().numpy()
     others = (values - values.mean()) * count / (count - 1)
-    drawn = where.flatten(1).double().cpu().numpy()
+    drawn = where.flatten(1).cpu().double().numpy()
     return ScoreFunctionTerms(
-        point.flatten().double().cpu().numpy(),
+        point.flatten().cpu().double().numpy(),
         drawn,
         values,
         values[:, None] * noise / ascent.sigma,
         others[:, None] * noise / ascent.sigma,
-        ascent._gradient().flatten().double().cpu().numpy(),
-        Plane.around(ascent.objective, drawn) if point.ndim == 1 else None,
+        ascent._gradient().flatten().cpu().double().numpy(),
+        Plane.around(ascent.objective, drawn, point) if point.ndim == 1 else None,
     )
 
 

@@ -126,13 +126,13 @@ def zero_gradient(
     starts = ascent._starts(runs, seed)
     walked = {name: ascent._from_starts(source, starts, ascent.step, seed) for name, source in made.items()}
     heights = {
-        name: values_at(ascent.objective, each.flatten(0, 1)).view(each.shape[:2]).double().numpy()
+        name: values_at(ascent.objective, each.flatten(0, 1)).view(each.shape[:2]).cpu().double().numpy()
         for name, each in walked.items()
     }
     if level is None:
         level = float(max(np.nanmax(each) for each in heights.values()))
     there = {name: each >= level for name, each in heights.items()}
-    paths = {name: each[0].flatten(1).double().numpy() for name, each in walked.items()}
+    paths = {name: each[0].flatten(1).cpu().double().numpy() for name, each in walked.items()}
     return ZeroGradient(
         {name: float((each.diff(dim=1).flatten(2) == 0).all(-1).double().mean()) for name, each in walked.items()},
         {name: each.mean(0) for name, each in there.items()},
@@ -140,7 +140,7 @@ def zero_gradient(
         level,
         runs,
         paths,
-        Plane.around(ascent.objective, np.concatenate(list(paths.values()))) if starts.ndim == 2 else None,
+        Plane.around(ascent.objective, np.concatenate(list(paths.values())), starts) if starts.ndim == 2 else None,
     )
 
 
