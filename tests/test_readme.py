@@ -26,7 +26,7 @@ def mine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "code", [block["code"] for block in BLOCK.finditer(README) if block["language"] == "python"], ids=range(6)
+    "code", [block["code"] for block in BLOCK.finditer(README) if block["language"] == "python"], ids=range(7)
 )
 def test_python_blocks_run(mine, code):
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
