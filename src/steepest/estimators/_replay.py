@@ -16,8 +16,11 @@ from steepest.estimators._space import tensors_by_name
 
 __all__ = ["Replay", "replays"]
 
-_STORED = 1 << 19
-"""Random numbers of one call that are stored: 2 MiB in float32."""
+_STORED = 1 << 21
+"""Random numbers of one call that are stored: 8 MiB in float32."""
+
+_SMALL = 1 << 17
+"""Parameters of a model whose perturbations are stored at all: of larger ones they would show in the memory."""
 
 _PIECE = 1 << 15
 """Numbers that are drawn at a time on a CPU: above it torch's threads would wait for each other at every operation."""
@@ -30,7 +33,8 @@ def replays(x: Any, directions: int) -> bool:
     """Return whether the perturbations of x are too large to be stored."""
     if not isinstance(x, Mapping):
         return False
-    return directions * sum(each.numel() for each in x.values() if isinstance(each, Tensor)) > _STORED
+    size = sum(each.numel() for each in x.values() if isinstance(each, Tensor))
+    return size > _SMALL or directions * size > _STORED
 
 
 class Replay:
