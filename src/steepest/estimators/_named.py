@@ -19,8 +19,8 @@ __all__ = ["SOURCES", "resolve_source"]
 SOURCES: dict[str, GradientSource] = {
     "backprop": Backprop(),
     "pathwise": Pathwise(sigma=0.01, samples=4),
-    "score-function": ScoreFunction(sigma=0.05, samples=50),
-    "finite-difference": FiniteDifference(delta=0.01, samples=25, directions="random"),
+    "score-function": ScoreFunction(sigma=0.1, samples=100),
+    "finite-difference": FiniteDifference(delta=0.01, samples=50, directions="random"),
 }
 """The sources that have a name, with scales that suit the weights of a network."""
 
