@@ -28,7 +28,7 @@ def error_rate(output: Tensor, target: Tensor) -> Tensor:
 
 def task() -> Task:
     """Return the digits under one hidden layer of 16 units (1,210 parameters), with the error rate as the loss."""
-    return dataclasses.replace(digits(16, 1), name="accuracy", loss=error_rate, batch_size=500, steps=200)
+    return dataclasses.replace(digits(16, 1), name="accuracy", loss=error_rate, batch_size=250, steps=200)
 
 
 def trained(on: Task, lr: float, gradient: ScoreFunction | None) -> History:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steepest._check import instance
+from steepest._check import at_least, instance
 from steepest.errors import EvaluationFailed, InvalidArgument, NoFiniteValue
 from steepest.estimators import Estimate, GradientSource, needs_autograd
 from steepest.tasks import Batch, Task
@@ -62,7 +62,7 @@ class Gradients:
             for_one_run(task, self._seed), self._model, self._device, needs_autograd=self._differentiates
         )
         self._together, self.changed = loss.rehearse(batch)
-        if hasattr(self._source, "evaluations"):
+        if callable(getattr(self._source, "evaluations", None)):
             return 0
         self._last = self._estimate(loss, batch, "rehearsal").evaluations
         return self._last
@@ -71,7 +71,7 @@ class Gradients:
     def cost(self) -> int:
         """How many evaluations the next step spends, as the source says; else as many as the last one has."""
         says = getattr(self._source, "evaluations", None)
-        return self._last if says is None else int(says(self._loss.parameters))
+        return at_least("evaluations(x)", says(self._loss.parameters), 1) if callable(says) else self._last
 
     @property
     def spent(self) -> int:
@@ -141,6 +141,7 @@ def _checked(estimate: Any, parameters: dict[str, Tensor]) -> Estimate:
     """
     rule = "a gradient source must return an Estimate whose gradient has the names and shapes of the parameters"
     instance("a gradient source's result", estimate, Estimate, "a steepest.estimators.Estimate")
+    at_least("the evaluations of an estimate", estimate.evaluations, 1)  # without any, a budget would never end
     gradient = estimate.gradient
     if isinstance(gradient, Tensor) or {*gradient} != {*parameters}:
         got = f"shape {tuple(gradient.shape)}" if isinstance(gradient, Tensor) else f"names {', '.join(gradient)}"

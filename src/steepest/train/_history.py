@@ -26,7 +26,7 @@ __all__ = ["History", "Recorder"]
 class History:
     """The record of one run: curves as lists of numbers, and costs.
 
-    Without a monitor there are no gradients and no diagnosis.
+    Without a monitor there is no diagnosis, and there are no gradients unless a gradient source has estimated them.
 
     Attributes:
         steps: The steps after which the model was validated, 0 first.
