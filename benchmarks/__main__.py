@@ -28,6 +28,7 @@ SUBJECTS = (
     "network",
     "prediction",
     "simulation",
+    "estimator_audit",
     "estimators",
     "estimators_memory",
 )

@@ -36,7 +36,7 @@ def slope(x):
         (ScoreFunction(0.3, 200, antithetic=False), "quantized"),
         (ScoreFunction(1.0, 200, False, None), "product"),
         (ScoreFunction(0.3, 200, distribution=LAPLACE), "product"),
-        (ScoreFunction(0.1, 200), "network"),
+        (Pathwise(0.1, 20), "network"),
         (Pathwise(0.2, 100), "absolute"),
         (Pathwise(0.2, 100, antithetic=True), "rosenbrock"),
         (Pathwise(0.3, 100, distribution=torch.distributions.Uniform(-1.0, 1.0)), "product"),
@@ -78,7 +78,7 @@ def test_an_audit_counts_all_evaluations_of_the_objective():
         count += len(x)
         return slope(x)
 
-    found = audit(ScoreFunction(0.3, 50), counted, POINT)
+    found = audit(ScoreFunction(0.3, 2000), counted, POINT)
     # The function is tried on single rows while it is not known how it wants to be called.
     assert count == pytest.approx(found.evaluations, rel=0.01)
 

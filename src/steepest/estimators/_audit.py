@@ -152,7 +152,7 @@ def audit(
     *,
     sigma: float | None = None,
     distribution: Distribution | None = None,
-    budget: int = 20_000_000,
+    budget: int = 100_000_000,
     seconds: float = 10.0,
 ) -> Audit:
     """Return whether an estimator is right at x: its mean, standard error, value and count of evaluations.

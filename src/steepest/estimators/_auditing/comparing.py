@@ -34,7 +34,7 @@ ACCEPTED = 3.3
 ERROR_RATIO = (0.81, 1.21)
 """The reported over the true variance of estimates that passes: standard errors within 10%."""
 
-READ = 2048
+READ = 1024
 """Repetitions of which the standard error is read."""
 
 Found = Literal["gradient", "standard error", "correlation", "value"]

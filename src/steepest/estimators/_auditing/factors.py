@@ -79,7 +79,7 @@ def _power_of_sigma(
     sigma = subject.claim.sigma
     if not sigma or factor[0] <= 0:
         return None
-    powers = [power for power in POWERS if _near(factor, sigma**power, tolerance=0.02)]
+    powers = [each for each in POWERS if abs(sigma**each - 1) > 0.05 and _near(factor, sigma**each, tolerance=0.02)]
     if not powers:
         return None
     other = sigma * 1.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,12 @@ from steepest.estimators._objective import Objective
 from steepest.estimators._space import Space
 
 __all__ = ["Repetitions", "Sums", "flat"]
+
+TOGETHER = 64
+"""Calls from which on they are made at once."""
+
+_AT_ONCE = 1 << 18
+"""Numbers of the samples of such calls: they stay in the cache."""
 
 
 def flat(point: Any) -> Tensor:
@@ -35,6 +42,7 @@ class Sums:
         first: Sums of the estimates minus the centre, [d].
         second: Sums of its squares, [d].
         along: The component of each estimate in the direction of the reference, over the length of the reference.
+        series: The same, of those estimates that were made one after the other.
         values: The estimates of the value.
         claimed: The sum over entries of the squared standard errors over the squared scale, by repetition.
         spread: The same of the squared deviations from the centre, by repetition.
@@ -47,6 +55,7 @@ class Sums:
     values: list[Tensor] = field(default_factory=list[Tensor])
     claimed: list[Tensor] = field(default_factory=list[Tensor])
     spread: list[Tensor] = field(default_factory=list[Tensor])
+    series: list[Tensor] = field(default_factory=list[Tensor])
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
@@ -57,6 +66,7 @@ class Sums:
             self.values + other.values,
             self.claimed + other.claimed,
             self.spread + other.spread,
+            self.series + other.series,
         )
 
     @property
@@ -79,7 +89,9 @@ class Sums:
 
     def correlation(self) -> float:
         """Return the correlation of successive estimates, in units of its standard error."""
-        series = torch.cat(self.along)
+        if not self.series:
+            return 0.0
+        series = torch.cat(self.series)
         series = series - series.mean()
         power = float(series.square().sum())
         if len(series) < 8 or power == 0:
@@ -125,6 +137,8 @@ class Repetitions:
         self.calls = self.evaluations = 0
         self.wrong: tuple[int, int] | None = None
         self.finite, self.zero = True, True
+        self._twin: Any = None
+        self._may_be_mapped = space.named is None and not objective.looped
         self.centre: Tensor | None = None
         self._scale: Tensor | None = None
 
@@ -144,8 +158,15 @@ class Repetitions:
 
         Args:
             count: At least 1.
-            errors: Whether the standard errors are read, which costs time.
+            errors: Whether the standard errors are read, which is done one by one.
         """
+        if not errors and count >= TOGETHER:
+            together = self._run_together(count)
+            if together is not None:
+                return together
+        return self._one_by_one(count, errors=errors)
+
+    def _one_by_one(self, count: int, *, errors: bool) -> Sums:
         gradients: list[Tensor] = []
         values: list[Tensor] = []
         claimed: list[Tensor] = []
@@ -164,7 +185,47 @@ class Repetitions:
         assert sums is not None
         return sums
 
-    def _sums(self, gradients: Tensor, values: Tensor, claimed: Tensor | None) -> Sums:
+    def _run_together(self, count: int) -> Sums | None:
+        """Return the sums over `count` calls that torch.vmap makes at once; None where it cannot.
+
+        The overhead of a call is most of its time. What is to be seen from call to call (stale samples, counts) has
+        been seen before in calls one by one; a copy of the source is used, so that no state is left in it.
+        """
+        if self._twin is None and self._may_be_mapped:
+            self._may_be_mapped = False
+            try:
+                self._twin = copy.deepcopy(self._source)
+            except Exception:  # it holds something that cannot be copied
+                return None
+        twin = self._twin
+        if twin is None or self.centre is None:
+            return None
+
+        def one(_: Tensor) -> tuple[Tensor, Tensor]:
+            found = twin(self._called, self._x, self._generator)
+            return flat(found.gradient), found.value.detach().reshape(())
+
+        per_call = max(1, self.evaluations // max(1, self.calls)) * self._space.size
+        sums: Sums | None = None
+        done = 0
+        while done < count:
+            size = min(count - done, max(16, _AT_ONCE // per_call))
+            before = self._watched.count
+            state = self._generator.get_state()
+            try:
+                gradients, values = torch.vmap(one, randomness="different")(torch.zeros(size))
+            except Exception:  # the source or the objective looks at numbers
+                self._generator.set_state(state)
+                self._twin = None
+                return sums + self._one_by_one(count - done, errors=False) if sums is not None else None
+            self.calls += size
+            self.evaluations += self._watched.count - before
+            more = self._sums(gradients, values, None, together=True)
+            sums = more if sums is None else sums + more
+            done += size
+        return sums
+
+    def _sums(self, gradients: Tensor, values: Tensor, claimed: Tensor | None, *, together: bool = False) -> Sums:
         if self.centre is None:
             self.centre = gradients.mean(0)
             scale = gradients.var(0) if len(gradients) > 1 else torch.zeros_like(self.centre)
@@ -177,6 +238,8 @@ class Repetitions:
         squares = shifted.square()
         made = Sums(len(gradients), shifted.sum(0), squares.sum(0))
         made.along.append(gradients @ self._direction / self._length)
+        if not together:
+            made.series.append(made.along[0])
         made.values.append(values.double())
         if claimed is not None:
             assert self._scale is not None

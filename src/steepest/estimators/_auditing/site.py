@@ -31,6 +31,9 @@ REFERENCE = 1 << 22
 OTHERS = 3
 """Points beside x at which a bias is measured."""
 
+MOST = 1 << 15
+"""The most repetitions for a mean from which a fault is named."""
+
 NAMED = 0.004
 """The standard error of a factor with which it is told from others."""
 
@@ -173,9 +176,9 @@ class Site:
         sums = repetitions.run(3 if subject.deterministic else 256, errors=False)
         if not subject.deterministic:
             factor, error = sums.factor()
-            enough = max(NAMED, min(0.06 * abs(factor - 1), 0.02 * max(1.0, abs(factor))))
+            enough = max(NAMED, min(0.03 * abs(factor - 1), 0.02 * max(1.0, abs(factor))))
             wanted = sums.count * (error / enough) ** 2
-            more = int(min(max(0.0, wanted - sums.count), 8192))
+            more = int(min(max(0.0, wanted - sums.count), MOST))
             per_call = repetitions.evaluations / repetitions.calls
             more = int(min(more, max(0.0, subject.limits.evaluations / 8 / per_call)))
             if more > 1 and math.isfinite(wanted) and not subject.limits.late():

@@ -42,10 +42,14 @@ class Watched:
         self.dtype = torch.float64
 
     @property
+    def looped(self) -> bool:
+        """Whether the objective is to be called for one point at a time."""
+        return getattr(self._objective, "kind", None) == "looped"
+
+    @property
     def objective(self) -> Objective:
         """The function that is passed to the estimator; it may be called with points [samples, ...] or with one."""
-        kind = getattr(self._objective, "kind", None)
-        if kind == "looped":
+        if self.looped:
             return pointwise(self, vectorize=False)
         # Tensors by name are vmapped by estimators, and passed as they are to those that store no perturbations.
         return self if self._space.named is not None else batched(self)
@@ -59,7 +63,7 @@ class Watched:
         rows, single = self._rows(x)
         found = evaluate(self._objective, self._space, rows, differentiable=torch.is_grad_enabled())
         mapped = _mapped(rows)
-        self.count += len(rows) if mapped is None else mapped
+        self.count += len(rows) * (mapped or 1)
         if self.keep and sum(map(torch.numel, self.rows)) < _KEPT:
             most = max(1, _KEPT // self._space.size)
             self.rows.append(_plain(rows).detach().reshape(-1, self._space.size)[:most].to(self.dtype))
