@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -65,12 +65,14 @@ class Shape:
     entries: tuple[int, ...] = ()
 
 
-def shape_of(points: Sequence[Evidence]) -> Shape:
+def shape_of(given: Sequence[Evidence]) -> Shape:
     """Return the form that explains the means best, with a price for each of its free numbers (BIC).
 
     mean_j = S g_j, with signs S, has none; a g_j one; a_j g_j one per point; g_j + b has d; with as many numbers as
     there are means, everything is explained.
+    A form need hold to 2% of a bias only, as finite differences have errors of their own.
     """
+    points = [replace(each, error=(each.error.square() + (0.02 * each.bias.norm()) ** 2).sqrt()) for each in given]
     size = points[0].gradient.numel()
     price = math.log(max(2, size * len(points)))
     common, error = _common(points)
