@@ -21,7 +21,7 @@ from steepest.estimators import Audit, ScoreFunction, audit, choose
 from steepest.estimators._auditing.repetitions import flat
 
 SEED = 101
-SEEDS = 6
+SEEDS = 5
 BUDGET = 400_000_000
 
 
@@ -112,12 +112,16 @@ def _faults(planted: Sequence[Case]) -> Table:
     )
 
 
+def quick_cases() -> list[tuple[str, str, float]]:
+    """Return all cases but those without a baseline, whose noise at small sigma takes 10^8 evaluations to average."""
+    return [case for case in cases() if case[0] != "score function, no baseline"]
+
+
 def _right() -> Table:
     found = [
         _audited(name, objective, None, right(name, sigma), seed)
         for seed in range(SEED, SEED + SEEDS)
-        for name, objective, sigma in cases()
-        if name != "score function, no baseline"
+        for name, objective, sigma in quick_cases()
     ]
     names = list(dict.fromkeys(case.label for case in found))
 
@@ -144,12 +148,12 @@ def _right() -> Table:
 
 def _power() -> Table:
     rows: list[Row] = []
-    names = list(dict.fromkeys(name for name, _, _ in cases()))
+    names = list(dict.fromkeys(name for name, _, _ in quick_cases()))
     for name in names:
         z: list[float] = []
         passed: list[bool] = []
         rejected: list[bool] = []
-        for label, objective, sigma in cases():
+        for label, objective, sigma in quick_cases():
             if label != name:
                 continue
             plain = _audited(name, objective, None, right(name, sigma))
@@ -160,7 +164,8 @@ def _power() -> Table:
     return Table(
         title="A factor of 1.02",
         method="Every estimator on six objectives (derivatives of the quantised one are zero, and left out) with five "
-        "sigmas from .05 to 1, as it is and times 1.02. Goal: all |z| < 4, and all of the others rejected. By chance "
+        "sigmas from .05 to 1, as it is and times 1.02; score functions without a baseline are left to the slow "
+        "tests. Goal: all |z| < 4, and all of the others rejected. By chance "
         ".06 of 1,000 z-scores are beyond 4.",
         columns=("estimator", "audits", "right ones pass", "largest |z|", "times 1.02 rejected"),
         rows=rows,
