@@ -60,7 +60,7 @@ def seeds_to_settle(differences: Floats, alternatives: int, *, margin: float = 0
 
     Args:
         differences: Values of an alternative minus those of the choice, by seed; at least two.
-        alternatives: K, at least 2.
+        alternatives: K, 2 to 10^9.
         margin: The difference that does not matter, >= 0.
 
     Raises:
@@ -72,7 +72,7 @@ def seeds_to_settle(differences: Floats, alternatives: int, *, margin: float = 0
     from scipy.special import stdtrit
 
     values = _sample("differences", differences)
-    at_least("alternatives", alternatives, 2)
+    at_least("alternatives", alternatives, 2, most=10**9)
     shift = float(values.mean()) + in_range("margin", margin, "[0, inf)")
     spread = float(values.std(ddof=1))
     if shift <= 0:
