@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ WITH_SHAPES = [
 jaxtyping.install_import_hook(WITH_SHAPES, f"sys.modules[{__name__!r}].{check_shapes.__name__}")
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start, while others run beside them
 # Warnings are errors here; one that torch gives once a process would fail whichever test comes first.
 torch.set_warn_always(True)
 

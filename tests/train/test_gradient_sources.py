@@ -379,6 +379,7 @@ def test_a_history_that_was_stored_before_evaluations_were_counted_has_one_per_s
             History.from_json(json.dumps({**stored, "evaluations": wrong}))
 
 
+@pytest.mark.slow
 def test_the_example_trains_a_network_on_its_accuracy():
     example = Path(__file__).parents[2] / "examples" / "train_on_accuracy.py"
     done = subprocess.run(

@@ -93,7 +93,7 @@ class Controlled:
             if not self._antithetic:
                 change = change - moved * self._score[own].mean(0)
             change = change * factor
-            through = change - (change @ self._noise[other].t()) @ self._score[other] / len(self._weighted[other])
+            through = change - _product(change, self._noise[other].t(), self._score[other]) / len(self._weighted[other])
             if not self._antithetic:
                 through = through - moved * self._score[other].mean(0)
             scale = 1 / (size * (size - 1))
@@ -103,6 +103,11 @@ class Controlled:
 
     def _terms_around_their_mean(self, part: slice) -> Tensor:
         return self.terms[part] - self.terms[part].mean(0)
+
+
+def _product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Return a b c for a [n, d], b [d, m], c [m, d], in the cheaper order."""
+    return a @ (b @ c) if a.shape[1] < b.shape[1] else (a @ b) @ c
 
 
 def least_samples(baseline: Baseline, *, antithetic: bool) -> int:
