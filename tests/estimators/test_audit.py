@@ -105,6 +105,7 @@ def test_too_small_a_budget_is_undecided_and_says_what_it_takes():
 def test_a_quantised_objective_has_a_gradient_that_is_identically_zero(estimator):
     found = audit(estimator, quantize(multimodal), POINT)
     assert (found.fault, found.identically_zero) == ("identically zero", True)
+    assert found.suggested_samples is None  # no number of samples helps
     assert "piecewise constant" in found.reason
     assert "ScoreFunction(" in found.reason
 

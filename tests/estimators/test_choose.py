@@ -49,6 +49,8 @@ def test_where_there_are_jumps_neither_backpropagation_nor_differences_are_candi
     found = choose(quantize(multimodal), POINT, 20_000)
     assert isinstance(found.estimator, ScoreFunction)
     assert found.sigma > 0.01
+    # At (1, 1) this one jumps: most pairs of points differ, however near they are, and have the same two values.
+    assert choose(lambda x: torch.floor(3 * x.square().sum(-1)), torch.ones(2), 20_000).sigma >= 0.1
 
 
 def test_without_a_scale_a_smooth_objective_is_differentiated_itself():

@@ -182,7 +182,9 @@ TABLE: dict[str, Row | Result] = {
         worst=(None, TOLD),
         alpha=(0.05, number("(0, 1)")),
     ),
-    "compare.seeds_to_settle": row(differences=VALUES, alternatives=(2, whole(2, 10**9)), margin=(0.0, number("[0, inf)"))),
+    "compare.seeds_to_settle": row(
+        differences=VALUES, alternatives=(2, whole(2, 10**9)), margin=(0.0, number("[0, inf)"))
+    ),
     "compare.Design": row(
         costly=HUGE,
         cells=(Fresh(lambda: {cell(): 0}), MAPPING.also("{}", "{'x': None}", "{1: 2}")),

@@ -70,8 +70,6 @@ class Audit:
         variance_per_evaluation: The variance of one estimate, summed over all entries, times its evaluations: what
             the mean over estimates with n evaluations in all has, times n.
         identically_zero: Whether the gradient is zero at all points although the objective is not constant.
-        suggested_samples: Evaluations for which the standard error of the gradient is a tenth of its length; None if
-            the gradient is zero.
         reference: How the gradient was found.
         repetitions: How often the estimator was called at x.
         evaluations: Evaluations of f in the whole audit.
@@ -90,7 +88,6 @@ class Audit:
     reference_value: float
     variance_per_evaluation: float
     identically_zero: bool
-    suggested_samples: int | None
     reference: str
     repetitions: int
     evaluations: int
@@ -100,6 +97,11 @@ class Audit:
         """Whether the estimator is right: a factor of 1.02 would have been found, and nothing was."""
         return self.fault is None
 
+    @property
+    def suggested_samples(self) -> int | None:
+        """Evaluations for which the standard error of the gradient is a tenth of its length; see `samples_for`."""
+        return self.samples_for(0.1)
+
     def samples_for(self, accuracy: float) -> int | None:
         """Return the evaluations for which the standard error is a share of the length of the gradient.
 
@@ -107,14 +109,14 @@ class Audit:
             accuracy: The share, > 0.
 
         Returns:
-            Their number; None if the gradient is zero, or the number beyond floating point.
+            Their number; None if the gradient or the estimator is zero, or the number beyond floating point.
 
         Raises:
             InvalidArgument: If the accuracy is not positive.
         """
         accuracy = _check.in_range("accuracy", accuracy, "(0, inf)")
         length = float(flat(self.gradient).norm())
-        if not length or not math.isfinite(self.variance_per_evaluation):
+        if not length or self.identically_zero or not math.isfinite(self.variance_per_evaluation):
             return None
         wanted = self.variance_per_evaluation / length**2 / accuracy / accuracy
         return max(1, math.ceil(wanted)) if math.isfinite(wanted) else None
@@ -186,6 +188,7 @@ def audit(
         InvalidArgument: If an argument is outside its range.
         EvaluationFailed: If f raises an error.
 
+    >>> import torch
     >>> from steepest.estimators import ScoreFunction
     >>> def f(x):
     ...     return (x - 1).square().sum(-1)
@@ -232,9 +235,6 @@ def _result(subject: Subject, found: Finding, space: Space) -> Audit:
         factor, factor_error = factor_of(sums, reference) if length else (math.nan, math.nan)
         ratio, value, z = math.sqrt(repetitions.error_ratio(sums)[0]), sums.value()[0], comparison.z
         variance = float(sums.variance.sum()) * repetitions.evaluations / max(1, repetitions.calls)
-    samples = None
-    if length and math.isfinite(variance):
-        samples = max(1, math.ceil(variance / (0.1 * length) ** 2))
     return Audit(
         fault=found.fault,
         reason=found.reason,
@@ -249,7 +249,6 @@ def _result(subject: Subject, found: Finding, space: Space) -> Audit:
         reference_value=reference.value,
         variance_per_evaluation=variance,
         identically_zero=found.zero,
-        suggested_samples=samples,
         reference=reference.method,
         repetitions=repetitions.calls,
         evaluations=spent,

@@ -82,7 +82,7 @@ def choose(
 
     Without `sigma`, f itself is differentiated if it has a derivative that is not zero everywhere: by backpropagation
     if autograd can, else by differences. If it has none, as a quantised one, sigma is the least of a few scales at
-    which most pairs x +- sigma e have different values.
+    which most pairs x +- sigma e have different values, and not always the same two.
 
     For sigma > 0 all candidates estimate grad F(x), F(x) = E f(x + sigma e), e ~ N(0, I). Each is called repeatedly,
     with about the same evaluations per call, and those of the least spread again. The error of one is the sum of its
@@ -245,8 +245,12 @@ class _Trial:
         return Choice(directions, reason + doubt, self._looked, 0.0, (directions,), (error,), (0.0,), self._used)
 
     def visible_scale(self) -> float:
-        """Return the least of a few scales at which most pairs of points have different values."""
+        """Return the least of a few scales at which most pairs of points have different values, of three at least.
+
+        Where f jumps at x itself, most pairs differ at every scale, by the same two values.
+        """
         scales = [factor * self._scale() for factor in (0.01, 0.03, 0.1, 0.3, 1.0)]
+        with_two_values: list[float] = []
         for scale in scales:
             if self._left < 32 + len(scales):
                 break
@@ -256,8 +260,10 @@ class _Trial:
             )
             self._spent += 32
             if float((values[:16] != values[16:]).double().mean()) >= 0.5:
-                return scale
-        return scales[-2]
+                if len(values.unique()) > 2:
+                    return scale
+                with_two_values.append(scale)
+        return (with_two_values or scales[-2:])[0]
 
     def usual(self, sigma: float) -> list[GradientSource]:
         """Return the candidates of this package for a scale."""
