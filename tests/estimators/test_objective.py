@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from steepest.errors import EvaluationFailed, InvalidArgument
-from steepest.estimators import Backprop, FiniteDifference, ScoreFunction, batched, pointwise
+from steepest.estimators import Backprop, FiniteDifference, Pathwise, ScoreFunction, batched, pointwise
 
 X = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
 EXACT = torch.tensor([math.cos(0.5), -2.0, 2 * 2.0], dtype=torch.float64)
@@ -164,3 +164,96 @@ def test_a_generator_must_be_on_the_device_of_the_point():
         ScoreFunction(0.1, 2)(of_many, X, 3)
     with pytest.raises(InvalidArgument, match="objective must be a function"):
         ScoreFunction(0.1, 2)(3, X, torch.Generator())
+
+
+def in_place(x):
+    x -= 1
+    return (x**2).sum(-1)
+
+
+def in_place_of_one(x):
+    x -= 1
+    return (x**2).sum()
+
+
+def in_place_in_python(x):
+    x -= 1
+    return float((x**2).sum())
+
+
+def in_place_in_numpy(x):
+    x = x.numpy()
+    x -= 1
+    return (x**2).sum()
+
+
+@pytest.mark.parametrize("function", [in_place, in_place_of_one, in_place_in_python, in_place_in_numpy])
+def test_a_function_may_work_in_place(function):
+    x = X.clone()
+    for _ in range(2):
+        torch.testing.assert_close(SOURCE(function, x).gradient, 2 * (X - 1), atol=1e-6, rtol=0)
+    if function in (in_place, in_place_of_one):
+        torch.testing.assert_close(Backprop()(function, x).gradient, 2 * (X - 1))
+    found = ScoreFunction(0.5, 10)(function, x, torch.Generator().manual_seed(0))
+    again = ScoreFunction(0.5, 10)(lambda x: ((x - 1) ** 2).sum(-1), x, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.gradient, again.gradient)
+    assert torch.equal(x, X)
+
+
+def test_a_function_in_one_dimension_is_recognised_whatever_was_called_before():
+    def first(x):
+        return x[0] ** 2
+
+    def last(x):
+        return x.square().sum(-1)[0]
+
+    generator = torch.Generator().manual_seed(0)
+    for function, x in ((first, torch.ones(1)), (last, torch.ones(1, 3)), (lambda x: x.norm(dim=0), torch.ones(1))):
+        shape = x.shape
+        assert Backprop()(function, x).gradient.shape == shape
+        for samples in (50, 3, 1):
+            source = ScoreFunction(0.1, samples, antithetic=False, baseline=None)
+            assert source(function, x, generator).evaluations == samples
+
+
+def test_a_value_that_is_none_loses_none_of_the_values_before():
+    calls = []
+
+    def gives_up(x):
+        calls.append(float(x.sum()))
+        return None if len(calls) == 40 else calls[-1]
+
+    source, generator = ScoreFunction(0.1, 50), torch.Generator().manual_seed(0)
+    with pytest.raises(EvaluationFailed, match=r"number 40 .*one real number for one point") as caught:
+        source(pointwise(gives_up, vectorize=False), X, generator)
+    assert caught.value.values.tolist() == calls[:-1]
+
+
+def test_values_are_subtracted_in_enough_bits():
+    slope = ScoreFunction(1.0, 2)(lambda x: (6e4 * x[:, 0].sign()).half(), torch.zeros(1), torch.Generator())
+    assert slope.gradient.isfinite().all()
+    whole = FiniteDifference(1.0)(lambda x: 10**9 + x[:, 0].long(), torch.tensor([100.0]))
+    assert whole.gradient.tolist() == [1.0]
+
+
+def test_a_step_below_the_spacing_of_numbers_is_refused():
+    with pytest.raises(InvalidArgument, match=r"delta must be larger than the spacing of numbers at x \(got 0.001"):
+        FiniteDifference(1e-3)(of_many, torch.tensor([1e8, 1.0, 1.0]))
+    mixed = {"half": torch.ones(3, dtype=torch.float16), "single": torch.ones(3)}
+
+    def total(given):
+        return sum(each.float().sum() for each in given.values())
+
+    found = FiniteDifference(1.3e-3)(total, mixed).gradient
+    for each in found.values():  # the step of the half-precision ones is rounded to .00098
+        torch.testing.assert_close(each.float(), torch.ones(3), atol=1e-3, rtol=0)
+
+
+def test_inference_mode_is_no_hindrance():
+    laplace = torch.distributions.Laplace(0.0, 1.0)
+    sources = Backprop(), Pathwise(0.1, 4), ScoreFunction(0.1, 4, distribution=laplace), FiniteDifference(1e-3)
+    with torch.inference_mode():
+        x = X.clone()
+        for source in sources:
+            found = source(of_many, x, torch.Generator().manual_seed(0)).gradient
+            assert found.isfinite().all()

@@ -163,3 +163,57 @@ def test_differences_along_the_coordinates_of_a_model(parameters, loss):
         found = source(loss, parameters)
         for key, each in exact.gradient.items():
             torch.testing.assert_close(found.gradient[key], each, atol=1e-5, rtol=0)
+
+
+def test_an_objective_that_works_in_place_gets_the_points_all_the_same(parameters, loss):
+    def in_place(given):
+        value = loss(given)
+        for each in given.values():
+            each.zero_()
+        return value
+
+    for source in (
+        ScoreFunction(0.1, 6),
+        FiniteDifference(1e-3, 3, directions="random"),
+        FiniteDifference(1e-3, 3, central=False, directions="random"),
+    ):
+        before = {key: each.clone() for key, each in parameters.items()}
+        found, expected = (source(each, parameters, seeded()).gradient for each in (in_place, loss))
+        for key, each in expected.items():
+            torch.testing.assert_close(found[key], each)
+            assert torch.equal(parameters[key], before[key])
+
+
+def test_every_value_before_a_failure_is_kept_in_order(parameters, loss):
+    for source in (ScoreFunction(0.1, 40), FiniteDifference(0.1, 30, central=False, directions="random")):
+        cost = source.evaluations(parameters)
+        for last in (1, 16, cost):
+            calls = []
+
+            def fails(given, last=last, calls=calls):
+                if len(calls) == last - 1:
+                    raise ValueError
+                calls.append(loss(given))
+                return calls[-1]
+
+            with pytest.raises(EvaluationFailed, match=f"number {last} ") as caught:
+                source(fails, parameters, seeded())
+            assert caught.value.values.tolist() == [float(each) for each in calls]
+
+
+def test_sums_of_half_precision_gradients_do_not_stand_still():
+    ones = {"a": torch.ones(50, dtype=torch.bfloat16)}
+
+    def square(given):
+        return given["a"].float().square().sum()
+
+    found = Pathwise(0.1, 1000)(square, ones, seeded())
+    torch.testing.assert_close(found.gradient["a"].float(), torch.full((50,), 2.0), atol=0.04, rtol=0)
+    error = found.standard_error["a"].float()
+    torch.testing.assert_close(error, torch.full((50,), 0.2 / 1000**0.5), atol=0, rtol=0.15)
+
+
+def test_standard_errors_do_not_cancel():
+    ones = {"a": torch.ones(50)}
+    found = Pathwise(1e-4, 100)(lambda given: given["a"].square().sum(), ones, seeded())
+    torch.testing.assert_close(found.standard_error["a"], torch.full((50,), 2e-5), atol=0, rtol=0.4)

@@ -87,6 +87,9 @@ SYMMETRIC = {
     "shifted Normal": distributions.Normal(0.5, 1.0),
     "Laplace": distributions.Laplace(0.0, 1.0),
     "StudentT": distributions.StudentT(5.0),
+    "logistic": distributions.TransformedDistribution(
+        distributions.Uniform(0.0, 1.0), [distributions.SigmoidTransform().inv, distributions.AffineTransform(0.0, 1.0)]
+    ),
     "of the shape of x": distributions.MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.5], [0.5, 1.0]])),
     "independent": distributions.Independent(distributions.Normal(torch.zeros(2), torch.ones(2)), 1),
 }

@@ -12,11 +12,11 @@ from torch.distributions import Distribution
 from steepest import _check
 from steepest.errors import InvalidArgument
 from steepest.estimators._estimate import Estimate, Point
-from steepest.estimators._objective import Objective, evaluate, evaluate_pieces, one_point, value_of
+from steepest.estimators._objective import Objective, evaluate, evaluate_pieces
 from steepest.estimators._perturbation import Perturbation, drawing
 from steepest.estimators._replay import Replay, replays
 from steepest.estimators._space import Space, tensors_by_name
-from steepest.estimators._values import Worst, all_finite, check_worst, mean_error
+from steepest.estimators._values import Worst, all_finite, check_worst, mean_error, read
 
 __all__ = ["FiniteDifference"]
 
@@ -106,6 +106,12 @@ class FiniteDifference:
         step = self.delta if self.delta is not None else self._relative(space) * base.abs().clamp(min=1)
         up = space.rounded(base + step)
         down = space.rounded(base - step) if self.central else space.rounded(base)
+        if self.delta is not None and read((up == down).any()):
+            raise InvalidArgument(
+                "delta must be larger than the spacing of numbers at x",
+                got=self.delta,
+                remedy="Pass delta=None for a step that follows x, or x.double().",
+            )
         each = 2 * size if self.central else size + 1
 
         def pieces() -> Iterator[Tensor]:
@@ -156,11 +162,7 @@ class FiniteDifference:
         precision = max(torch.finfo(each.dtype).eps for each in named.values())
         step = precision ** (1 / 3 if self.central else 1 / 2) if self.delta is None else self.delta
         replay = Replay(x, self._normal, step, generator, self.samples)
-        values = replay.values(objective, antithetic=self.central)
-        if not self.central:
-            with torch.no_grad():
-                here = value_of(one_point(objective)(named), next(iter(named.values())))
-            values = torch.cat((values, here[None]))
+        values = replay.values(objective, antithetic=self.central, at_x=not self.central)
         used, mean = all_finite(values, self.worst)
         change = used[: self.samples] - used[self.samples :]
         gradient, error = replay.combined((change / (2 * step if self.central else step)).tolist())

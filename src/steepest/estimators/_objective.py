@@ -78,7 +78,7 @@ def pointwise(objective: Objective, *, vectorize: bool = True, chunk: int | None
 def evaluate(objective: Objective, space: Space, rows: Tensor, *, differentiable: bool = False) -> Tensor:
     """Return the values [n] of an objective at rows [n, d], with autograd's graph if `differentiable`.
 
-    They are in the objective's own data type, or in that of x where it returns whole numbers.
+    They have the objective's own data type, but 32 bits at least, and 64 where it returns whole numbers.
 
     Raises:
         InvalidArgument: If it returns no such values.
@@ -165,11 +165,12 @@ class _Call:
     def _recognise(self) -> Tensor:
         """Return the values, and find out how the function wants to be called."""
         rows, space = self._rows, self._space
-        # A function of one point may by chance return as many numbers as there are rows: then the first row is tried
-        # alone, which decides, and the others come after.
-        first = 1 if len(rows) > 1 and len(rows) in space.shape else len(rows)
+        # A function of one point may by chance return as many numbers as there are rows: then a number of rows for
+        # which it cannot is tried first, which decides, and the others come after.
+        fewer = (count for count in range(1, len(rows)) if count not in space.shape)
+        first = next(fewer, len(rows)) if len(rows) in space.shape else len(rows)
         try:
-            found = _as_values(self._function(space.points(rows[:first])), first, space, or_none=True)
+            found = _as_values(self._function(space.points(rows[:first].clone())), first, space, or_none=True)
         except Exception as error:
             if not self._takes_one_point():
                 return self._one_by_one(error, batched=True)
@@ -177,15 +178,16 @@ class _Call:
         if found is None:
             # If it does not take a point either, the error says what it returned.
             return self._vmapped(known=True) if self._takes_one_point() else self._batched()
-        _remember(self._function, "batched")
+        if first not in space.shape:
+            _remember(self._function, "batched")
         if first == len(rows):
             return found
-        rest = _Call(self._function, "batched", space, self._every, 1, None, [*self._before, found])
+        rest = _Call(self._function, "batched", space, self._every, first, None, [*self._before, found])
         return torch.cat([found, rest.values()])
 
     def _takes_one_point(self) -> bool:
         try:
-            found = self._function(self._space.point(self._rows[0]))
+            found = self._function(self._space.point(self._rows[0].clone()))
         except Exception:
             return False
         return not isinstance(found, Tensor) or found.ndim == 0
@@ -201,7 +203,7 @@ class _Call:
 
     def _vmapped(self, *, known: bool) -> Tensor:
         try:
-            found = torch.vmap(self._function, randomness="same")(self._space.points(self._rows))
+            found = torch.vmap(self._function, randomness="same")(self._space.points(self._rows.clone()))
             values = _as_values(found, self._rows.shape[0], self._space)
         except Exception:  # it looks at numbers, or works in place, or fails at one of the points
             values = self._one_by_one(None, batched=False)
@@ -217,17 +219,26 @@ class _Call:
         """Call the function for each row alone, and keep the values if one of the calls fails."""
         space, found = self._space, list[Tensor]()
         for row in self._rows:
+            given = row.clone()  # the function may work in place
             try:
-                value = self._function(space.points(row[None]) if batched else space.point(row))
+                value = self._function(space.points(given[None]) if batched else space.point(given))
             except Exception as failure:
                 self._fail(found, row, error if error is not None and not found else failure)
-            if batched:
-                values = _as_values(value, 1, space)
-                assert values is not None
-                found.append(values[0])
-            else:
-                found.append(value_of(value, space.flat))
+            try:
+                found.append(self._checked(value, batched=batched))
+            except InvalidArgument as failure:
+                if not found and not self._before:
+                    raise
+                self._fail(found, row, failure)
         return torch.stack(found)
+
+    def _checked(self, value: Any, *, batched: bool) -> Tensor:
+        """Return what the function has returned for one row as a scalar."""
+        if not batched:
+            return value_of(value, self._space.flat)
+        values = _as_values(value, 1, self._space)
+        assert values is not None
+        return values[0]
 
     def _fail(self, found: list[Tensor], row: Tensor, error: Exception) -> NoReturn:
         kept = [*self._before, *([torch.stack(found)] if found else [])]
@@ -261,14 +272,14 @@ def value_of(found: Any, like: Tensor) -> Tensor:
             got=_described(found),
             remedy="Return a scalar, for example with .sum() or .mean().",
         )
-    return value if value.is_floating_point() else value.to(like.dtype)
+    return _floating(value)
 
 
 def _as_values(found: Any, count: int, space: Space, *, or_none: bool = False) -> Tensor | None:
     """Return what an objective has returned for some points as a tensor [count]; or None where it is something else."""
     values = _as_tensor(found, space.device)
     if values is not None and values.ndim == 1 and values.shape[0] == count and not values.is_complex():
-        return values if values.is_floating_point() else values.to(space.flat.dtype)
+        return _floating(values)
     if or_none:
         return None
     raise InvalidArgument(
@@ -277,6 +288,13 @@ def _as_values(found: Any, count: int, space: Space, *, or_none: bool = False) -
         remedy="Given points [samples, ...], reduce all dimensions but the first; or mark a function of one point with "
         "pointwise(f).",
     )
+
+
+def _floating(values: Tensor) -> Tensor:
+    """Return values with the precision in which they are subtracted: 64 bits for whole numbers, else 32 at least."""
+    if values.is_floating_point():
+        return values.float() if values.dtype.itemsize < 4 else values
+    return values.float() if values.device.type == "mps" else values.double()
 
 
 def _as_tensor(found: Any, device: torch.device) -> Tensor | None:

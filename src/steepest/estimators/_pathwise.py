@@ -132,29 +132,35 @@ class Pathwise:
         replay = Replay(x, self._perturbation, self.sigma, generator, directions)
         values: list[Tensor] = []
         mean: dict[str, Tensor] = {}
-        squares: dict[str, Tensor] = {}
-        for points in replay.points(antithetic=self.antithetic):
+        spread: dict[str, Tensor] = {}  # sums of squared deviations from the mean, by Welford's update
+        for count, points in enumerate(replay.points(antithetic=self.antithetic), start=1):
             terms: dict[str, Tensor] = {}
             for point in points:
                 value, gradient = _by_name(objective, point, values)
                 values.append(value)
                 for name, each in gradient.items():
-                    share = torch.where(value.isfinite(), each, 0).div_(2 if self.antithetic else 1)
+                    wide = each.float() if each.dtype.itemsize < 4 else each
+                    share = torch.where(value.isfinite(), wide, 0).div_(2 if self.antithetic else 1)
                     terms[name] = terms[name].add_(share) if name in terms else share
-            for name, each in terms.items():
-                squares[name] = squares[name].addcmul_(each, each) if name in squares else each.square()
-                mean[name] = mean[name].add_(each) if name in mean else each
-        for each in mean.values():
-            each.div_(directions)
+            for name, term in terms.items():
+                if count == 1:
+                    mean[name], spread[name] = term, torch.zeros_like(term)
+                    continue
+                change = term - mean[name]
+                mean[name].add_(change, alpha=1 / count)
+                spread[name].addcmul_(change, term.sub_(mean[name]))
+        dtypes = {name: each.dtype for name, each in tensors_by_name(x).items()}
 
         def error() -> dict[str, Tensor]:
-            if directions < 2:
-                return {name: torch.full_like(each, torch.nan) for name, each in mean.items()}
-            spread = {name: (each / directions - mean[name].square()).clamp(min=0) for name, each in squares.items()}
-            return {name: (each / (directions - 1)).sqrt() for name, each in spread.items()}
+            found = {
+                name: (each / (directions - 1) / directions).sqrt() if directions > 1 else each + torch.nan
+                for name, each in spread.items()
+            }
+            return {name: each.to(dtypes[name]) for name, each in found.items()}
 
+        gradient = {name: each.to(dtypes[name]) for name, each in mean.items()}
         all_values = torch.stack(values)
-        return Estimate(all_finite(all_values, self.worst)[1], mean, error, self.samples, all_values)
+        return Estimate(all_finite(all_values, self.worst)[1], gradient, error, self.samples, all_values)
 
     def evaluations(self, x: Point) -> int:  # noqa: ARG002
         """Return the number of evaluations that one call at x spends."""
@@ -167,8 +173,8 @@ class Pathwise:
 
 def _by_rows(objective: Objective, space: Space, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return the values [n] of f at rows [n, d], and their gradients [n, d]."""
-    given = rows.detach().requires_grad_()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        given = rows.detach().clone().requires_grad_()
         values = evaluate(objective, space, given, differentiable=True)
         _require_graph(values)
         gradient = _gradients(values.sum(), given)[0]
@@ -177,8 +183,11 @@ def _by_rows(objective: Objective, space: Space, rows: Tensor) -> tuple[Tensor, 
 
 def _by_name(objective: Objective, x: Mapping[str, Tensor], before: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the value of f at tensors by name, and its gradient; `before` are the values of earlier calls."""
-    with torch.enable_grad():
-        given = {name: each.detach().requires_grad_() for name, each in x.items()}
+    with torch.inference_mode(False), torch.enable_grad():
+        # A copy only where torch does not let the tensor itself require a gradient.
+        given = {
+            name: (each.clone() if each.is_inference() else each.detach()).requires_grad_() for name, each in x.items()
+        }
         like = next(iter(given.values()))
         try:
             found = one_point(objective)(given)

@@ -73,8 +73,8 @@ class Perturbation:
         distribution = self.distribution
         if distribution is None:
             return noise
-        with torch.enable_grad():
-            given = noise.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            given = noise.clone().detach().requires_grad_()
             shaped = given.view(len(noise), *self.shape) if self.shape else given
             density: Any = distribution.log_prob(shaped)
             (found,) = torch.autograd.grad(density.sum(), given)
@@ -150,7 +150,10 @@ def _centre(distribution: Distribution) -> float | None:
         if centre.isfinite().all() and (centre == centre.reshape(-1)[0]).all():
             break
     else:
-        return None
+        try:
+            centre = distribution.icdf(torch.tensor(0.5))
+        except (AttributeError, NotImplementedError, TypeError):
+            return None
     centre = float(centre.reshape(-1)[0])
     try:
         with seeded(0):

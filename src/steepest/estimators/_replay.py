@@ -72,33 +72,51 @@ class Replay:
         self._buffer = {name: _contiguous(each) for name, each in self._x.items()}
 
     @torch.no_grad()
-    def values(self, objective: Objective, *, antithetic: bool) -> Tensor:
+    def values(self, objective: Objective, *, antithetic: bool, at_x: bool = False) -> Tensor:
         """Return the values of f at x + scale e for every direction, then of pairs those at the mirrored points.
+
+        With `at_x`, the last one is the value at x itself.
 
         Raises:
             InvalidArgument: If f does not return one number.
             EvaluationFailed: If it raises an error.
         """
-        function, found = one_point(objective), list[Tensor]()
+        function, in_order = one_point(objective), list[Tensor]()
         like = next(iter(self._x.values()))
 
         def evaluated() -> Tensor:
             try:
-                value = function(dict(self._buffer))
+                value = value_of(function(dict(self._buffer)), like)
             except Exception as error:
-                values = torch.stack(found) if found else like.new_empty(0)
+                if isinstance(error, InvalidArgument) and not in_order:
+                    raise
+                values = torch.stack(in_order) if in_order else like.new_empty(0)
                 copy = {name: each.clone() for name, each in self._buffer.items()}
                 raise failed(error, values, None, copy) from error
-            return value_of(value, like)
+            in_order.append(value)
+            return value
 
+        plain: list[Tensor] = []
         mirrored: list[Tensor] = []
         for seed in self._seeds:
             self._perturb(seed)
-            found.append(evaluated())
+            before = self._versions()
+            plain.append(evaluated())
             if antithetic:
-                self._mirror()
+                self._mirror(seed, is_intact=before is not None and before == self._versions())
                 mirrored.append(evaluated())
-        return torch.stack([*found, *mirrored])
+        if at_x:
+            for name, each in self._buffer.items():
+                each.copy_(self._x[name])
+            mirrored.append(evaluated())
+        return torch.stack([*plain, *mirrored])
+
+    def _versions(self) -> list[int] | None:
+        """Return how often torch has changed each tensor of the buffer in place; None where it does not count."""
+        try:
+            return [each._version for each in self._buffer.values()]
+        except RuntimeError:  # in inference mode
+            return None
 
     def points(self, *, antithetic: bool) -> Iterator[Iterator[dict[str, Tensor]]]:
         """Yield the points of every direction: x + scale e, and of pairs the mirrored point; each in the buffer."""
@@ -107,14 +125,20 @@ class Replay:
 
     def _pair(self, seed: int, *, antithetic: bool) -> Iterator[dict[str, Tensor]]:
         self._perturb(seed)
+        before = self._versions()
         yield self._buffer
         if antithetic:
-            self._mirror()
+            self._mirror(seed, is_intact=before is not None and before == self._versions())
             yield self._buffer
 
     @torch.no_grad()
-    def _mirror(self) -> None:
-        """Replace the point in the buffer by its mirror image around the centre of the perturbations."""
+    def _mirror(self, seed: int, *, is_intact: bool) -> None:
+        """Replace the point in the buffer by its mirror image around the centre of the perturbations.
+
+        Where the objective has worked in place, the point is drawn again.
+        """
+        if not is_intact:
+            self._perturb(seed)
         centre = 2 * self._scale * (self._perturbation.centre or 0.0)
         for source, target in self._pieces(self._x, self._buffer):
             target.neg_().add_(source, alpha=2)

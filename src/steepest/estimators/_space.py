@@ -38,9 +38,8 @@ class Space:
             tensor = _check.floating("x", x).detach()
             self.named: tuple[str, ...] | None = None
             self.shape, self._shapes, self._dtypes = tensor.shape, (tensor.shape,), (tensor.dtype,)
-            self.flat = tensor.reshape(-1)
-            if tensor.dtype.itemsize < 4:
-                self.flat = self.flat.float()
+            # A copy, since an objective may work in place.
+            self.flat = tensor.float().reshape(-1) if tensor.dtype.itemsize < 4 else tensor.clone().reshape(-1)
         else:
             named = tensors_by_name(x)
             self.named, self.shape = tuple(named), torch.Size(())
@@ -67,9 +66,11 @@ class Space:
         }
 
     def rounded(self, rows: Tensor) -> Tensor:
-        """Return rows as the objective sees them: rounded to the data type of x, if all its tensors have one."""
-        dtype = self._dtypes[0]
-        return rows.to(dtype).to(rows.dtype) if len({*self._dtypes}) == 1 and dtype is not rows.dtype else rows
+        """Return rows as the objective sees them: rounded to the data types of x."""
+        if all(dtype is rows.dtype for dtype in self._dtypes):
+            return rows
+        parts = rows.split([math.prod(shape) for shape in self._shapes], dim=-1)
+        return torch.cat([part.to(dtype).to(rows.dtype) for part, dtype in zip(parts, self._dtypes, strict=True)], -1)
 
     @property
     def precision(self) -> float:

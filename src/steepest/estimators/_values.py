@@ -11,7 +11,7 @@ from torch import Tensor
 from steepest import _check
 from steepest.errors import NoFiniteValue
 
-__all__ = ["Worst", "all_finite", "check_worst", "mean_error", "require_some"]
+__all__ = ["Worst", "all_finite", "check_worst", "mean_error", "read", "require_some"]
 
 Worst = Literal["largest", "smallest"]
 """Which finite value is the worst: the largest for an objective that is minimised."""
@@ -33,7 +33,7 @@ def all_finite(values: Tensor, worst: Worst) -> tuple[Tensor, Tensor]:
     """
     if values.device.type == "cpu":
         mean = values.mean()
-        number = _read(mean)
+        number = read(mean)
         if number is not None:
             if math.isfinite(number):
                 return values, mean
@@ -47,7 +47,7 @@ def all_finite(values: Tensor, worst: Worst) -> tuple[Tensor, Tensor]:
     return used, used.mean()
 
 
-def _read(value: Tensor) -> float | None:
+def read(value: Tensor) -> float | None:
     """Return a scalar as a number; None inside of `torch.vmap`, where it stands for many."""
     try:
         return value.item()
