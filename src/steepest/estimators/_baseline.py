@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from steepest.errors import InvalidArgument
 
-__all__ = ["BASELINES", "Baseline", "Controlled", "check_baseline", "least_samples", "weights"]
+__all__ = ["BASELINES", "Baseline", "Controlled", "check_baseline", "halves", "least_samples", "weights"]
 
 Baseline = Literal["leave-one-out", "control-variate"] | None
 """What a score function subtracts from each value."""
@@ -27,6 +28,13 @@ def check_baseline(baseline: Any) -> Baseline:
     return baseline
 
 
+@functools.cache
+def halves(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return [1/2, -1/2], for the two members of a pair."""
+    with torch.inference_mode(False):
+        return torch.tensor([0.5, -0.5], dtype=dtype, device=device)
+
+
 def weights(values: Tensor, *, antithetic: bool, baseline: Baseline) -> Tensor:
     """Return the weight of each direction's score: value minus baseline, [n]; of pairs half the difference, [n/2].
 
@@ -34,8 +42,7 @@ def weights(values: Tensor, *, antithetic: bool, baseline: Baseline) -> Tensor:
     single samples, f_i minus the mean of all others is (f_i - mean) n / (n - 1).
     """
     if antithetic:
-        first, second = values.view(2, -1).unbind()
-        return (first - second).mul_(0.5)
+        return torch.mv(values.view(2, -1).t(), halves(values.dtype, values.device))
     if baseline == "leave-one-out":
         count = len(values)
         return (values - values.mean()).mul_(count / (count - 1))

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from steepest import _check
 from steepest.errors import InvalidArgument
-from steepest.estimators._baseline import Baseline, Controlled, check_baseline, least_samples, weights
+from steepest.estimators._baseline import Baseline, Controlled, check_baseline, halves, least_samples, weights
 from steepest.estimators._estimate import Estimate, Point
 from steepest.estimators._objective import Objective, evaluate
 from steepest.estimators._perturbation import Perturbation, drawing
@@ -115,9 +115,10 @@ class ScoreFunction:
     def _points(self, flat: Tensor, noise: Tensor) -> Tensor:
         if not self.antithetic:
             return torch.add(flat, noise, alpha=self.sigma)
-        centre = self._perturbation.centre
-        mirrored = 2 * centre - noise if centre else -noise
-        return torch.add(flat, torch.cat((noise, mirrored)), alpha=self.sigma)
+        if centre := self._perturbation.centre:
+            return torch.add(flat, torch.cat((noise, 2 * centre - noise)), alpha=self.sigma)
+        members = halves(flat.dtype, flat.device).view(2, 1, 1)
+        return torch.addcmul(flat, members, noise, value=2 * self.sigma).view(-1, noise.shape[-1])
 
     def _replayed(self, objective: Objective, x: Any, generator: Generator | None) -> Estimate:
         """Return the estimate without storing the perturbations."""
