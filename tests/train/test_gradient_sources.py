@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.train.blobs import SCORE, Own, blobs, error_rate, run, sgd
 from tests.train.distributed_tasks import normalised
 from tests.train.distributed_tasks import task as in_float64
 from torch import Tensor, nn
@@ -20,14 +21,11 @@ from torch.optim.optimizer import Optimizer
 from steepest.communication import Ring
 from steepest.errors import ImportFailed, InvalidArgument, TaskError, UnknownName
 from steepest.estimators import Backprop, Estimate, FiniteDifference, Pathwise, ScoreFunction
-from steepest.tasks import Task
 from steepest.train import History, Start, Step, Validated, train, train_distributed
 from steepest.train._distributed.replica import Replica
 from steepest.train._distributed.run import settings_of
 from steepest.train._gradients import Gradients
 from steepest.train._loss import LossOfParameters
-
-SCORE = ScoreFunction(sigma=0.1, samples=20)
 
 
 class Classifier(nn.Module):
@@ -42,58 +40,9 @@ class Classifier(nn.Module):
         return self.last(self.noise(torch.relu(self.statistics(self.first(x)))))
 
 
-def error_rate(output: Tensor, target: Tensor) -> Tensor:
-    """The share of wrong answers, which has no gradient."""
-    return (output.argmax(dim=1) != target).float().mean()
-
-
-def blobs(**changes) -> Task:
-    """Three classes of points in four dimensions."""
-    labels = torch.arange(96) % 3
-    x = torch.randn(96, 4, generator=torch.Generator().manual_seed(0)) + 1.5 * torch.eye(4)[labels]
-    given = {
-        "model": lambda: nn.Linear(4, 3),
-        "loss": nn.functional.cross_entropy,
-        "train": (x, labels),
-        "valid": (x[:30], labels[:30]),
-        "metric": error_rate,
-        "batch_size": 16,
-        "steps": 12,
-        "validations": 4,
-    }
-    return Task(**{**given, **changes})
-
-
-def sgd(model: nn.Module, lr: float) -> Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr)
-
-
-def run(task: Task | None = None, gradient=SCORE, optimizer=sgd, *, lr=0.1, seed=0, **options) -> History:
-    return train(task or blobs(), optimizer, "default", lr=lr, seed=seed, gradient=gradient, **options)
-
-
 def without_times(history: History) -> dict[str, object]:
     fields = dataclasses.asdict(history)
     return {name: each for name, each in fields.items() if name not in ("seconds_per_step", "seconds", "duration")}
-
-
-class Own:
-    """A source of one's own, which looks at what it is given; the cost of a call may grow from call to call."""
-
-    def __init__(self, evaluations: int = 3, *, grows: int = 0) -> None:
-        self.count, self.grows = evaluations, grows
-        self.values: list[list[float]] = []
-        self.names: list[str] = []
-        self.tracks: list[bool] = []
-
-    def __call__(self, objective, x, generator=None) -> Estimate:  # noqa: ARG002
-        self.names = list(x)
-        self.tracks.append(any(each.requires_grad for each in x.values()))
-        values = torch.stack([objective(dict(x)).detach() for _ in range(self.count)])
-        self.values.append(values.tolist())
-        spent, self.count = self.count, self.count + self.grows
-        gradient = {name: torch.full_like(each, 0.01) for name, each in x.items()}
-        return Estimate(values.mean(), gradient, evaluations=spent, values=values)
 
 
 @pytest.mark.parametrize("gradient", ["backprop", Backprop()], ids=str)
@@ -286,6 +235,16 @@ def test_schedule_and_validations_run_over_evaluations_where_the_cost_grows():
         ({"gradient": lambda _f, x, _g: Estimate(torch.ones(()), {**x, "b": x["bias"]})}, InvalidArgument, "names"),
         ({"gradient": lambda _f, x, _g: Estimate(torch.ones(()), {**x, "bias": x["weight"]})}, InvalidArgument, "(3,)"),
         ({"gradient": lambda _f, x, _g: Estimate(torch.ones(()), x["bias"])}, InvalidArgument, "names and shapes"),
+        ({"gradient": lambda _f, x, _g: Estimate(1.0, x)}, InvalidArgument, "a scalar tensor (got 'a float')"),
+        ({"gradient": lambda _f, x, _g: Estimate(torch.ones(2), x)}, InvalidArgument, "a scalar tensor"),
+        ({"gradient": lambda _f, x, _g: Estimate(torch.ones(()) * 1j, x)}, InvalidArgument, "complex"),
+        ({"gradient": lambda *_: Estimate(torch.ones(()), 0.0)}, InvalidArgument, "names and shapes"),
+        ({"gradient": lambda _f, x, _g: Estimate(torch.ones(()), {**x, "bias": 0.0})}, InvalidArgument, "a float of"),
+        (
+            {"gradient": lambda _f, x, _g: Estimate(torch.ones(()), {**x, "bias": 1j * x["bias"]})},
+            InvalidArgument,
+            ", c",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(options, error, message):
@@ -299,7 +258,7 @@ def test_a_loss_without_a_gradient_is_trained_by_a_source_that_needs_none():
     found = run(task, ScoreFunction(sigma=0.3, samples=40), lr=3.0)
     assert found.valid_loss[-1] <= 0.25 < found.valid_loss[0]
     task.check(needs_gradient=False)
-    for refused in (task.check, lambda: run(task, None)):
+    for refused in (task.check, lambda: run(task, None), lambda: run(task, "pathwise")):
         with pytest.raises(TaskError, match=r"must depend on the model's parameters.*--gradient score-function"):
             refused()
 

@@ -34,7 +34,7 @@ class History:
         valid_metrics: Each metric at `steps`, by its name; nan once the run diverged. Empty without metrics.
         seconds: Training time in seconds up to each of `steps`, without validation; 0 first.
         duration: The time of the whole run in seconds, with set-up and validation.
-        diverged: Whether the loss or a gradient stopped being finite.
+        diverged: Whether the loss, a gradient or a parameter stopped being finite.
         seconds_per_step: Seconds per training step without validation, the median over intervals between validations.
         state_bytes: Size of the optimizer's tensors at the end, in bytes.
         gradient_steps: The steps at which gradients were recorded.

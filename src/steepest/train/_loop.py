@@ -25,6 +25,7 @@ from steepest.tasks import Batch, Task
 from steepest.tasks._batch import moved, target_of
 from steepest.tasks._one_run import for_one_run
 from steepest.train._events import End, Event, Observer, Start, Step, Validated
+from steepest.train._finite import FiniteParameters
 from steepest.train._history import History, Recorder
 from steepest.train._norms import Norms
 from steepest.train._schedules import Schedule
@@ -55,8 +56,9 @@ def train(
     """Train a task once and return its history; the same seed gives the same bits on the same machine.
 
     The seed determines the initial weights, the order of the data and the model's own noise (dropout), each through
-    a separate generator, so that runs of different optimizers with the same seed are paired. A loss or gradient
-    that is no longer finite ends the run as diverged.
+    a separate generator, so that runs of different optimizers with the same seed are paired. The run ends as diverged
+    at the first validation whose loss is not finite, or at which a parameter no longer is, and at once where an
+    optimizer refuses a gradient that is not finite.
 
     A gradient source other than backpropagation gets the loss of each batch as a function of the parameters that train,
     and may evaluate it many times for a step. The random numbers of the model (dropout) are the same in all evaluations
@@ -162,6 +164,7 @@ def train(
         first = next(batches)  # the init may use it, and training begins with it
         ready = Ready(settings, task, model, first)
         stepper, gradients, spending = ready.optimizer, ready.gradients, ready.spending
+        parameters = FiniteParameters(model)
         looks = validation_steps(validations, task.validations, spending.steps)
         finite = True
         stack.callback(ended)
@@ -171,7 +174,8 @@ def train(
             for observer in observers:
                 observer(begun)
                 listening.append(observer)
-        finite = validated(0, *task.validate(model, device))
+        found = task.validate(model, device) if parameters.hold() else (math.inf, lost)
+        finite = validated(0, *found)
         start, since = _clock(device), 0
         for step, drawn in enumerate(itertools.chain([first], batches) if finite else ()):
             batch = moved(drawn, device)
@@ -192,14 +196,14 @@ def train(
                 spent = _clock(device) - start
                 times.append(spent / (step + 1 - since))
                 seconds.append(seconds[-1] + spent)
-                found = task.validate(model, device) if finite else (math.inf, lost)
+                found = task.validate(model, device) if finite and parameters.hold() else (math.inf, lost)
                 finite = validated(step + 1, *found, is_last=is_last)
                 start, since = _clock(device), step + 1
             if is_last or not finite:
                 break
-    parameters = dict(model.named_parameters())
+    named = dict(model.named_parameters())
     for name, bits in untouched.items():
-        if name not in parameters or not torch.equal(bits, _bits(parameters[name])):
+        if name not in named or not torch.equal(bits, _bits(named[name])):
             raise TaskError(
                 "a frozen parameter must not change",
                 got=name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import math
 from collections import Counter
 
 import torch
@@ -18,6 +19,7 @@ from steepest.tasks._batch import moved
 from steepest.tasks._one_run import for_one_run
 from steepest.tasks._shares import Shares
 from steepest.train._distributed.settings import Settings
+from steepest.train._finite import FiniteParameters
 from steepest.train._loss import mixed
 from steepest.train._optimizer import state_bytes
 from steepest.train._set_up import Ready
@@ -55,6 +57,7 @@ class Replica:
         with seeded(self._seed, self._device):
             self._ready = Ready(settings, self.task, self.model, first)
             self.optimizer, self.rates = self._ready.optimizer, self._ready.rates
+            self._watched = FiniteParameters(self.model)
             self.parameters = [each for each in self.model.parameters() if each.requires_grad]
             self._unused, self._statistics = self._rehearsed(first)
         self._before: list[Tensor] | None = None  # the statistics before a step that is not completed
@@ -134,7 +137,9 @@ class Replica:
         return self._ready.remarks
 
     def validate(self) -> tuple[float, dict[str, float]]:
-        """Return the validation loss and the metrics by name."""
+        """Return the validation loss and the metrics by name; inf and nan where a parameter is no longer finite."""
+        if not self._watched.hold():
+            return math.inf, dict.fromkeys(self.task.metrics, math.nan)
         with seeded(self._seed, self._device):
             return self.task.validate(self.model, self._device)
 
