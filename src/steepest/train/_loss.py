@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -49,11 +50,15 @@ class LossOfParameters:
         model: The model, on its device.
         device: The device of the batches.
         needs_autograd: Whether a source differentiates the loss.
+
+    Attributes:
+        evaluated: At how many points the loss was evaluated since `at`, also where one call was of many points.
     """
 
     def __init__(self, task: Task, model: nn.Module, device: str, *, needs_autograd: bool) -> None:
         self._whole, self._device, self._needs_autograd = _Whole(task, model), device, needs_autograd
         self._buffers: dict[str, Tensor] | None = None
+        self.evaluated = 0
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -69,7 +74,7 @@ class LossOfParameters:
             seed: Of the random numbers that the model draws.
             together: How many points may be evaluated in one call.
         """
-        self._buffers = None
+        self._buffers, self.evaluated = None, 0
         model = self._whole.model
         of_parameters, of_buffers = _all_names(model.named_parameters), _all_names(model.named_buffers)
         present = dict(model.named_buffers())
@@ -85,6 +90,7 @@ class LossOfParameters:
                 if any(map(_is_batched, after.values())):
                     raise RuntimeError("the buffers differ between the points of one call")  # so it is made for each
                 self._buffers = after
+            self.evaluated += _points(parameters)
             return value
 
         return pointwise(loss, vectorize=together > 1, chunk=together)
@@ -147,6 +153,20 @@ def _all_names(named: Callable[..., Iterable[tuple[str, Tensor]]]) -> dict[str, 
     for name, tensor in named(remove_duplicate=False):
         found[first[id(tensor)]].append(name)
     return found
+
+
+def _points(parameters: Mapping[str, Tensor]) -> int:
+    """Return how many points tensors by name stand for: one, or as many as `torch.vmap` has put together."""
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    sizes: dict[int, int] = {}  # by level of nested calls
+    for each in parameters.values():
+        tensor = each
+        while functorch.is_functorch_wrapped_tensor(tensor):
+            inner = functorch.get_unwrapped(tensor)
+            if functorch.is_batchedtensor(tensor):
+                sizes[functorch.maybe_get_level(tensor)] = inner.shape[functorch.maybe_get_bdim(tensor)]
+            tensor = inner
+    return math.prod(sizes.values())
 
 
 def _is_batched(tensor: Tensor) -> bool:
