@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -293,6 +294,10 @@ def test_version_and_help(monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == __version__
     assert run(monkeypatch, "compare", "--help") == 0
     assert "--optimizers" in capsys.readouterr().out
+    for command in ("train", "compare"):
+        assert run(monkeypatch, command, "--help") == 0
+        said = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+        assert "sigma=0.05,samples=20, or MODULE:ATTR or FILE.py:ATTR" in said
 
 
 def finished(database):

@@ -76,9 +76,10 @@ def test_one_process_trains_and_is_diagnosed(trained):
 
 
 def test_a_loss_without_a_gradient_trains_by_the_score_function(trained):
-    status, _, said = trained(of="stepped")
-    assert status == 2
-    assert said.endswith("(--gradient score-function).\n")
+    for given in ([], ["--gradient", "pathwise"]):
+        status, _, said = trained(*given, of="stepped")
+        assert status == 2
+        assert said.endswith("(--gradient score-function).\n")
     options = "--gradient", "score-function:sigma=0.3,samples=20", "--evaluations", "210", "--optimizer", "sgd"
     status, printed, _ = trained(*options, of="stepped")
     assert status == 0

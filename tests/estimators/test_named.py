@@ -34,8 +34,13 @@ def test_a_source_of_ones_own_is_found_by_its_place():
     ("given", "kind", "message"),
     [
         ("scorefunction", UnknownName, r"no such gradient source .*Did you mean score-function\?"),
-        ("score-function:sigma", InvalidArgument, "option of score-function must be NAME=VALUE .*Known: sigma"),
-        ("score-function:scale=3", InvalidArgument, "option of score-function must be NAME=VALUE"),
+        (
+            "score-function:sigma",
+            InvalidArgument,
+            "must be NAME=VALUE .*Known: sigma, samples, antithetic, baseline, worst",
+        ),
+        ("score-function:sigm=0.3", UnknownName, r"no such option of score-function .*Did you mean sigma\?"),
+        ("score-function:distribution=Laplace", InvalidArgument, r"a distribution is not .*FILE\.py:ATTR"),
         ("score-function:sigma=-1", InvalidArgument, "sigma must be"),
         ("score-function:sigma=big", InvalidArgument, "sigma must be"),
         ("backprop:sigma=1", InvalidArgument, "It has none"),

@@ -104,7 +104,8 @@ def compare(
         str | None,
         typer.Option(
             help="Where gradients come from: {gradients}, with options as score-function:sigma=0.05,samples=20, or "
-            "MODULE:ATTR. All but backprop and pathwise only evaluate the loss, which needs no derivative.",
+            "MODULE:ATTR or FILE.py:ATTR. All but backprop and pathwise only evaluate the loss, which needs no "
+            "derivative.",
             show_default="backprop",
         ),
     ] = None,

@@ -29,7 +29,7 @@ def resolve_source(source: Any) -> GradientSource:
     """Return the gradient source that a name, a name with options, `module:attribute` or an object stands for.
 
     Raises:
-        UnknownName: If there is no source of that name.
+        UnknownName: If there is no source, or no option, of that name.
         ImportFailed: If `module:attribute` cannot be imported.
         InvalidArgument: If it is no source, or an option is wrong.
 
@@ -41,7 +41,9 @@ def resolve_source(source: Any) -> GradientSource:
         if name in SOURCES:
             return _with_options(name, SOURCES[name], options) if options else SOURCES[name]
         if not options:
-            raise UnknownName.among("gradient source", source, SOURCES, also=", or your own as MODULE:ATTR")
+            raise UnknownName.among(
+                "gradient source", source, SOURCES, also=", or your own as MODULE:ATTR or FILE.py:ATTR"
+            )
         source = load_attribute(source)
         if isinstance(source, type):
             source = _made(source)
@@ -71,14 +73,29 @@ def _made(kind: type) -> Any:
 
 
 def _with_options(name: str, default: Any, text: str) -> GradientSource:
-    """Return a source of the kind of `default`, with some options as NAME=VALUE, separated by commas."""
-    known = list(inspect.signature(type(default)).parameters)
+    """Return a source of the kind of `default`, with some options as NAME=VALUE, separated by commas.
+
+    A distribution is an object, which has no such form.
+
+    Raises:
+        UnknownName: If there is no option of that name.
+        InvalidArgument: If an option has no value, or a wrong one.
+    """
+    known = [each for each in inspect.signature(type(default)).parameters if each != "distribution"]
     options: dict[str, Any] = {key: getattr(default, key) for key in known if hasattr(default, key)}
     for part in text.split(","):
         key, equals, value = (each.strip() for each in part.partition("="))
-        if key not in known or not equals:
+        if not known or not equals:
             remedy = f"Known: {', '.join(known)}." if known else "It has none."
             raise InvalidArgument(f"an option of {name} must be NAME=VALUE", got=part, remedy=remedy)
+        if key == "distribution":
+            raise InvalidArgument(
+                f"an option of {name} must be a number or a word, which a distribution is not",
+                got=part,
+                remedy="Write a line of Python that makes the source, and pass that as MODULE:ATTR or FILE.py:ATTR.",
+            )
+        if key not in known:
+            raise UnknownName.among(f"option of {name}", key, known)
         try:
             options[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):  # a word without quotes
