@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,9 @@ from steepest import _check
 from steepest._figure import GREY, color, figure, line
 from steepest.errors import InvalidArgument
 from steepest.estimators._auditing.claim import Claim
-from steepest.estimators._auditing.comparing import Limits, combined_error, factor_of
+from steepest.estimators._auditing.comparing import combined_error, factor_of
 from steepest.estimators._auditing.examination import Finding, examine
+from steepest.estimators._auditing.meter import Meter
 from steepest.estimators._auditing.repetitions import flat
 from steepest.estimators._auditing.site import Subject
 from steepest.estimators._estimate import Point
@@ -143,7 +143,8 @@ class Audit:
     def __str__(self) -> str:
         head = "right" if self.fault is None else self.fault
         told = f": {self.reason}" if self.reason else ""
-        return f"{head}{told} Factor {self.factor:.4g} +- {self.factor_error:.2g}, {self.evaluations:,} evaluations."
+        factor = "" if math.isnan(self.factor) else f" Factor {self.factor:.4g} +- {self.factor_error:.2g},"
+        return f"{head}{told}{factor} {self.evaluations:,} evaluations."
 
 
 def audit(
@@ -178,8 +179,9 @@ def audit(
         generator: From which all random numbers come, on the device of x; None for one with a fixed seed.
         sigma: The scale of the perturbation, >= 0; None for the estimator's attribute `sigma`, 0 if it has none.
         distribution: q; None for that of the estimator, the standard normal if it has none.
-        budget: The most evaluations for the estimator at one point; a quarter of it for each reference.
-        seconds: The time after which no more repetitions are added, > 0.
+        budget: The most evaluations of f in the whole audit, at least 1,000. f is not called beyond it.
+        seconds: The time after which f is not called again, > 0; a call that is running then is finished. Where it ends
+            an audit, the same seed need not give the same one.
 
     Returns:
         The audit. Where neither a deviation nor the absence of a factor of 1.02 could be shown, `fault` is "undecided".
@@ -211,8 +213,7 @@ def audit(
     budget = _check.at_least("budget", budget, 1000)
     seconds = _check.in_range("seconds", seconds, "(0, inf]")
     claim = Claim.of(estimator, sigma, distribution)
-    limits = Limits(budget, time.perf_counter() + seconds)
-    subject = Subject(estimator, objective, x, claim, generator, limits)
+    subject = Subject(estimator, objective, x, claim, generator, Meter(budget, seconds))
     found = examine(subject, space.flat.double())
     return _result(subject, found, space)
 
@@ -221,13 +222,13 @@ def _result(subject: Subject, found: Finding, space: Space) -> Audit:
     site, comparison = found.site, found.comparison
     reference, repetitions = site.reference, site.repetitions
     length = float(reference.gradient.norm())
-    spent = subject.spent + repetitions.evaluations
 
     def point(row: Tensor) -> Any:
         return space.point(row.to(space.flat.dtype))
 
     if comparison is None:  # it could not be called, or f is constant
-        bias, error, factor, factor_error = -reference.gradient, reference.error, 0.0, 0.0
+        bias, error = -reference.gradient, reference.error
+        factor, factor_error = (0.0, 0.0) if found.zero else (math.nan, math.nan)
         ratio, value, variance, z = math.nan, math.nan, math.nan, bias / error
     else:
         sums = comparison.sums
@@ -251,5 +252,5 @@ def _result(subject: Subject, found: Finding, space: Space) -> Audit:
         identically_zero=found.zero,
         reference=reference.method,
         repetitions=repetitions.calls,
-        evaluations=spent,
+        evaluations=subject.meter.spent,
     )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from steepest.estimators._auditing.meter import Exhausted, Meter
 from steepest.estimators._auditing.reference import Reference
 from steepest.estimators._auditing.repetitions import Repetitions, Sums
 
-__all__ = ["ALLOWANCE", "FACTOR", "Comparison", "Limits", "compare"]
+__all__ = ["ALLOWANCE", "FACTOR", "Comparison", "compare"]
 
 FACTOR = 0.02
 """The error of the factor that is to be found wherever the gradient is not zero."""
@@ -34,34 +34,13 @@ ACCEPTED = 3.3
 ERROR_RATIO = (0.81, 1.21)
 """The reported over the true variance of estimates that passes: standard errors within 10%."""
 
+FEWEST = 16
+"""Repetitions from which anything can be told."""
+
 READ = 1024
 """Repetitions of which the standard error is read."""
 
 Found = Literal["gradient", "standard error", "correlation", "value"]
-
-
-@dataclass
-class Limits:
-    """What an audit may still spend.
-
-    Attributes:
-        evaluations: Evaluations of f.
-        deadline: In `time.perf_counter`.
-    """
-
-    evaluations: int
-    deadline: float
-
-    def late(self) -> bool:
-        """Return whether the time is over."""
-        return time.perf_counter() > self.deadline
-
-    def calls(self, repetitions: Repetitions, wanted: int, began: float, before: int) -> int:
-        """Return how many of the calls that are wanted fit, going by those since `began`."""
-        per_call = max(1.0, repetitions.evaluations / max(1, repetitions.calls))
-        seconds = (time.perf_counter() - began) / max(1, repetitions.calls - before)
-        left = (self.deadline - time.perf_counter()) / max(seconds, 1e-9)
-        return int(min(wanted, (self.evaluations - repetitions.evaluations) / per_call, left))
 
 
 @dataclass
@@ -96,35 +75,49 @@ def factor_of(sums: Sums, reference: Reference) -> tuple[float, float]:
     return factor, math.sqrt(error**2 + (reference.along / length) ** 2 + ALLOWANCE**2)
 
 
-def compare(
-    repetitions: Repetitions, reference: Reference, limits: Limits, *, deterministic: bool = False
-) -> Comparison:
+class _Pace:
+    """How many calls are affordable, going by those since the beginning."""
+
+    def __init__(self, repetitions: Repetitions, meter: Meter) -> None:
+        self._repetitions, self._meter = repetitions, meter
+        self._before, self._seconds = repetitions.calls, meter.seconds_left
+
+    def calls(self, wanted: int) -> int:
+        """Return how many of the calls that are wanted are affordable."""
+        made, meter = self._repetitions, self._meter
+        elapsed = self._seconds - meter.seconds_left if math.isfinite(self._seconds) else 0.0
+        per_call = made.evaluations / max(1, made.calls)
+        return meter.calls(wanted, per_call, elapsed / max(1, made.calls - self._before))
+
+
+def compare(repetitions: Repetitions, reference: Reference, meter: Meter, *, deterministic: bool = False) -> Comparison:
     """Return whether an estimator's mean, its spread and its independence are what they should be.
 
     Looks are taken after 64, 128, 256, ... repetitions, until the factor is known to be 1 or something deviates. One
     that draws nothing is called a few times.
+
+    Raises:
+        Exhausted: If the limits allow less than a few repetitions.
     """
     first = _Look(repetitions, reference)
     if deterministic:
         sums = repetitions.run(3, errors=False)
         return first.result(sums, "gradient" if first.biased(sums) else None, exact=True)
-    total: Sums | None = None
-    began, before = time.perf_counter(), repetitions.calls
+    pace = _Pace(repetitions, meter)
+    total = repetitions.run(FIRST, errors=True)
+    if total.count < FEWEST:
+        raise Exhausted
     wanted = FIRST
     while True:
-        count = limits.calls(repetitions, wanted, began, before) if total is not None else wanted
-        if count >= 1:
-            fresh = repetitions.run(count, errors=total is None or total.count < READ)
-            total = fresh if total is None else total + fresh
-        assert total is not None
+        short = total.count < wanted
         if not repetitions.finite:
             return first.result(total, "gradient")
         suspects = first.suspects(total)
-        more = limits.calls(repetitions, min(total.count, 1 << 16), began, before)
-        if suspects and (more >= 16 or count < wanted):
-            if more < 16:
+        more = pace.calls(min(total.count, 1 << 16)) if suspects else 0
+        if suspects and (more >= FEWEST or short):
+            second = _more(repetitions, max(more, FIRST), errors=total.count <= READ) if more >= FEWEST else None
+            if second is None or second.count < FEWEST:
                 return first.result(total, None)
-            second = repetitions.run(max(more, FIRST), errors=total.count <= READ)
             for kind, index, sign in suspects:
                 if first.deviation(second, kind, index) * sign > CONFIRMED:
                     return first.result(second, kind)
@@ -132,9 +125,20 @@ def compare(
         if first.accepted(total) and total.count >= 4 * FIRST:
             return first.result(total, None)
         hopeless = total.count >= READ and not first.can_be_accepted
-        if count < wanted or hopeless:
+        if short or hopeless:
             return first.result(total, None)
-        wanted = total.count
+        count = pace.calls(total.count)
+        fresh = _more(repetitions, count, errors=total.count < READ) if count else None
+        wanted = 2 * total.count
+        total = total if fresh is None else total + fresh
+
+
+def _more(repetitions: Repetitions, count: int, *, errors: bool) -> Sums | None:
+    """Return the sums over more calls; None where not even one is affordable."""
+    try:
+        return repetitions.run(count, errors=errors)
+    except Exhausted:
+        return None
 
 
 class _Look:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,9 @@ from torch import Tensor
 from steepest.errors import InvalidArgument
 from steepest.estimators._auditing import zero
 from steepest.estimators._auditing.claim import Claim
-from steepest.estimators._auditing.comparing import FACTOR, Comparison
+from steepest.estimators._auditing.comparing import FACTOR, Comparison, combined_error
 from steepest.estimators._auditing.factors import named_factor
+from steepest.estimators._auditing.meter import Exhausted
 from steepest.estimators._auditing.naming import Evidence, shape_of
 from steepest.estimators._auditing.samples import Samples
 from steepest.estimators._auditing.site import Site, Subject
@@ -22,6 +24,14 @@ from steepest.estimators._source import needs_autograd
 from steepest.estimators._values import require_some
 
 __all__ = ["Finding", "examine"]
+
+SHARE = 0.75
+"""The share of the limits, after the reference, for the comparison at x; the rest is for finding what is wrong."""
+
+_NOISY = (
+    "The objective has different values at one point (their standard deviation is {noise:.2g}): without a smoothing, "
+    "sigma > 0, there is no gradient to compare with. Fix its random numbers, or audit an estimator with sigma > 0."
+)
 
 
 @dataclass
@@ -45,33 +55,63 @@ class Finding:
 
 def examine(subject: Subject, row: Tensor) -> Finding:
     """Return what is found about an estimator at `row`."""
-    site = Site(subject, row)
-    require_some(torch.tensor([site.reference.value], dtype=torch.float64))
     try:
-        samples = site.look()
+        require_some(subject.values(row[None]))
+        noise = subject.noise(row)
+    except Exhausted:
+        noise = 0.0
+    site = Site(subject, row)
+    if not site.reference.known:
+        return Finding(site, None, "undecided", _unknown(subject, row))
+    if noise and subject.claim.sigma == 0:
+        return Finding(site, None, "undecided", _NOISY.format(noise=noise))
+    comparison: Comparison | None = None
+    try:
+        with subject.meter.within(SHARE, SHARE):
+            samples = site.look()
+            subject.deterministic = samples.same and all(not bool(each.nan_to_num().any()) for each in samples.errors)
+            if not bool(site.reference.gradient.any()) and subject.constant(row):
+                reason = "The objective had the same value at all points, so that nothing can be said."
+                return Finding(site, None, "undecided", reason)
+            stale = _stale(subject, samples)
+            if stale:
+                subject.deterministic = True
+            comparison = site.compare()
+            if stale:
+                return Finding(site, comparison, "stale sample", stale)
+        if site.repetitions.zero:
+            reason = zero.everywhere(subject, row)
+            if reason:
+                return Finding(site, comparison, "identically zero", reason, zero=True)
+        fault, reason = _name(subject, site, samples, comparison, noisy=noise > 0)
     except InvalidArgument:
         if not needs_autograd(subject.source) or not zero.without_graph(subject, row):
             raise
         return Finding(site, None, "identically zero", zero.no_graph(subject), zero=True)
-    subject.deterministic = samples.same and all(not bool(each.nan_to_num().any()) for each in samples.errors)
-    if not bool(site.reference.gradient.any()) and subject.constant(row):
-        reason = "The objective had the same value at all points, so that nothing can be said."
-        return Finding(site, None, "undecided", reason)
-    if subject.claim.sigma > 0 and not _discrete(subject.claim):
-        stale = _stale(subject, samples)
-        if stale:
-            subject.deterministic = True
-            return Finding(site, site.compare(), "stale sample", stale)
-    comparison = site.compare()
-    if site.repetitions.zero:
-        reason = zero.everywhere(subject, row)
-        if reason:
-            return Finding(site, comparison, "identically zero", reason, zero=True)
-    fault, reason = _name(subject, site, samples, comparison)
+    except Exhausted:
+        return Finding(site, comparison, "undecided", f"Too few estimates to tell anything. {subject.meter.told()}")
     return Finding(site, comparison, fault, reason)
 
 
-def _name(subject: Subject, site: Site, samples: Samples, comparison: Comparison) -> tuple[str | None, str]:
+def _unknown(subject: Subject, row: Tensor) -> str:
+    """Return why there is no reference."""
+    claim, meter = subject.claim, subject.meter
+    try:
+        rows = row + (claim.sigma or 1e-2) * claim.perturbation.draw(256, row, subject.fresh(), subject.space.shape)
+        share = float((~subject.values(rows).isfinite()).double().mean())
+    except Exhausted:
+        share = 0.0
+    if share:
+        return (
+            f"The objective is NaN or infinite at {share:.2g} of the points around x: there is no gradient of its mean "
+            "to compare with. Let it return a large finite value there, or choose a smaller sigma."
+        )
+    return f"The gradient to compare with could not be found. {meter.told()}"
+
+
+def _name(
+    subject: Subject, site: Site, samples: Samples, comparison: Comparison, *, noisy: bool = False
+) -> tuple[str | None, str]:
     """Return the name of what a comparison has shown, and a sentence."""
     found = comparison.found
     if not site.repetitions.finite:
@@ -82,10 +122,13 @@ def _name(subject: Subject, site: Site, samples: Samples, comparison: Comparison
             f"Successive estimates have a correlation of {strength:.2f}: a call does not draw all of its samples anew."
         )
     if found == "gradient":
-        return _name_bias(subject, site, samples, comparison)
+        try:
+            return _name_bias(subject, site, samples, comparison)
+        except Exhausted:
+            return _named_here(subject, site, comparison)
     if found == "standard error":
         return named_spread(subject, site, samples, comparison)
-    others = _other_faults(subject, site, samples, comparison)
+    others = _other_faults(site, samples, comparison, noisy=noisy)
     if others:
         return others
     if comparison.powerful:
@@ -93,8 +136,25 @@ def _name(subject: Subject, site: Site, samples: Samples, comparison: Comparison
     return _without_power(subject, site, comparison)
 
 
+def _named_here(subject: Subject, site: Site, comparison: Comparison) -> tuple[str, str]:
+    """Return the name of a bias from the repetitions at x alone, where the limits allow no more."""
+    sums, reference = comparison.sums, site.reference
+    here = Evidence(reference.gradient, site.repetitions.mean(sums), combined_error(sums, reference))
+    shape = shape_of([here])
+    name = {"sign": "flipped sign", "factor": "wrong factor"}.get(shape.kind, "additive term")
+    if shape.kind == "factor" and shape.factor < 0:
+        name = "flipped sign"
+    factor = here.factor()
+    return name, (
+        f"The component along the gradient is {factor[0]:.4g} (+- {factor[1]:.2g}) times its length, as seen at x "
+        f"alone: the cause could not be looked for. {subject.meter.told()}"
+    )
+
+
 def _stale(subject: Subject, samples: Samples) -> str:
     """Return what shows that a sample is used again, or nothing."""
+    if not subject.claim.sigma > 0 or _discrete(subject.claim):
+        return ""
     if samples.same and not subject.deterministic and any(bool(each.any()) for each in samples.rows):
         return "Every call evaluated f at the same points, although the generator had moved on."
     if samples.repeated > 0.02 and not samples.same:
@@ -136,7 +196,7 @@ def _name_bias(subject: Subject, site: Site, samples: Samples, comparison: Compa
         discretised = _discretisation(site, own)
         if discretised is not None:
             fault, reason = discretised
-            return discretised if fault else _other_faults(subject, site, samples, comparison) or (None, reason)
+            return discretised if fault else _other_faults(site, samples, comparison, noisy=True) or (None, reason)
     evidence = [site.evidence()]
     for other in subject.others(site.row):
         evidence.append(other.evidence())
@@ -172,8 +232,13 @@ def _discretisation(site: Site, delta: float) -> tuple[str | None, str] | None:
     def share(other: Evidence) -> float:
         return float((weight * before.bias * other.bias).sum()) / power
 
+    size = float(before.bias.norm() / before.gradient.norm())
+    if abs(share(tenfold)) + 3 * error < 0.5 and float(before.bias.norm()) < 2 * site.rounding(delta):
+        told = (
+            f"With ten times the step delta={delta:g} the bias is {share(tenfold):.2f} times as large: it is rounding."
+        )
+        return (None, f"{told} It is {size:.1%} of the gradient.") if size < FACTOR else ("step too small", told)
     if share(halved) + 3 * error < 0.75:
-        size = float(before.bias.norm() / before.gradient.norm())
         told = (
             f"With half of the step delta={delta:g} the bias is {share(halved):.2f} times as large: the step causes it."
         )
@@ -187,7 +252,7 @@ def _discretisation(site: Site, delta: float) -> tuple[str | None, str] | None:
     return None
 
 
-def _other_faults(subject: Subject, site: Site, samples: Samples, comparison: Comparison) -> tuple[str, str] | None:
+def _other_faults(site: Site, samples: Samples, comparison: Comparison, *, noisy: bool) -> tuple[str, str] | None:
     """Return a fault of an estimator whose gradient is right."""
     wrong = site.repetitions.wrong
     if wrong is not None:
@@ -195,13 +260,13 @@ def _other_faults(subject: Subject, site: Site, samples: Samples, comparison: Co
             "wrong evaluations",
             f"An estimate said evaluations={wrong[0]}; f was evaluated at {wrong[1]} points.",
         )
-    if not samples.reproducible and subject.repeatable(site.row):
+    if not samples.reproducible and not noisy:
         return "generator not used", "Two calls with generators in the same state evaluated f at different points."
     value, error = comparison.sums.value()
     every = torch.cat(samples.values)
     reference = site.reference
-    spread = float((every - reference.value).abs().max() if subject.claim.sigma == 0 else 0.03 * every.std())
-    rounding = 1e-5 * abs(reference.value) if subject.space.precision > 1e-12 else 1e-9 * abs(reference.value)
+    spread = float((every - reference.value).abs().max() if site.claim.sigma == 0 else 0.03 * every.std())
+    rounding = (1e-5 if site.precision > 1e-12 else 1e-9) * abs(reference.value)
     allowed = 5 * math.hypot(error, reference.value_error) + spread + rounding
     if not abs(value - reference.value) <= allowed:
         return "wrong value", f"The value is {value:.6g} on average, and the objective {reference.value:.6g}."
@@ -211,21 +276,28 @@ def _other_faults(subject: Subject, site: Site, samples: Samples, comparison: Co
 def _without_power(subject: Subject, site: Site, comparison: Comparison) -> tuple[str | None, str]:
     """Return what is said where a wrong factor would not have been seen at x."""
     length = float(site.reference.gradient.norm())
-    for other in subject.others(site.row):
-        if length > 0.1 * float(other.reference.gradient.norm()):
-            continue
-        nearby = other.compare()
-        if nearby.found:
-            return _name(subject, other, other.look(), nearby)
-        if nearby.powerful:
-            return None, (
-                "The gradient is too close to zero here for its factor to be seen; at a point nearby it is right."
-            )
-    per_call = site.repetitions.evaluations / max(1, site.repetitions.calls)
+    with contextlib.suppress(Exhausted):
+        for other in subject.others(site.row):
+            if length > 0.1 * float(other.reference.gradient.norm()):
+                continue
+            nearby = other.compare()
+            if nearby.found:
+                return _name(subject, other, other.look(), nearby)
+            if nearby.powerful:
+                return None, (
+                    "The gradient is too close to zero here for its factor to be seen; at a point nearby it is right."
+                )
+    told = subject.meter.told()
     if not math.isfinite(comparison.needed):
-        return "undecided", "Nothing deviates, but the reference is not precise enough for a wrong factor to be seen."
+        known = site.reference.along / length if length else math.inf
+        return "undecided", (
+            f"Nothing deviates, but the gradient to compare with is known to {known:.2g} of its length only, not well "
+            f"enough for a factor of 1.02 to be seen. {told}"
+        )
+    per_call = site.repetitions.evaluations / max(1, site.repetitions.calls)
+    remedy = "a larger budget" if subject.meter.ended == "evaluations" else "more seconds"
     return "undecided", (
-        f"Nothing deviates, but a factor of 1.02 could not be seen: that takes {comparison.needed:,.0f} "
-        f"estimates, which are {comparison.needed * per_call:,.0f} evaluations. Pass a larger budget and seconds, "
-        "or an estimator with more samples."
+        f"Nothing deviates, but a factor of 1.02 could not be seen: that takes {comparison.needed:,.0f} estimates, "
+        f"which are {comparison.needed * per_call:,.0f} evaluations. {told} Pass {remedy}, or an estimator with more "
+        "samples."
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from steepest.estimators._auditing.claim import Claim
+from steepest.estimators._auditing.meter import Exhausted
 from steepest.estimators._auditing.moments import Moments
 from steepest.estimators._objective import Objective, evaluate
 from steepest.estimators._space import Space
@@ -28,6 +29,9 @@ _REPLICAS = 12
 
 _STRATA = {1: 1024, 2: 96, 3: 24}
 """Strata per dimension, to begin with."""
+
+_LEAST = 4
+"""Strata per dimension that are worth their name."""
 
 _DIFFERENCED = 256
 """Up to this dimension, the derivative of f itself is found from values alone."""
@@ -54,6 +58,17 @@ class Reference:
     value_error: float
     evaluations: int
     method: str
+
+    @property
+    def known(self) -> bool:
+        """Whether there is one: whether it was affordable, and f finite where it was evaluated."""
+        return bool(self.gradient.isfinite().all()) and math.isfinite(self.value)
+
+    @classmethod
+    def none(cls, row: Tensor, value: float = math.nan) -> Reference:
+        """Return what stands for a gradient that is not known."""
+        unknown = torch.full_like(row, torch.nan, dtype=torch.float64)
+        return cls(unknown, unknown, math.nan, value, math.nan, 0, "none")
 
 
 def precise(objective: Objective, x: Any) -> Space:
@@ -91,12 +106,18 @@ def find_reference(
             exact: Any = smoothed(claim.sigma)
             return _derivative(exact, space, row, "the exact smoothing, objective.smoothed(sigma)")
         quantile = _quantile(claim)
-        cells, spent = _STRATA.get(space.size, most), 0
+        # A fifth of what is affordable, or less, to begin with.
+        cells, spent = min(_STRATA.get(space.size, 0), int((most / (5 * _REPLICAS)) ** (1 / space.size))), 0
         found: Reference | None = None
-        while quantile is not None and spent + _REPLICAS * cells**space.size <= most:
+        while quantile is not None and cells >= _LEAST and spent + _REPLICAS * cells**space.size <= most:
             spent += _REPLICAS * cells**space.size
-            found = _stratified(objective, space, row, claim, generator, quantile, cells, spent)
-            if found.along <= accuracy * float(found.gradient.norm()):
+            try:
+                found = _stratified(objective, space, row, claim, generator, quantile, cells, spent)
+            except Exhausted:
+                if found is None:
+                    raise
+                break
+            if not found.known or found.along <= accuracy * float(found.gradient.norm()):
                 break
             cells *= 2
         if found is not None:
@@ -199,21 +220,27 @@ def _stratified(
     axis = torch.arange(cells, dtype=torch.float64, device=row.device)
     corners = torch.cartesian_prod(*[axis] * size).view(-1, size)
     here = evaluate(objective, space, row[None]).double()[0]
-    means: list[Tensor] = []
-    values: list[Tensor] = []
-    for _ in range(_REPLICAS):
+
+    def replica() -> tuple[Tensor, Tensor]:
         total, sums = row.new_zeros((), dtype=torch.float64), row.new_zeros(size, dtype=torch.float64)
         for piece in corners.split(_PIECE):
             inside = torch.rand(piece.shape, dtype=torch.float64, device=row.device, generator=generator)
             noise = quantile(((piece + inside) / cells).clamp(1e-300, 1 - 1e-16)).to(row.dtype)
-            found = evaluate(objective, space, row + claim.sigma * noise).double()
-            total += found.sum()
-            sums += (found - here) @ claim.perturbation.score(noise).double()
-        means.append(sums / (len(corners) * claim.sigma))
-        values.append(total / len(corners))
-    every, all_values = torch.stack(means), torch.stack(values)
+            values = evaluate(objective, space, row + claim.sigma * noise).double()
+            total += values.sum()
+            sums += (values - here) @ claim.perturbation.score(noise).double()
+        return sums / (len(corners) * claim.sigma), total / len(corners)
+
+    found: list[tuple[Tensor, Tensor]] = []
+    try:
+        for _ in range(_REPLICAS):
+            found.append(replica())
+    except Exhausted:
+        if len(found) < 3:
+            raise
+    every, all_values = torch.stack([each[0] for each in found]), torch.stack([each[1] for each in found])
     gradient = every.mean(0)
-    wider = 1.5 / _REPLICAS**0.5  # the tails of Student's t for so few replicas
+    wider = (1 + 6 / len(found)) / len(found) ** 0.5  # the tails of Student's t for so few replicas
     length = gradient.norm()
     along = (every @ gradient / length).std() if float(length) else every.std(0).norm()
     return Reference(
@@ -223,7 +250,7 @@ def _stratified(
         float(all_values.mean()),
         float(all_values.std()) * wider,
         spent,
-        f"{_REPLICAS * len(corners):,} stratified samples",
+        f"{len(found) * len(corners):,} stratified samples",
     )
 
 
@@ -241,7 +268,7 @@ def _sampled(
     def draw(count: int) -> Tensor:
         return claim.perturbation.draw(count, row, generator, space.shape)
 
-    kinds, spent = _kinds(objective, space, row, claim, draw)
+    kinds, spent = _kinds(objective, space, row, claim, draw, most)
     count = max(64, min(_CHUNK, (1 << 22) // space.size))
     best: tuple[float, int, Terms, str] | None = None
     for cost, terms, method in kinds:
@@ -256,29 +283,42 @@ def _sampled(
     _, cost, terms, method = best
     moments, values = Moments(space.size, row.device), Moments(1, row.device)
     while True:
-        noise = draw(count)
-        found, every = terms(noise)
-        spent += cost * count
+        noise = draw(max(16, min(count, (most - spent) // cost)))
+        try:
+            found, every = terms(noise)
+        except Exhausted:
+            if not moments.count:
+                raise
+            break
+        spent += cost * len(noise)
         moments.add(every.double())
         values.add(found.double()[:, None])
-        mean, along = moments.mean, moments.along()
-        if along <= accuracy * float(mean.norm()) or spent + cost * count > most:
+        along = moments.along()
+        enough = along <= accuracy * float(moments.mean.norm()) or not math.isfinite(along)
+        if enough or spent + cost * min(count, 256) > most:
             break
     return Reference(
-        mean, moments.error, along, float(values.mean[0]), float(values.error[0]), spent, f"{moments.count:,} {method}"
+        moments.mean,
+        moments.error,
+        moments.along(),
+        float(values.mean[0]),
+        float(values.error[0]),
+        spent,
+        f"{moments.count:,} {method}",
     )
 
 
 def _kinds(
-    objective: Objective, space: Space, row: Tensor, claim: Claim, draw: Callable[[int], Tensor]
+    objective: Objective, space: Space, row: Tensor, claim: Claim, draw: Callable[[int], Tensor], most: int
 ) -> tuple[list[tuple[int, Terms, str]], int]:
     """Return what can be averaged: (evaluations per sample, terms, name), and what was spent on finding that out."""
     sigma, perturbation, centre = claim.sigma, claim.perturbation, claim.perturbation.centre
     found: list[tuple[int, Terms, str]] = []
-    noise = draw(512)
+    noise = draw(max(16, min(512, most // 16)))
     broken = jumps(objective, space, row + sigma * noise, sigma)
     spent = 4 * len(noise)
-    if not broken:
+    number = max(4, min(32, 2048 // space.size))
+    if not broken and number * (2 * space.size + 1) <= most // 4:
         step = space.precision ** (1 / 3) * max(sigma, float(row.abs().max()) * 1e-3)
 
         def along_axes(noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -298,7 +338,7 @@ def _kinds(
             assert both is not None
             return both[0].view(2, -1).mean(0), both[1].view(2, -1, space.size).mean(0)
 
-        few = noise[: max(4, min(32, 2048 // space.size))]
+        few = noise[:number]
         graph = slopes(objective, space, row + sigma * few)
         _, by_values = along_axes(few)
         spent += len(few) * (2 * space.size + 1)
@@ -312,7 +352,7 @@ def _kinds(
     try:
         perturbation.require_score()
     except Exception:
-        if broken:
+        if broken or not found:
             found.append((4 * space.size, _wide(objective, space, row, sigma), "central differences of F"))
         return found, spent
 

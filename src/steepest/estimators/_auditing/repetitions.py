@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from steepest.errors import InvalidArgument
+from steepest.estimators._auditing.meter import Exhausted
 from steepest.estimators._auditing.watched import Watched
-from steepest.estimators._estimate import Point
+from steepest.estimators._estimate import Estimate, Point
 from steepest.estimators._objective import Objective
 from steepest.estimators._space import Space
 
-__all__ = ["Repetitions", "Sums", "flat"]
+__all__ = ["Repetitions", "Sums", "checked", "flat"]
 
 TOGETHER = 64
 """Calls from which on they are made at once."""
@@ -31,6 +33,35 @@ def flat(point: Any) -> Tensor:
         parts: Any = point.values()
         return torch.cat([each.detach().reshape(-1).double() for each in parts])
     return point.detach().reshape(-1).double()
+
+
+def checked(found: Any, space: Space) -> Estimate:
+    """Return what a source has returned, if it is an estimate at such a point.
+
+    Raises:
+        InvalidArgument: If it is not.
+    """
+    if not isinstance(found, Estimate):
+        raise InvalidArgument(
+            "the estimator must return an Estimate",
+            got=type(found).__name__,
+            remedy="Return Estimate(value, gradient, standard_error, evaluations).",
+        )
+    expected, given = _shapes(space.point(space.flat)), _shapes(found.gradient)
+    if given != expected:
+        raise InvalidArgument(
+            f"the gradient of an estimate must have the structure of x, {expected}",
+            got=given,
+            remedy="Return one number per entry of x.",
+        )
+    return found
+
+
+def _shapes(point: Any) -> Any:
+    if isinstance(point, Mapping):
+        named: Any = point
+        return {name: tuple(each.shape) for name, each in named.items()}
+    return tuple(point.shape) if isinstance(point, Tensor) else type(point).__name__
 
 
 @dataclass
@@ -146,6 +177,8 @@ class Repetitions:
         """Return one estimate."""
         before = self._watched.count
         found = self._source(self._called, self._x, self._generator if generator is None else generator)
+        if not self.calls:
+            checked(found, self._space)
         counted = self._watched.count - before
         self.calls += 1
         self.evaluations += counted
@@ -154,7 +187,10 @@ class Repetitions:
         return found
 
     def run(self, count: int, *, errors: bool) -> Sums:
-        """Return the sums over `count` calls.
+        """Return the sums over `count` calls, or over fewer where a limit is reached.
+
+        Raises:
+            Exhausted: If it is reached in the first one.
 
         Args:
             count: At least 1.
@@ -172,13 +208,23 @@ class Repetitions:
         claimed: list[Tensor] = []
         sums: Sums | None = None
         at_once = max(16, min(1024, (1 << 20) // max(1, self._space.size)))
-        for index in range(count):
-            found = self.call()
-            gradients.append(flat(found.gradient))
-            values.append(found.value.detach().reshape(()))
-            if errors:
-                claimed.append(flat(found.standard_error))
-            if len(gradients) == at_once or index == count - 1:
+        done = 0
+        while done < count:
+            try:
+                found = self.call()
+            except Exhausted:
+                if not done:
+                    raise
+                count = done
+                if not gradients:
+                    break
+            else:
+                done += 1
+                gradients.append(flat(found.gradient))
+                values.append(found.value.detach().reshape(()))
+                if errors:
+                    claimed.append(flat(found.standard_error))
+            if len(gradients) == at_once or done >= count:
                 more = self._sums(torch.stack(gradients), torch.stack(values), torch.stack(claimed) if errors else None)
                 sums = more if sums is None else sums + more
                 gradients, values, claimed = [], [], []
@@ -214,6 +260,10 @@ class Repetitions:
             state = self._generator.get_state()
             try:
                 gradients, values = torch.vmap(one, randomness="different")(torch.zeros(size))
+            except Exhausted:
+                if sums is None:
+                    raise
+                return sums
             except Exception:  # the source or the objective looks at numbers
                 self._generator.set_state(state)
                 self._twin = None

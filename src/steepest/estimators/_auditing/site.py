@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from steepest.estimators._auditing.claim import Claim, rebuilt
-from steepest.estimators._auditing.comparing import Comparison, Limits, combined_error, compare
+from steepest.estimators._auditing.comparing import Comparison, combined_error, compare
+from steepest.estimators._auditing.meter import Exhausted, Meter
 from steepest.estimators._auditing.naming import Evidence
 from steepest.estimators._auditing.reference import Reference, find_reference, precise
 from steepest.estimators._auditing.repetitions import Repetitions
@@ -47,22 +50,24 @@ class Subject:
         x: The point.
         claim: What the estimator claims to differentiate.
         generator: From which all random numbers come.
-        limits: What may be spent.
+        meter: What may be spent.
 
     Attributes:
         space: The structure of x, as the estimator gets it.
         exact: The structure of x in float64, if f takes it.
-        spent: Evaluations for references and checks.
+        objective: f, which stops at the limits.
         deterministic: Whether the estimator draws nothing, once that is known.
     """
 
     def __init__(
-        self, source: Any, objective: Objective, x: Point, claim: Claim, generator: Generator, limits: Limits
+        self, source: Any, objective: Objective, x: Point, claim: Claim, generator: Generator, meter: Meter
     ) -> None:
-        self.source, self.objective, self.claim = source, objective, claim
-        self.space, self.exact = Space(x), precise(objective, x)
-        self.generator, self.limits = generator, limits
-        self.spent, self.deterministic = 2, False
+        self.space = Space(x)
+        self.source, self.objective, self.claim = source, meter.objective(objective, self.space), claim
+        self.exact = precise(self.objective, x)
+        self.generator, self.meter = generator, meter
+        self.deterministic = False
+        self._per_evaluation: float | None = None
         self._others: list[Site] | None = None
 
     def fresh(self) -> Generator:
@@ -71,16 +76,38 @@ class Subject:
         return Generator(self.generator.device).manual_seed(seed)
 
     def reference(self, row: Tensor, claim: Claim) -> Reference:
-        """Return the gradient at a row in float64."""
-        at = row.to(self.exact.flat.dtype)
-        limits = self.limits.evaluations // 4
-        found = find_reference(self.objective, self.exact, at, claim, self.fresh(), min(limits, REFERENCE), ACCURACY)
-        self.spent += found.evaluations
-        return found
+        """Return the gradient at a row in float64, from a quarter of the evaluations that are left and 40% of the time.
+
+        Where these do not allow one, or f is not finite there, it is not `known`.
+        """
+        at, meter, generator = row.to(self.exact.flat.dtype), self.meter, self.fresh()
+        try:
+            with meter.within(0.25, 0.4):
+                most = min(meter.left, REFERENCE)
+                if claim.sigma > 0 and math.isfinite(meter.seconds_left):
+                    per_evaluation = self._speed(at)
+                    most = meter.calls(most, 1.0, per_evaluation)
+                return find_reference(self.objective, self.exact, at, claim, generator, most, ACCURACY)
+        except Exhausted:
+            return Reference.none(row)
+
+    def _speed(self, at: Tensor) -> float:
+        """Return the time of one evaluation among many, by a few at x."""
+        if self._per_evaluation is None:
+            most = min(4096, self.meter.left // 32, max(1, (1 << 22) // self.space.size))
+            count, elapsed = 2, math.inf
+            while True:
+                began = time.perf_counter()
+                evaluate(self.objective, self.exact, at.expand(count, -1).clone())
+                elapsed = (time.perf_counter() - began) / count
+                if elapsed * count > 0.02 or count * 8 > most:
+                    break
+                count *= 8
+            self._per_evaluation = elapsed
+        return self._per_evaluation
 
     def values(self, rows: Tensor) -> Tensor:
         """Return the values at rows."""
-        self.spent += len(rows)
         with torch.no_grad():
             return evaluate(self.objective, self.exact, rows.to(self.exact.flat.dtype)).double()
 
@@ -103,7 +130,7 @@ class Subject:
                     break
                 if bool(self.values(each[None]).isfinite().all()):
                     site = Site(self, each)
-                    if bool(site.reference.gradient.isfinite().all()):
+                    if site.reference.known:
                         self._others.append(site)
         yield from self._others
 
@@ -113,10 +140,12 @@ class Subject:
         values = self.values(rows)
         return bool((values == values[0]).all())
 
-    def repeatable(self, row: Tensor) -> bool:
-        """Return whether f has the same values when it is evaluated again."""
-        rows = self.around(row, 8, self.scale(row))
-        return bool(torch.equal(self.values(rows), self.values(rows)))
+    def noise(self, row: Tensor) -> float:
+        """Return the standard deviation of f at one point, zero if it has the same values when evaluated again."""
+        rows = row.expand(8, -1).clone()
+        first, second = self.values(rows), self.values(rows)
+        same = torch.equal(first.nan_to_num(), second.nan_to_num())
+        return 0.0 if same else float((first - second).square().mean().sqrt()) / math.sqrt(2)
 
 
 class Site:
@@ -147,6 +176,17 @@ class Site:
         point = space.point(self.row.to(space.flat.dtype))
         return Repetitions(source, self.watched, point, space, self._subject.generator, self.reference.gradient)
 
+    @property
+    def precision(self) -> float:
+        """The relative spacing of numbers in the data type of x."""
+        return self._subject.space.precision
+
+    def rounding(self, delta: float) -> float:
+        """Return about the length of the rounding errors of differences with a step."""
+        reference = self.reference
+        units = abs(reference.value) + float(self.row.abs().max() * reference.gradient.norm())
+        return self.precision * units / delta * math.sqrt(len(self.row))
+
     def look(self) -> Samples:
         """Return the points at which the estimator evaluates f."""
         return look_at(self.repetitions, self.watched, self._subject.generator, self.row)
@@ -160,7 +200,7 @@ class Site:
     def compare(self) -> Comparison:
         """Return whether the estimator agrees with the reference here."""
         subject = self._subject
-        return compare(self.repetitions, self.reference, subject.limits, deterministic=subject.deterministic)
+        return compare(self.repetitions, self.reference, subject.meter, deterministic=subject.deterministic)
 
     def evidence(self) -> Evidence:
         """Return the mean estimate here from new repetitions, beside the gradient."""
@@ -180,7 +220,8 @@ class Site:
             wanted = sums.count * (error / enough) ** 2
             more = int(min(max(0.0, wanted - sums.count), MOST))
             per_call = repetitions.evaluations / repetitions.calls
-            more = int(min(more, max(0.0, subject.limits.evaluations / 8 / per_call)))
-            if more > 1 and math.isfinite(wanted) and not subject.limits.late():
-                sums += repetitions.run(more, errors=False)
+            more = int(min(more, max(0.0, subject.meter.left / 8 / per_call)))
+            if more > 1 and math.isfinite(wanted):
+                with contextlib.suppress(Exhausted), subject.meter.within(1.0, 0.25):
+                    sums += repetitions.run(more, errors=False)
         return Evidence(self.reference.gradient, repetitions.mean(sums), combined_error(sums, self.reference))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steepest.estimators._auditing.meter import mapped
 from steepest.estimators._objective import Objective, batched, evaluate, pointwise
 from steepest.estimators._space import Space
 
@@ -62,8 +63,8 @@ class Watched:
         """Return the values at x, which is one point or has one more dimension."""
         rows, single = self._rows(x)
         found = evaluate(self._objective, self._space, rows, differentiable=torch.is_grad_enabled())
-        mapped = _mapped(rows)
-        self.count += len(rows) * (mapped or 1)
+        together = mapped(rows)
+        self.count += len(rows) * (together or 1)
         if self.keep and sum(map(torch.numel, self.rows)) < _KEPT:
             most = max(1, _KEPT // self._space.size)
             self.rows.append(_plain(rows).detach().reshape(-1, self._space.size)[:most].to(self.dtype))
@@ -83,16 +84,6 @@ class Watched:
         count = 1 if single else len(given[first])
         parts = [given[name].reshape(count, -1).to(space.flat.dtype) for name in shapes]
         return torch.cat(parts, dim=1), single
-
-
-def _mapped(tensor: Tensor) -> int | None:
-    """Return over how many points torch.vmap maps at present, None outside of it."""
-    count = None
-    while _FUNCTORCH.is_batchedtensor(tensor):
-        inner = _FUNCTORCH.get_unwrapped(tensor)
-        count = (count or 1) * inner.shape[_FUNCTORCH.maybe_get_bdim(tensor)]
-        tensor = inner
-    return count
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -44,8 +44,6 @@ def everywhere(subject: Subject, row: Tensor) -> str:
             )
         except InvalidArgument:
             continue
-        subject.spent += watched.count
-        watched.count = 0
         if bool(flat(found.gradient).any()):
             return ""
     if without_graph(subject, row):
