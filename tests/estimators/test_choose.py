@@ -5,6 +5,7 @@ import torch
 from tests.estimators.planted.objectives import OBJECTIVES
 
 from steepest._objectives import multimodal, quantize
+from steepest.errors import InvalidArgument
 from steepest.estimators import (
     Backprop,
     FiniteDifference,
@@ -94,3 +95,60 @@ def test_the_same_seed_gives_the_same_choice():
         return choose(multimodal, POINT, 4000, torch.Generator().manual_seed(2), sigma=0.3)
 
     assert once().errors == once().errors
+
+
+@pytest.mark.parametrize("budget", [16, 40, 100, 300])
+@pytest.mark.parametrize("f", [lambda x: torch.floor(3 * x.square().sum(-1)), multimodal], ids=["steps", "smooth"])
+def test_too_small_a_budget_to_look_for_jumps_gives_a_score_function_and_says_what_is_unknown(budget, f):
+    choice = choose(f, torch.full((2,), 0.6), budget)
+    assert isinstance(choice.estimator, ScoreFunction)
+    assert "unknown" in choice.reason
+    assert "No jumps" not in choice.reason
+    assert not choice.decided
+
+
+@pytest.mark.parametrize("sigma", [None, 0.3])
+def test_a_constant_objective_is_said_to_be_constant(sigma):
+    choice = choose(lambda x: x.sum(-1) * 0 + 1, POINT, 5000, sigma=sigma)
+    assert "constant" in choice.reason
+    assert "jumps" not in choice.reason
+    assert not choice.decided
+
+
+def test_a_noisy_objective_is_said_to_be_noisy_and_gets_a_scale_that_exceeds_the_noise():
+    generator = torch.Generator().manual_seed(0)
+
+    def noisy(x):
+        return x.square().sum(-1) + 0.1 * torch.randn(len(x), generator=generator)
+
+    choice = choose(noisy, torch.full((2,), 0.6), 20_000)
+    assert isinstance(choice.estimator, ScoreFunction)
+    assert choice.sigma >= 0.3
+    assert "noisy" in choice.reason
+
+
+@pytest.mark.parametrize("budget", [1, 10, 30, 1000])
+def test_one_of_the_candidates_is_returned_whatever_the_budget(budget):
+    own = [Pathwise(0.3, 10), ScoreFunction(0.3, 50)]
+    assert choose(multimodal, POINT, budget, candidates=own).estimator in own
+
+
+def test_a_candidate_of_ones_own_cannot_exceed_the_budget():
+    count = 0
+
+    def counted(x):
+        nonlocal count
+        count += len(x)
+        return multimodal(x)
+
+    def greedy(objective, x, generator=None):
+        for _ in range(100):
+            found = ScoreFunction(0.3, 50)(objective, x, generator)
+        return found
+
+    choice = choose(counted, POINT, 1000, candidates=[greedy])
+    assert count == choice.evaluations <= 1000
+    assert choice.estimator is greedy
+    assert "too small" in choice.reason
+    with pytest.raises(InvalidArgument, match="must return an Estimate"):
+        choose(multimodal, POINT, 1000, candidates=[lambda *_: None])

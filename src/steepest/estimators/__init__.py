@@ -2,7 +2,8 @@
 
 from steepest.estimators._audit import FAULTS, Audit, audit
 from steepest.estimators._baseline import Baseline
-from steepest.estimators._choose import Choice, choose
+from steepest.estimators._choose import choose
+from steepest.estimators._choosing.choice import Choice
 from steepest.estimators._estimate import Estimate, Point
 from steepest.estimators._finite_difference import FiniteDifference
 from steepest.estimators._named import SOURCES, resolve_source
