@@ -192,8 +192,8 @@ def slow(*case: str | None) -> Any:
 @pytest.mark.parametrize(
     ("example", "fault", "cause"),
     [
-        ("lightning_monitor", "zero", "zero_gradients"),
-        ("transformers_monitor", None, "healthy"),
+        slow("lightning_monitor", "zero", "zero_gradients"),  # their imports alone take ten seconds
+        slow("transformers_monitor", None, "healthy"),
         slow("lightning_monitor", None, "healthy"),
         slow("lightning_monitor", "frozen", "disconnected_parameters"),
         slow("transformers_monitor", "rate", "learning_rate_too_high"),

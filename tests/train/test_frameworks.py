@@ -161,9 +161,10 @@ def answers(example: str, setting: str, questions: dict[str, str]) -> dict[str, 
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# Their imports alone take ten seconds.
+# Their imports alone take ten seconds, and so do the processes of torchrun.
 FRAMEWORKS = [pytest.param(f"{name}_program", marks=pytest.mark.slow) for name in ("lightning", "transformers")]
-EVERY_EXAMPLE = pytest.mark.parametrize("example", ["program", "torchrun_program", *FRAMEWORKS])
+TORCHRUN = pytest.param("torchrun_program", marks=pytest.mark.slow)
+EVERY_EXAMPLE = pytest.mark.parametrize("example", ["program", TORCHRUN, *FRAMEWORKS])
 IN_THIS_PROCESS = pytest.mark.parametrize("example", ["program", *FRAMEWORKS])
 
 
