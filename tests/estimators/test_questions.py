@@ -13,8 +13,10 @@ from steepest.estimators import (
     Estimate,
     FiniteDifference,
     Pathwise,
+    SampleEfficiency,
     ScoreFunction,
     delta_effect,
+    pointwise,
     sample_efficiency,
     score_function_terms,
     step_size_effect,
@@ -193,7 +195,75 @@ def test_the_error_of_a_score_function_of_a_plane_is_that_of_the_formula():
     assert found.spread["pathwise"].max() < 1e-5
     needed = found.evaluations_for(0.1)
     assert needed["pairs"] == pytest.approx(6 / 0.01, rel=0.06)
-    assert needed["pathwise"] < 1
+    assert needed["pathwise"] == 4  # those of one estimate, which is exact
+
+
+def test_evaluations_for_an_error_are_those_of_whole_estimates():
+    given = {"evaluations": {"a": [3, 30]}, "bias": {"a": [0.0, 0.0]}, "to_target": {"a": [1.0, 1.0]}, "target": 0.0}
+
+    def needed(error, spread, **changes):
+        found = SampleEfficiency(np.array([1, 10]), spread={"a": spread}, **{**given, **changes})
+        return found.evaluations_for(error)["a"]
+
+    spread = [1.0, 10**-0.5]  # a variance of 3 / evaluations
+    assert [needed(error, spread) for error in (10, 1, 0.99, 0.7, 0.1)] == [3, 3, 6, 9, 300]
+    assert all(isinstance(needed(error, spread), int) for error in (10, 0.7))
+    assert needed(0.5, spread, bias={"a": [0.0, 0.3]}) == 3 * np.ceil(1 / (0.25 - 0.09))
+    assert needed(1e-200, spread) == needed(0.1, [np.inf, 1.0]) == np.inf
+    assert np.isnan(needed(0.1, [np.nan, np.nan]))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_no_error_is_relative_to_the_gradient_of_a_constant(value):
+    ascent = Ascent(lambda x: 0 * x.sum(-1) + value, start=(1.0, 2.0), steps=2)
+    found = sample_efficiency(ascent, samples=(4,), repetitions=5, runs=2)
+    assert np.isnan([*found.evaluations_for(0.2).values()]).all()
+    assert all(
+        np.isnan(each).all() for each in straightness(ascent, samples=(4,), repetitions=5, runs=2).spread.values()
+    )
+    for display in (found, delta_effect(ascent, deltas=(0.1,), samples=(2,), repetitions=5, runs=2)):
+        display.plot()
+
+
+def test_sources_that_backpropagate_are_left_out_where_autograd_sees_no_gradient():
+    def program(x):
+        return -float((x.numpy() ** 2).sum())
+
+    ascent, few = Ascent(pointwise(program, vectorize=False), (1.0, 2.0), steps=2), {"repetitions": 3, "runs": 2}
+    found = sample_efficiency(ascent, samples=(4,), **few)
+    assert found.left_out == ("pathwise",)
+    assert set(found.spread) == {"finite differences", "score function", "score function, pairs"}
+    found = straightness(ascent, samples=(4,), **few)
+    assert (found.left_out, set(found.spread)) == (("pathwise",), {"score function", "score function, no baseline"})
+    found = zero_gradient(Ascent(program, (1.0, 2.0), steps=2), runs=2)
+    assert (found.left_out, len(found.zero)) == (("backpropagation", "pathwise, N = 50"), 4)
+    assert zero_gradient(Ascent(bowl, BOX), runs=2).left_out == ()
+    assert sample_efficiency(Ascent(quantize(multimodal), steps=2), samples=(4,), **few).left_out == ()
+
+
+def test_a_source_that_cannot_be_asked_is_refused_before_anything_is_measured():
+    calls = []
+
+    def program(x):
+        calls.append(x)
+        return -float((x**2).sum())
+
+    ascent = Ascent(pointwise(program, vectorize=False), (1.0, 2.0))
+    by_samples = {"mine": lambda n: Pathwise(0.3, n)}
+    for ask in (
+        lambda: sample_efficiency(ascent, by_samples),
+        lambda: straightness(ascent, by_samples),
+        lambda: zero_gradient(ascent, {"mine": Backprop()}),
+    ):
+        with pytest.raises(InvalidArgument, match=r"must not backpropagate .*'mine'"):
+            ask()
+    assert len(calls) == 3 * 4
+
+    def failing(_x):
+        raise ValueError("no luck")
+
+    with pytest.raises(EvaluationFailed, match="no luck"):
+        zero_gradient(Ascent(pointwise(failing, vectorize=False), (1.0, 2.0)), {"mine": Backprop()})
 
 
 def test_a_bias_that_is_larger_than_the_error_is_never_made_good():

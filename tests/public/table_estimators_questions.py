@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.public.kinds import FUNCTION, MAPPING, NUMBERS, OBJECT, SERIES, number, whole
+from tests.public.kinds import FUNCTION, MAPPING, NAMES, NUMBERS, OBJECT, SERIES, number, whole
 from tests.public.rows import Result, Row, row
 
 from steepest.estimators import Ascent, ScoreFunction, sample_efficiency
@@ -18,6 +18,7 @@ SEED = (0, whole(0, 2**63 - 1))
 RUNS = (2, whole(1, 10**6))
 REPETITIONS = (2, whole(2, 10**6))
 PLANE = (None, OBJECT.but("None"))
+LEFT_OUT = ((), NAMES.but("['x']"))
 
 TABLE: dict[str, Row | Result] = {
     "estimators.Ascent": row(
@@ -50,6 +51,7 @@ TABLE: dict[str, Row | Result] = {
         spread=({"a": [0.1]}, SERIES),
         to_target=({"a": [20.0]}, SERIES),
         target=(1.0, number("(-inf, inf)")),
+        left_out=LEFT_OUT,
     ),
     "estimators.SampleEfficiency.evaluations_for": row(
         receiver=lambda: sample_efficiency(Ascent(steps=2), samples=(2,), repetitions=2, runs=2),
@@ -84,6 +86,7 @@ TABLE: dict[str, Row | Result] = {
         paths=({"a": [[[0.0], [1.0]], [[0.0], [1.0]]]}, SERIES),
         shown=((1, 1), NUMBERS),
         plane=PLANE,
+        left_out=LEFT_OUT,
     ),
     "estimators.Straightness.plot": row(),
     "estimators.ZeroGradient": row(
@@ -95,6 +98,7 @@ TABLE: dict[str, Row | Result] = {
         runs=(2, whole(1)),
         paths=({"a": [[0.0], [1.0]]}, SERIES),
         plane=PLANE,
+        left_out=LEFT_OUT,
     ),
     "estimators.ZeroGradient.plot": row(),
     "estimators.delta_effect": row(

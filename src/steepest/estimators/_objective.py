@@ -15,7 +15,17 @@ from steepest import _check
 from steepest.errors import EvaluationFailed, InvalidArgument
 from steepest.estimators._space import Space
 
-__all__ = ["Objective", "batched", "evaluate", "evaluate_pieces", "failed", "one_point", "pointwise", "value_of"]
+__all__ = [
+    "Objective",
+    "batched",
+    "evaluate",
+    "evaluate_pieces",
+    "failed",
+    "known_kind",
+    "one_point",
+    "pointwise",
+    "value_of",
+]
 
 Objective = Callable[[Any], Any]
 """f(points) -> values, or f(point) -> value; see `batched` and `pointwise`."""
@@ -99,6 +109,11 @@ def evaluate(objective: Objective, space: Space, rows: Tensor, *, differentiable
         for start in range(0, len(rows), chunk):
             found.append(_Call(function, kind, space, rows, start, start + chunk, found).values())
         return torch.cat(found)
+
+
+def known_kind(objective: Objective) -> Kind | None:
+    """Return how an objective is called, by its mark or as it was recognised; None before that."""
+    return objective.kind if isinstance(objective, _Marked) else _known(objective)
 
 
 def one_point(objective: Objective) -> Objective:

@@ -17,7 +17,7 @@ from steepest._objectives import multimodal
 from steepest._random import seeded
 from steepest.errors import InvalidArgument
 from steepest.estimators._objective import Objective
-from steepest.estimators._questions.many import gradients, values_at
+from steepest.estimators._questions.many import called_one_by_one, gradients, values_at
 from steepest.estimators._score_function import ScoreFunction
 from steepest.estimators._source import GradientSource
 
@@ -29,6 +29,9 @@ BySamples = Mapping[str, Callable[[int], GradientSource]]
 _DRAWN = 2048
 """Perturbations in the mean that stands for a smoothing without a closed form."""
 
+_FEW = 64
+"""The same where f is called for each point alone."""
+
 
 @dataclass(frozen=True)
 class Ascent:
@@ -38,7 +41,8 @@ class Ascent:
 
     Args:
         objective: f, in any way that a source takes it. To minimise f, pass -f. Where it has a method
-            `smoothed(sigma)`, that is its smoothing E f(x + sigma e), e ~ N(0, I), in closed form.
+            `smoothed(sigma)`, that is its smoothing E f(x + sigma e), e ~ N(0, I), in closed form. Else its value
+            is the mean of f over 2,048 points, 64 where f is called for each alone: of a slow f, ask about few runs.
         start: A point, as numbers or a tensor; or a distribution of points, from which every run draws its own.
         sigma: The scale of the smoothing, > 0, in the units of x.
         step: The step size, > 0.
@@ -114,23 +118,34 @@ class Ascent:
         return _as_point(self.start)
 
     def _smoothed(self, points: Tensor) -> Tensor:
-        """Return F(x) = E f(x + sigma e) at points [n, *shape], in closed form or as the mean over the same 2,048 e."""
+        """Return F(x) = E f(x + sigma e) at points [n, *shape], in closed form or as the mean over the same e."""
         closed = _closed(self.objective, self.sigma)
         if closed is not None:
             return values_at(closed, points)
-        generator = torch.Generator(points.device).manual_seed(0)
-        shape = _DRAWN // 2, *points.shape[1:]
-        noise = torch.randn(shape, generator=generator, device=points.device, dtype=points.dtype).mul_(self.sigma)
-        noise = torch.cat((noise, -noise))
+        noise = self._noise(points[0])
         return torch.stack([values_at(self.objective, point + noise).mean() for point in points])
 
+    def _noise(self, point: Tensor) -> Tensor:
+        """Return the same perturbations at each call, [2048 or 64, *shape]."""
+        generator = torch.Generator(point.device).manual_seed(0)
+        drawn = _FEW if called_one_by_one(self.objective, point) else _DRAWN
+        shape = drawn // 2, *point.shape
+        noise = torch.randn(shape, generator=generator, device=point.device, dtype=point.dtype).mul_(self.sigma)
+        return torch.cat((noise, -noise))
+
     def _gradient(self) -> Tensor:
-        """Return the gradient of F at the start: of the closed form, or from 100,000 evaluations."""
+        """Return the gradient of F at the start: of the closed form, or from 100,000 evaluations.
+
+        It is exactly zero where f is constant, and no difference that rounding makes.
+        """
         point, closed = self._point(), _closed(self.objective, self.sigma)
         if closed is not None:
             given = point.clone().requires_grad_()
             (found,) = torch.autograd.grad(closed(given[None]).sum(), given)
             return found
+        values = values_at(self.objective, point + self._noise(point))
+        if (values == values[0]).all():
+            return torch.zeros_like(point)
         source = ScoreFunction(self.sigma, 2000, baseline="control-variate", worst="smallest")
         generator = torch.Generator(point.device).manual_seed(0)
         return gradients(source, self.objective, point.expand(50, *point.shape), generator).mean(0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from steepest import _check
 from steepest._figure import color, dash, line, log_axis, subplots
 from steepest._series import Array, as_arrays, numbers, series
 from steepest.estimators._pathwise import Pathwise
-from steepest.estimators._questions.ascent import Ascent, BySamples, named_sources, whole_numbers
+from steepest.estimators._questions.ascent import Ascent, BySamples, whole_numbers
+from steepest.estimators._questions.differentiable import allowed, names
 from steepest.estimators._questions.errors import Error, error_of
 from steepest.estimators._questions.many import evaluations_of
 from steepest.estimators._questions.step_size import finite_difference, score_function
@@ -32,11 +34,12 @@ class SampleEfficiency:
         samples: The numbers of samples N, [m].
         evaluations: By source: the evaluations of one estimate, [m].
         bias: By source: the length of mean estimate - gradient over that of the gradient, at the start, [m]; below
-            twice its own standard error it counts as 0.
+            twice its own standard error it counts as 0. It is nan where the gradient is zero.
         spread: By source: the root mean square distance of an estimate from the mean estimate, in the same unit, [m].
         to_target: By source: the median over runs of the evaluations until the target is reached, [m]; inf where fewer
             than half of the runs reach it.
         target: The value of the smoothed objective that is to be reached.
+        left_out: The usual sources that backpropagate, where the objective has no gradient by autograd.
     """
 
     samples: Array
@@ -45,13 +48,15 @@ class SampleEfficiency:
     spread: Mapping[str, Array]
     to_target: Mapping[str, Array]
     target: float
+    left_out: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         (m,) = numbers("samples", self.samples, None, whole=True)
-        names = list(series("evaluations", self.evaluations, m, whole=True))
+        known = list(series("evaluations", self.evaluations, m, whole=True))
         for name in ("bias", "spread", "to_target"):
-            series(name, getattr(self, name), m, names=names)
+            series(name, getattr(self, name), m, names=known)
         _check.finite("target", self.target)
+        object.__setattr__(self, "left_out", names("left_out", self.left_out))
         as_arrays(self)
 
     @property
@@ -62,7 +67,9 @@ class SampleEfficiency:
     def evaluations_for(self, error: float) -> dict[str, float]:
         """Return by source the evaluations of an estimate with a relative error; inf where its bias is larger.
 
-        The variance times the evaluations is taken from all N, in proportion to which it falls.
+        The estimate is the mean of as many as are needed with the fewest samples, one at least. The variance times the
+        evaluations is taken from all N, in proportion to which it falls. Where the gradient is zero, as for a constant
+        objective, no error is relative to it: nan.
 
         Args:
             error: The relative root mean square error, > 0.
@@ -74,7 +81,13 @@ class SampleEfficiency:
         found: dict[str, float] = {}
         for name, spread in self.spread.items():
             variance, bias = float((spread**2 * self.evaluations[name]).mean()), float(self.bias[name][-1])
-            found[name] = variance / (wanted**2 - bias**2) if wanted > bias else float("inf")
+            allowed_variance, one = wanted**2 - bias**2, max(1, int(self.evaluations[name].min()))
+            if math.isnan(variance) or math.isnan(bias):
+                found[name] = math.nan
+            elif allowed_variance <= 0 or math.isinf(estimates := variance / allowed_variance / one):
+                found[name] = math.inf
+            else:
+                found[name] = one * max(1, math.ceil(estimates))
         return found
 
     @property
@@ -121,7 +134,8 @@ def sample_efficiency(
         ascent: The objective, the point, the scale of the smoothing, step size and steps; None for the reference
             problem.
         sources: By name: a function from N to a source; None for forward differences (delta = .25), the score function
-            with a leave-one-out baseline and with antithetic pairs, and the pathwise gradient.
+            with a leave-one-out baseline and with antithetic pairs, and the pathwise gradient unless the objective has
+            none.
         samples: The numbers of samples N, >= 1; even for antithetic pairs.
         target: The value of the smoothed objective to be reached; None for nine tenths of the way from the start to the
             highest median at which runs of a source and N end.
@@ -130,7 +144,8 @@ def sample_efficiency(
         seed: Of all samples.
 
     Raises:
-        InvalidArgument: If an argument is outside its range, or the start is no point.
+        InvalidArgument: If an argument is outside its range, the start is no point, or a source of `sources` needs a
+            gradient of an objective that has none.
         EvaluationFailed: If the objective raises an error.
 
     >>> found = sample_efficiency(samples=(10, 50), repetitions=200, runs=20)
@@ -139,13 +154,14 @@ def sample_efficiency(
     True
     """
     ascent = Ascent() if ascent is None else _check.instance("ascent", ascent, Ascent, "an Ascent or None")
-    made = _usual(ascent) if sources is None else named_sources(sources)
     counts = whole_numbers("samples", samples)
     if target is not None:
         _check.finite("target", target)
     _check.at_least("repetitions", repetitions, 2, most=10**6)
     _check.at_least("runs", runs, 1, most=10**6)
     _check.at_least("seed", seed, 0, most=2**63 - 1)
+    point = ascent._point()
+    made, left_out = allowed(ascent.objective, point, sources, _usual(ascent), lambda build: build(counts[0]))
     gradient, starts = ascent._gradient(), ascent._point().expand(runs, *ascent._point().shape)
     heights: dict[str, list[Array]] = {}
     errors: dict[str, list[Error]] = {}
@@ -164,12 +180,13 @@ def sample_efficiency(
         np.array(counts),
         evaluations,
         {
-            name: np.array([each.bias if each.bias > 2 * each.bias_error else 0.0 for each in of])
+            name: np.array([0.0 if each.bias <= 2 * each.bias_error else each.bias for each in of])
             for name, of in errors.items()
         },
         {name: np.array([each.spread for each in of]) for name, of in errors.items()},
         {name: steps * evaluations[name] for name, steps in reached.items()},
         target,
+        left_out,
     )
 
 

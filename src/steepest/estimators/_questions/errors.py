@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ __all__ = ["Error", "error_of"]
 
 @dataclass(frozen=True)
 class Error:
-    """The error of an estimate, as a share of the length of the gradient.
+    """The error of an estimate, as a share of the length of the gradient; nan where that is zero.
 
     Attributes:
         bias: The length of mean estimate - gradient.
@@ -47,5 +48,5 @@ def error_of(source: Any, ascent: Ascent, gradient: torch.Tensor, repetitions: i
     variance = float((found - found.mean(0)).square().sum()) / max(repetitions - 1, 1)
     off = float((found.mean(0) - gradient.flatten().double()).norm())
     bias = np.sqrt(max(off**2 - variance / repetitions, 0.0))
-    scale = length if length > 0 else 1.0
+    scale = length if length > 0 else math.nan
     return Error(float(bias) / scale, float(np.sqrt(variance / repetitions)) / scale, float(np.sqrt(variance)) / scale)

@@ -10,13 +10,13 @@ from torch import Generator, Tensor
 
 from steepest.errors import InvalidArgument
 from steepest.estimators._finite_difference import FiniteDifference
-from steepest.estimators._objective import Objective, batched, evaluate
+from steepest.estimators._objective import Objective, batched, evaluate, known_kind
 from steepest.estimators._pathwise import Backprop, Pathwise
 from steepest.estimators._score_function import ScoreFunction
 from steepest.estimators._source import GradientSource
 from steepest.estimators._space import Space
 
-__all__ = ["evaluations_of", "gradients", "values_at"]
+__all__ = ["called_one_by_one", "evaluations_of", "gradients", "values_at"]
 
 _AT_ONCE = 1 << 22
 """Numbers of samples that are in memory at once."""
@@ -66,6 +66,12 @@ def values_at(objective: Objective, points: Tensor) -> Tensor:
     """Return the values [n] of f at points [n, *shape]."""
     with torch.no_grad():
         return evaluate(objective, Space(points[0]), points.reshape(len(points), -1))
+
+
+def called_one_by_one(objective: Objective, point: Tensor) -> bool:
+    """Return whether f is called for each point alone, so that many thousand points take long."""
+    values_at(objective, torch.stack([point, point]))  # after which it is known how f is to be called
+    return known_kind(objective) == "looped"
 
 
 def _together(source: Any) -> Callable[..., Tensor] | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plane"]
 
-_SIDE = 81
+_SIDE, _COARSE = 81, 31
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class Plane:
     heights: Array
 
     @classmethod
-    def around(cls, objective: Any, points: Array, like: Tensor) -> Plane | None:
+    def around(cls, objective: Any, points: Array, like: Tensor, *, coarse: bool = False) -> Plane | None:
         """Return the heights around points [..., 2]; None for another number of coordinates.
 
         Args:
             objective: f.
             points: What is to be in the plane.
             like: A tensor with the data type and the device that f takes.
+            coarse: Whether a grid of fewer points will do.
         """
         flat = points.reshape(-1, points.shape[-1])
         flat = flat[np.isfinite(flat).all(1)]
@@ -44,9 +45,10 @@ class Plane:
             return None
         low, high = np.quantile(flat, 0.002, axis=0), np.quantile(flat, 0.998, axis=0)
         margin = 0.08 * (high - low) + 0.05 * max(float((high - low).max()), 1e-3)
-        x, y = (np.linspace(a, b, _SIDE) for a, b in zip(low - margin, high + margin, strict=True))
+        side = _COARSE if coarse else _SIDE
+        x, y = (np.linspace(a, b, side) for a, b in zip(low - margin, high + margin, strict=True))
         rows = torch.as_tensor(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)).to(like)
-        return cls(x, y, values_at(objective, rows).cpu().double().numpy().reshape(_SIDE, _SIDE))
+        return cls(x, y, values_at(objective, rows).cpu().double().numpy().reshape(side, side))
 
     def draw(self, drawing: go.Figure, row: int, col: int) -> None:
         """Draw contours into a panel."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from steepest import _check
 from steepest._figure import band, color, line, log_axis, points, subplots, translucent
 from steepest._series import Array, as_arrays, numbers, series
 from steepest.estimators._pathwise import Pathwise
-from steepest.estimators._questions.ascent import Ascent, BySamples, named_sources, whole_numbers
+from steepest.estimators._questions.ascent import Ascent, BySamples, whole_numbers
+from steepest.estimators._questions.differentiable import allowed, names
 from steepest.estimators._questions.errors import error_of
+from steepest.estimators._questions.many import called_one_by_one
 from steepest.estimators._questions.plane import Plane
 from steepest.estimators._questions.step_size import score_function
 from steepest.estimators._score_function import ScoreFunction
@@ -33,10 +35,11 @@ class Straightness:
         ratio: By source: the lower quartile, median and upper quartile over runs of the length of a path over the
             distance between its ends, [m, 3]; 1 is a straight line, and inf a path that has no end.
         spread: By source: the root mean square distance of an estimate at the start from the mean estimate, over the
-            length of the gradient, [m].
+            length of the gradient, [m]; nan where that is zero.
         paths: By source: one path for the smallest and one for a middle N, [2, steps + 1, d].
         shown: These two N.
         plane: Contours of the smoothed objective, in two dimensions.
+        left_out: The usual sources that backpropagate, where the objective has no gradient by autograd.
     """
 
     samples: Array
@@ -45,14 +48,16 @@ class Straightness:
     paths: Mapping[str, Array]
     shown: tuple[int, int]
     plane: Plane | None = None
+    left_out: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         (m,) = numbers("samples", self.samples, None, whole=True)
-        names = list(series("ratio", self.ratio, m, 3))
-        series("spread", self.spread, m, names=names)
-        series("paths", self.paths, 2, None, None, names=names)
+        known = list(series("ratio", self.ratio, m, 3))
+        series("spread", self.spread, m, names=known)
+        series("paths", self.paths, 2, None, None, names=known)
         numbers("shown", self.shown, 2, whole=True)
         _check.instance("plane", self.plane, (Plane, type(None)), "a Plane or None")
+        object.__setattr__(self, "left_out", names("left_out", self.left_out))
         as_arrays(self)
 
     def plot(self) -> go.Figure:
@@ -107,15 +112,16 @@ def straightness(
     Args:
         ascent: The objective, the start, the scale of the smoothing, step size and steps; None for the reference
             problem.
-        sources: By name: a function from N to a source; None for the pathwise gradient, and the score function with a
-            leave-one-out baseline (for N = 1: without one) and without a baseline.
+        sources: By name: a function from N to a source; None for the pathwise gradient, unless the objective has none,
+            and the score function with a leave-one-out baseline (for N = 1: without one) and without a baseline.
         samples: The numbers of samples N, >= 1.
         runs: Runs for each, >= 1.
         repetitions: Estimates from which each spread is found, >= 2.
         seed: Of all samples.
 
     Raises:
-        InvalidArgument: If an argument is outside its range, or the start is no point.
+        InvalidArgument: If an argument is outside its range, the start is no point, or a source of `sources` needs a
+            gradient of an objective that has none.
         EvaluationFailed: If the objective raises an error.
 
     >>> found = straightness(samples=(1, 20), runs=50, repetitions=200)
@@ -130,11 +136,12 @@ def straightness(
             ascent.sigma, n, antithetic=False, baseline=None, worst="smallest"
         ),
     }
-    made = usual if sources is None else named_sources(sources)
     counts = whole_numbers("samples", samples)
     _check.at_least("runs", runs, 1, most=10**6)
     _check.at_least("repetitions", repetitions, 2, most=10**6)
     _check.at_least("seed", seed, 0, most=2**63 - 1)
+    point = ascent._point()
+    made, left_out = allowed(ascent.objective, point, sources, usual, lambda build: build(counts[0]))
     gradient, starts = ascent._gradient(), ascent._point().expand(runs, *ascent._point().shape)
     middle = min(range(len(counts)), key=lambda i: abs(np.log(counts[i] / 20)))
     ratio: dict[str, Array] = {}
@@ -147,9 +154,10 @@ def straightness(
         spread[name] = np.array([error_of(each, ascent, gradient, repetitions, seed).spread for each in of])
         paths[name] = np.stack([walked[0][0], walked[middle][0]])
     plane = None
-    if ascent._point().ndim == 1:
-        plane = Plane.around(ascent._smoothed, _tame(np.concatenate(list(paths.values()))), starts)
-    return Straightness(np.array(counts), ratio, spread, paths, (counts[0], counts[middle]), plane)
+    if point.ndim == 1:
+        tame, coarse = _tame(np.concatenate(list(paths.values()))), called_one_by_one(ascent.objective, point)
+        plane = Plane.around(ascent._smoothed, tame, starts, coarse=coarse)
+    return Straightness(np.array(counts), ratio, spread, paths, (counts[0], counts[middle]), plane, left_out)
 
 
 def _tame(paths: Array) -> Array:

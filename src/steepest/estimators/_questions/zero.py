@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from steepest._objectives import multimodal, quantize
 from steepest._series import Array, as_arrays, numbers, series
 from steepest.estimators._finite_difference import FiniteDifference
 from steepest.estimators._pathwise import Backprop, Pathwise
-from steepest.estimators._questions.ascent import Ascent, named_sources
+from steepest.estimators._questions.ascent import Ascent
+from steepest.estimators._questions.differentiable import allowed, names
 from steepest.estimators._questions.many import values_at
 from steepest.estimators._questions.plane import Plane
 from steepest.estimators._score_function import ScoreFunction
@@ -38,6 +39,7 @@ class ZeroGradient:
         runs: The number of runs, from which a share has the standard error sqrt(p (1 - p) / runs).
         paths: By source: the path of one run, [steps + 1, d].
         plane: Contours of the objective, in two dimensions.
+        left_out: The usual sources that backpropagate, where the objective has no gradient by autograd.
     """
 
     zero: Mapping[str, float]
@@ -47,15 +49,17 @@ class ZeroGradient:
     runs: int
     paths: Mapping[str, Array]
     plane: Plane | None = None
+    left_out: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        names = list(series("zero", self.zero))
-        series("reached", self.reached, None, names=names)
-        series("visited", self.visited, None, names=names)
+        known = list(series("zero", self.zero))
+        series("reached", self.reached, None, names=known)
+        series("visited", self.visited, None, names=known)
         _check.finite("level", self.level)
         _check.at_least("runs", self.runs, 1)
-        series("paths", self.paths, None, None, names=names)
+        series("paths", self.paths, None, None, names=known)
         _check.instance("plane", self.plane, (Plane, type(None)), "a Plane or None")
+        object.__setattr__(self, "left_out", names("left_out", self.left_out))
         as_arrays(self)
 
     def plot(self) -> go.Figure:
@@ -98,8 +102,8 @@ def zero_gradient(
     Args:
         ascent: The objective, the start, the scale of the smoothing, step size and steps; None for the quantised
             reference objective floor(f / 4.5 + .64) with step size .5, of which the highest of six levels is 1.
-        sources: By name; None for backpropagation, pathwise gradients, forward differences, and score functions of
-            single samples without a baseline.
+        sources: By name; None for backpropagation and pathwise gradients, unless the objective has none by autograd,
+            forward differences, and score functions of single samples without a baseline.
         level: The value that counts as reached; None for the highest one at which a run has been.
         runs: Runs for each, >= 1.
         seed: Of all samples and starts.
@@ -118,12 +122,12 @@ def zero_gradient(
     if ascent is None:
         ascent = Ascent(quantize(multimodal), step=0.5)
     _check.instance("ascent", ascent, Ascent, "an Ascent or None")
-    made = _usual(ascent.sigma) if sources is None else named_sources(sources)
     if level is not None:
         _check.finite("level", level)
     _check.at_least("runs", runs, 1, most=10**6)
     _check.at_least("seed", seed, 0, most=2**63 - 1)
     starts = ascent._starts(runs, seed)
+    made, left_out = allowed(ascent.objective, starts[0], sources, _usual(ascent.sigma))
     walked = {name: ascent._from_starts(source, starts, ascent.step, seed) for name, source in made.items()}
     heights = {
         name: values_at(ascent.objective, each.flatten(0, 1)).view(each.shape[:2]).cpu().double().numpy()
@@ -141,6 +145,7 @@ def zero_gradient(
         runs,
         paths,
         Plane.around(ascent.objective, np.concatenate(list(paths.values())), starts) if starts.ndim == 2 else None,
+        left_out,
     )
 
 
