@@ -179,7 +179,7 @@ def _choices() -> Table:
             begin = time.process_time()
             choice = choose(f, x, 20_000, torch.Generator().manual_seed(SEED), sigma=sigma)
             seconds = time.process_time() - begin
-            reference = flat(audit(ScoreFunction(sigma, 50), f, x, budget=400_000, seconds=0.1).gradient)
+            reference = flat(audit(ScoreFunction(sigma, 50), f, x, budget=400_000, seconds=5.0).gradient)
             generator = torch.Generator().manual_seed(SEED)
             errors = [
                 sum(float((flat(each(f, x, generator).gradient) - reference).square().sum()) for _ in range(300))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from steepest.errors import InvalidArgument
-from steepest.estimators import Estimate, FiniteDifference, Pathwise, ScoreFunction, audit
+from steepest.estimators import Estimate, FiniteDifference, ScoreFunction, audit
 
 POINT = torch.tensor([0.7, -0.4])
 
@@ -33,7 +33,7 @@ def test_differences_of_a_noisy_objective_have_nothing_to_be_compared_with(scale
 
 
 def test_the_mean_over_perturbations_of_a_noisy_objective_is_known():
-    for estimator in (ScoreFunction(0.3, 100), Pathwise(0.3, 100), FiniteDifference(0.1, 20, 0.3)):
+    for estimator in (ScoreFunction(0.3, 50), FiniteDifference(0.1, 20, 0.3)):
         found = audit(estimator, noisy(0.1), POINT)
         assert found.fault is None, str(found)
 

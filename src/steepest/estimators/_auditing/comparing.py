@@ -13,7 +13,7 @@ from steepest.estimators._auditing.meter import Exhausted, Meter
 from steepest.estimators._auditing.reference import Reference
 from steepest.estimators._auditing.repetitions import Repetitions, Sums
 
-__all__ = ["ALLOWANCE", "FACTOR", "Comparison", "compare"]
+__all__ = ["ALLOWANCE", "ERROR_RATIO", "FACTOR", "Comparison", "compare"]
 
 FACTOR = 0.02
 """The error of the factor that is to be found wherever the gradient is not zero."""
@@ -37,8 +37,11 @@ ERROR_RATIO = (0.81, 1.21)
 FEWEST = 16
 """Repetitions from which anything can be told."""
 
-READ = 1024
-"""Repetitions of which the standard error is read."""
+ENTRY_RATIO = (0.64, 1.5625)
+"""The same for a single entry: standard errors within 25%."""
+
+READ, READ_AT_ONCE = 1024, 4096
+"""Repetitions of which the standard error is read, one after the other, and where many are made at once."""
 
 Found = Literal["gradient", "standard error", "correlation", "value"]
 
@@ -115,30 +118,39 @@ def compare(repetitions: Repetitions, reference: Reference, meter: Meter, *, det
         suspects = first.suspects(total)
         more = pace.calls(min(total.count, 1 << 16)) if suspects else 0
         if suspects and (more >= FEWEST or short):
-            second = _more(repetitions, max(more, FIRST), errors=total.count <= READ) if more >= FEWEST else None
+            errors = total.count <= READ or any(kind == "standard error" for kind, _, _ in suspects)
+            second = _more(repetitions, max(more, FIRST), total, errors=errors) if more >= FEWEST else None
             if second is None or second.count < FEWEST:
                 return first.result(total, None)
             for kind, index, sign in suspects:
                 if first.deviation(second, kind, index) * sign > CONFIRMED:
                     return first.result(second, kind)
             total += second
-        if first.accepted(total) and total.count >= 4 * FIRST:
+        if first.accepted(total) and first.enough_read(total):
             return first.result(total, None)
         hopeless = total.count >= READ and not first.can_be_accepted
         if short or hopeless:
             return first.result(total, None)
         count = pace.calls(total.count)
-        fresh = _more(repetitions, count, errors=total.count < READ) if count else None
+        fresh = _more(repetitions, count, total, errors=first.to_be_read(total)) if count else None
         wanted = 2 * total.count
         total = total if fresh is None else total + fresh
 
 
-def _more(repetitions: Repetitions, count: int, *, errors: bool) -> Sums | None:
+def _more(repetitions: Repetitions, count: int, before: Sums, *, errors: bool) -> Sums | None:
     """Return the sums over more calls; None where not even one is affordable."""
     try:
-        return repetitions.run(count, errors=errors)
+        return repetitions.run(count, errors=errors, together=before.count >= READ)
     except Exhausted:
         return None
+
+
+def _outside(ratio: Tensor, error: Tensor, allowed: tuple[float, float]) -> Tensor:
+    """Return by how many standard errors ratios are outside a range; zero for those that are not known."""
+    low, high = allowed
+    # Relative to the ratio that is reported, so that a large one is as conspicuous as a small one.
+    outside = torch.where(ratio > high, ratio - high, torch.where(ratio < low, ratio - low, 0.0))
+    return torch.where(ratio.isfinite(), outside / error.clamp(min=1e-12), 0.0).nan_to_num()
 
 
 class _Look:
@@ -171,11 +183,10 @@ class _Look:
         if kind == "correlation":
             return sums.correlation()
         if kind == "standard error":
+            if index >= 0:
+                return float(self.by_entry(sums)[index])
             ratio, error = self._repetitions.error_ratio(sums)
-            low, high = ERROR_RATIO
-            # Relative to the ratio that is reported, so that a large one is as conspicuous as a small one.
-            outside = ratio - high if ratio > high else ratio - low if ratio < low else 0.0
-            return outside / max(error, 1e-12) if math.isfinite(ratio) else 0.0
+            return float(_outside(torch.tensor(ratio), torch.tensor(error), ERROR_RATIO))
         value, error = sums.value()
         return (value - self._reference.value) / max(error, 1e-300)
 
@@ -192,11 +203,33 @@ class _Look:
         worst = int(z.abs().argmax())
         if float(z[worst].abs()) > self._by_entry:
             found.append(("gradient", worst, 1 if float(z[worst]) > 0 else -1))
-        if 4 * FIRST <= sums.count <= 2 * READ:
+        if sums.reads >= 4 * FIRST and sums.count < 2 * sums.reads:
             ratio = self.deviation(sums, "standard error", -1)
             if abs(ratio) > SUSPECTED:
                 found.append(("standard error", -1, 1 if ratio > 0 else -1))
+            ratios = self.by_entry(sums)
+            worst = int(ratios.abs().argmax())
+            if float(ratios[worst].abs()) > self._by_entry:
+                found.append(("standard error", worst, 1 if float(ratios[worst]) > 0 else -1))
         return found
+
+    def by_entry(self, sums: Sums) -> Tensor:
+        """Return by how many standard errors the ratio of reported and true variance is outside its range, [d]."""
+        return _outside(*self._repetitions.entry_ratios(sums), ENTRY_RATIO)
+
+    def to_be_read(self, sums: Sums) -> bool:
+        """Return whether more standard errors have to be read."""
+        if sums.count < READ:
+            return True
+        ratio, _ = self._repetitions.error_ratio(sums)
+        return math.isfinite(ratio) and self._repetitions.read_at_once and sums.reads < READ_AT_ONCE
+
+    def enough_read(self, sums: Sums) -> bool:
+        """Return whether enough standard errors were read, if there are any."""
+        if sums.count < 4 * FIRST:
+            return False
+        ratio, _ = self._repetitions.error_ratio(sums)
+        return not math.isfinite(ratio) or not self.to_be_read(sums)
 
     @property
     def can_be_accepted(self) -> bool:

@@ -132,7 +132,10 @@ def _name(
     if others:
         return others
     if comparison.powerful:
-        return None, ""
+        reported = comparison.sums.entries[1]  # sums of squares
+        if bool(reported.isnan().all()):
+            return None, "It reports no standard errors."
+        return None, "" if bool(reported.isfinite().all()) else "Some of the standard errors it reports are not finite."
     return _without_power(subject, site, comparison)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,11 @@ from torch import Generator, Tensor
 from steepest.estimators._auditing.claim import Claim
 from steepest.estimators._auditing.meter import Exhausted
 from steepest.estimators._auditing.moments import Moments
+from steepest.estimators._auditing.slopes import jumps, slopes
 from steepest.estimators._objective import Objective, evaluate
 from steepest.estimators._space import Space
 
-__all__ = ["Reference", "find_reference", "jumps", "precise", "slopes"]
+__all__ = ["Reference", "find_reference", "precise"]
 
 _CHUNK = 1 << 14
 """Samples that are drawn at a time."""
@@ -85,7 +87,14 @@ def precise(objective: Objective, x: Any) -> Space:
 
 
 def find_reference(
-    objective: Objective, space: Space, row: Tensor, claim: Claim, generator: Generator, most: int, accuracy: float
+    objective: Objective,
+    space: Space,
+    row: Tensor,
+    claim: Claim,
+    generator: Generator,
+    most: int,
+    accuracy: float,
+    patience: float = math.inf,
 ) -> Reference:
     """Return the gradient of F at `row`, to a relative accuracy, from at most about `most` evaluations.
 
@@ -97,6 +106,7 @@ def find_reference(
         generator: For the samples.
         most: The budget.
         accuracy: The standard error that is aimed at, as a share of the length of the gradient.
+        patience: Seconds beyond which three times that is enough.
     """
     with torch.no_grad():
         if claim.sigma == 0:
@@ -111,13 +121,16 @@ def find_reference(
         found: Reference | None = None
         while quantile is not None and cells >= _LEAST and spent + _REPLICAS * cells**space.size <= most:
             spent += _REPLICAS * cells**space.size
+            began = time.perf_counter()
             try:
                 found = _stratified(objective, space, row, claim, generator, quantile, cells, spent)
             except Exhausted:
                 if found is None:
                     raise
                 break
-            if not found.known or found.along <= accuracy * float(found.gradient.norm()):
+            next_one = (time.perf_counter() - began) * 2**space.size
+            enough = accuracy * (3 if next_one > patience else 1)
+            if not found.known or found.along <= enough * float(found.gradient.norm()):
                 break
             cells *= 2
         if found is not None:
@@ -159,20 +172,6 @@ def _differences(objective: Objective, space: Space, row: Tensor, directions: Te
     found = (4 * second - wide) / 3
     rounding = 4 * space.precision * values.abs().amax(0) / step
     return found.to(row.dtype), ((found - second).abs() * 0.05 + rounding).to(row.dtype)
-
-
-def slopes(objective: Objective, space: Space, rows: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return values [n] and gradients [n, d] of f at rows by backpropagation; None where there is no graph."""
-    with torch.enable_grad():
-        given = rows.detach().requires_grad_()
-        try:
-            values = evaluate(objective, space, given, differentiable=True)
-            if not values.requires_grad:
-                return None
-            found: Any = torch.autograd.grad(values.sum(), given, allow_unused=True)[0]
-        except (RuntimeError, NotImplementedError):  # an operation whose derivative is not implemented
-            return None
-    return values.detach(), torch.zeros_like(rows) if found is None else found
 
 
 def _fixed(row: Tensor) -> Generator:
@@ -269,7 +268,7 @@ def _sampled(
         return claim.perturbation.draw(count, row, generator, space.shape)
 
     kinds, spent = _kinds(objective, space, row, claim, draw, most)
-    count = max(64, min(_CHUNK, (1 << 22) // space.size))
+    count = max(64, min(_CHUNK, (1 << 20) // space.size))
     best: tuple[float, int, Terms, str] | None = None
     for cost, terms, method in kinds:
         noise = draw(min(count, 2048, max(64, most // (8 * cost))))
@@ -368,16 +367,6 @@ def _kinds(
 
     found.append((1 if centre is None else 2, scores, "samples of an independent score function"))
     return found, spent
-
-
-def jumps(objective: Objective, space: Space, rows: Tensor, sigma: float) -> bool:
-    """Return whether f has jumps: differences over 4 times the distance have a mean square that is not 16 times."""
-    direction = torch.nn.functional.normalize(rows - rows.mean(0), dim=1)
-    squares: list[float] = []
-    for step in (1e-2 * sigma, 2.5e-3 * sigma):
-        values = evaluate(objective, space, torch.cat([rows + step * direction, rows - step * direction])).double()
-        squares.append(float((values[: len(rows)] - values[len(rows) :]).square().mean()))
-    return not (squares[1] > 0 and squares[0] / squares[1] > 12) or not math.isfinite(squares[0])
 
 
 def _wide(objective: Objective, space: Space, row: Tensor, sigma: float) -> Terms:

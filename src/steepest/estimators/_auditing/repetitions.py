@@ -64,6 +64,10 @@ def _shapes(point: Any) -> Any:
     return tuple(point.shape) if isinstance(point, Tensor) else type(point).__name__
 
 
+_SMALL = 1 << 11
+"""Numbers of the samples of one call whose standard errors are read often."""
+
+
 @dataclass
 class Sums:
     """What is added up over repetitions, relative to a centre, so that it can be combined with that of others.
@@ -77,11 +81,14 @@ class Sums:
         values: The estimates of the value.
         claimed: The sum over entries of the squared standard errors over the squared scale, by repetition.
         spread: The same of the squared deviations from the centre, by repetition.
+        entries: Of those repetitions, sums per entry: of the deviation, of the squared standard error c, of the squared
+            deviation s, all in units of the scale, and of c^2, c s and s^2, [6, d]; zeros if none was read.
     """
 
     count: int
     first: Tensor
     second: Tensor
+    entries: Tensor
     along: list[Tensor] = field(default_factory=list[Tensor])
     values: list[Tensor] = field(default_factory=list[Tensor])
     claimed: list[Tensor] = field(default_factory=list[Tensor])
@@ -93,12 +100,18 @@ class Sums:
             self.count + other.count,
             self.first + other.first,
             self.second + other.second,
+            self.entries + other.entries,
             self.along + other.along,
             self.values + other.values,
             self.claimed + other.claimed,
             self.spread + other.spread,
             self.series + other.series,
         )
+
+    @property
+    def reads(self) -> int:
+        """Of how many repetitions the standard errors were read."""
+        return sum(map(len, self.claimed))
 
     @property
     def variance(self) -> Tensor:
@@ -154,6 +167,7 @@ class Repetitions:
         finite: Whether all gradients were finite.
         zero: Whether all gradients were zero.
         centre: The mean of the first estimates, [d]; None before.
+        readable: Whether standard errors can be read when calls are made at once, as far as is known.
     """
 
     def __init__(
@@ -169,6 +183,7 @@ class Repetitions:
         self.wrong: tuple[int, int] | None = None
         self.finite, self.zero = True, True
         self._twin: Any = None
+        self.readable = True
         self._may_be_mapped = space.named is None and not objective.looped
         self.centre: Tensor | None = None
         self._scale: Tensor | None = None
@@ -186,7 +201,7 @@ class Repetitions:
             self.wrong = int(found.evaluations), counted
         return found
 
-    def run(self, count: int, *, errors: bool) -> Sums:
+    def run(self, count: int, *, errors: bool, together: bool | None = None) -> Sums:
         """Return the sums over `count` calls, or over fewer where a limit is reached.
 
         Raises:
@@ -194,12 +209,13 @@ class Repetitions:
 
         Args:
             count: At least 1.
-            errors: Whether the standard errors are read, which is done one by one.
+            errors: Whether the standard errors are read.
+            together: Whether many calls may be made at once; None for: if no standard errors are read.
         """
-        if not errors and count >= TOGETHER:
-            together = self._run_together(count)
-            if together is not None:
-                return together
+        if (not errors if together is None else together) and count >= TOGETHER:
+            found = self._run_together(count, errors=errors and self.readable)
+            if found is not None:
+                return found
         return self._one_by_one(count, errors=errors)
 
     def _one_by_one(self, count: int, *, errors: bool) -> Sums:
@@ -231,7 +247,7 @@ class Repetitions:
         assert sums is not None
         return sums
 
-    def _run_together(self, count: int) -> Sums | None:
+    def _run_together(self, count: int, *, errors: bool) -> Sums | None:
         """Return the sums over `count` calls that torch.vmap makes at once; None where it cannot.
 
         The overhead of a call is most of its time. What is to be seen from call to call (stale samples, counts) has
@@ -247,9 +263,10 @@ class Repetitions:
         if twin is None or self.centre is None:
             return None
 
-        def one(_: Tensor) -> tuple[Tensor, Tensor]:
+        def one(_: Tensor) -> tuple[Tensor, ...]:
             found = twin(self._called, self._x, self._generator)
-            return flat(found.gradient), found.value.detach().reshape(())
+            gradient, value = flat(found.gradient), found.value.detach().reshape(())
+            return (gradient, value, flat(found.standard_error)) if errors else (gradient, value)
 
         per_call = max(1, self.evaluations // max(1, self.calls)) * self._space.size
         sums: Sums | None = None
@@ -259,18 +276,22 @@ class Repetitions:
             before = self._watched.count
             state = self._generator.get_state()
             try:
-                gradients, values = torch.vmap(one, randomness="different")(torch.zeros(size))
+                made: Any = torch.vmap(one, randomness="different")(torch.zeros(size))
             except Exhausted:
                 if sums is None:
                     raise
                 return sums
             except Exception:  # the source or the objective looks at numbers
                 self._generator.set_state(state)
+                if errors:
+                    self.readable = False
+                    rest = self._run_together(count - done, errors=False)
+                    return rest if sums is None or rest is None else sums + rest
                 self._twin = None
                 return sums + self._one_by_one(count - done, errors=False) if sums is not None else None
             self.calls += size
             self.evaluations += self._watched.count - before
-            more = self._sums(gradients, values, None, together=True)
+            more = self._sums(made[0], made[1], made[2] if errors else None, together=True)
             sums = more if sums is None else sums + more
             done += size
         return sums
@@ -286,15 +307,18 @@ class Repetitions:
         self.zero = self.zero and not bool(gradients.any())
         shifted = gradients - self.centre
         squares = shifted.square()
-        made = Sums(len(gradients), shifted.sum(0), squares.sum(0))
+        made = Sums(len(gradients), shifted.sum(0), squares.sum(0), shifted.new_zeros((6, shifted.shape[1])))
         made.along.append(gradients @ self._direction / self._length)
         if not together:
             made.series.append(made.along[0])
         made.values.append(values.double())
         if claimed is not None:
             assert self._scale is not None
-            made.claimed.append((claimed.square() / self._scale).sum(1))
-            made.spread.append((squares / self._scale).sum(1))
+            c, s = claimed.square() / self._scale, squares / self._scale
+            made.claimed.append(c.sum(1))
+            made.spread.append(s.sum(1))
+            every = (shifted / self._scale.sqrt(), c, s, c.square(), c * s, s.square())
+            made.entries = torch.stack([each.sum(0) for each in every])
         return made
 
     def mean(self, sums: Sums) -> Tensor:
@@ -317,6 +341,21 @@ class Repetitions:
         ratio = float(claimed.mean()) / measured
         error = float((claimed - ratio * spread).std()) / math.sqrt(len(spread)) / measured
         return ratio, error
+
+    def entry_ratios(self, sums: Sums) -> tuple[Tensor, Tensor]:
+        """Return the same for every entry, [d]."""
+        count = max(1, sums.reads)
+        off, c, s, cc, cs, ss = sums.entries / count
+        measured = (s - off.square()) * count / max(1, count - 1)
+        ratio = c / measured
+        error = (cc - 2 * ratio * cs + ratio.square() * ss - (c - ratio * s).square()).clamp(min=0)
+        return ratio, (error / count).sqrt() / measured
+
+    @property
+    def read_at_once(self) -> bool:
+        """Whether calls are made at once, and so small that reading the standard errors of many costs little."""
+        per_call = self.evaluations / max(1, self.calls) * self._space.size
+        return self.readable and per_call <= _SMALL and (self._twin is not None or self._may_be_mapped)
 
     @property
     def noiseless(self) -> bool:

@@ -31,6 +31,9 @@ ACCURACY = 1e-3
 REFERENCE = 1 << 22
 """The most evaluations of a reference."""
 
+PLANNED = 1 << 20
+"""Evaluations of a reference below which it is planned by what the time allows."""
+
 OTHERS = 3
 """Points beside x at which a bias is measured."""
 
@@ -83,11 +86,15 @@ class Subject:
         at, meter, generator = row.to(self.exact.flat.dtype), self.meter, self.fresh()
         try:
             with meter.within(0.25, 0.4):
+                timed = claim.sigma > 0 and math.isfinite(meter.seconds_left)
+                patience = 0.5 * meter.seconds_left if timed and self._speed(at) else math.inf
                 most = min(meter.left, REFERENCE)
-                if claim.sigma > 0 and math.isfinite(meter.seconds_left):
-                    per_evaluation = self._speed(at)
-                    most = meter.calls(most, 1.0, per_evaluation)
-                return find_reference(self.objective, self.exact, at, claim, generator, most, ACCURACY)
+                if timed:
+                    # Above, the time may stop it, but does not shape it: the same seed gives the same reference.
+                    affordable = meter.seconds_left / self._speed(at)
+                    if affordable < min(most, PLANNED):
+                        most = meter.calls(most, 1.0, self._speed(at))
+                return find_reference(self.objective, self.exact, at, claim, generator, most, ACCURACY, patience)
         except Exhausted:
             return Reference.none(row)
 
@@ -95,16 +102,22 @@ class Subject:
         """Return the time of one evaluation among many, by a few at x."""
         if self._per_evaluation is None:
             most = min(4096, self.meter.left // 32, max(1, (1 << 22) // self.space.size))
-            count, elapsed = 2, math.inf
+            count = 2
             while True:
-                began = time.perf_counter()
-                evaluate(self.objective, self.exact, at.expand(count, -1).clone())
-                elapsed = (time.perf_counter() - began) / count
-                if elapsed * count > 0.02 or count * 8 > most:
+                elapsed = self._seconds(at, count)
+                for _ in range(3):  # unless the machine was busy
+                    if elapsed > 0.02:
+                        elapsed = min(elapsed, self._seconds(at, count))
+                if elapsed > 0.02 or count * 8 > most:
                     break
                 count *= 8
-            self._per_evaluation = elapsed
+            self._per_evaluation = max(elapsed / count, 1e-9)
         return self._per_evaluation
+
+    def _seconds(self, at: Tensor, count: int) -> float:
+        began = time.perf_counter()
+        evaluate(self.objective, self.exact, at.expand(count, -1).clone())
+        return time.perf_counter() - began
 
     def values(self, rows: Tensor) -> Tensor:
         """Return the values at rows."""

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from steepest.estimators._auditing.comparing import Comparison
-from steepest.estimators._auditing.reference import slopes
+from steepest.estimators._auditing.comparing import ERROR_RATIO, Comparison
 from steepest.estimators._auditing.samples import Samples
 from steepest.estimators._auditing.site import Site, Subject
+from steepest.estimators._auditing.slopes import slopes
 
 __all__ = ["named_spread"]
 
@@ -18,9 +18,18 @@ __all__ = ["named_spread"]
 def named_spread(subject: Subject, site: Site, samples: Samples, comparison: Comparison) -> tuple[str, str]:
     """Return the name of a wrong standard error, and a sentence."""
     ratio, error = site.repetitions.error_ratio(comparison.sums)
+    low, high = ERROR_RATIO
+    if low <= ratio <= high:
+        ratios = site.repetitions.entry_ratios(comparison.sums)[0]
+        worst = int(ratios.clamp(min=1e-300).log().nan_to_num(0.0).abs().argmax())
+        entry = math.sqrt(float(ratios[worst]))
+        return "wrong standard error", (
+            f"The reported standard error of entry {worst} is {entry:.3g} times the spread of its repeated estimates, "
+            f"although those of all entries together are {math.sqrt(ratio):.3g} times theirs."
+        )
     told = f"Reported standard errors are {math.sqrt(ratio):.3g} times the spread of repeated estimates"
     if samples.paired:
-        halved = abs(ratio - 0.5) < 0.06 + 3 * error
+        halved = abs(ratio - 0.5) < min(0.12, 0.06 + 3 * error)
         if halved or _counted_apart(subject, site, samples):
             return "antithetic pairs counted as independent", (
                 f"{told}, as if the two members of an antithetic pair were independent: the pairs have to be counted."
@@ -31,18 +40,23 @@ def named_spread(subject: Subject, site: Site, samples: Samples, comparison: Com
 def _counted_apart(subject: Subject, site: Site, samples: Samples) -> bool:
     """Return whether the reported errors are those of the members of pairs as independent samples."""
     claim = subject.claim
-    reported = torch.stack(samples.errors).square().sum().item()
-    if claim.sigma == 0 or not reported > 0:
+    if claim.sigma == 0:
         return False
-    forms = {"plain": 0.0, "centred": 0.0, "slopes": 0.0}
-    for rows, values in zip(samples.rows, samples.values, strict=True):
+    ratios: dict[str, list[float]] = {"plain": [], "centred": [], "slopes": []}
+    for rows, values, errors in zip(samples.rows, samples.values, samples.errors, strict=True):
+        reported = float(errors.square().sum())
+        if not reported > 0:
+            return False
         score = _score(subject, rows / claim.sigma) / claim.sigma
-        forms["plain"] += _squared_error(values[:, None] * score)
-        forms["centred"] += _squared_error((values - values.mean())[:, None] * score)
+        ratios["plain"].append(_squared_error(values[:, None] * score) / reported)
+        ratios["centred"].append(_squared_error((values - values.mean())[:, None] * score) / reported)
         at = (site.row + rows).to(subject.exact.flat.dtype)
         graph = slopes(subject.objective, subject.exact, at)
-        forms["slopes"] += _squared_error(graph[1].double()) if graph is not None else 0.0
-    return any(abs(form / reported - 1) < 0.08 for form in forms.values())
+        ratios["slopes"].append(_squared_error(graph[1].double()) / reported if graph is not None else 0.0)
+    # By chance the mean is near 1 too, but not each of them.
+    return any(
+        abs(torch.tensor(each).mean() - 1) < 0.08 and float(torch.tensor(each).std()) < 0.05 for each in ratios.values()
+    )
 
 
 def _score(subject: Subject, noise: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from steepest.errors import InvalidArgument
-from steepest.estimators._auditing.reference import slopes
 from steepest.estimators._auditing.repetitions import flat
 from steepest.estimators._auditing.site import Subject
+from steepest.estimators._auditing.slopes import slopes
 from steepest.estimators._auditing.watched import Watched
 
 __all__ = ["everywhere", "no_graph", "without_graph"]

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from steepest.estimators._auditing.meter import Meter
-from steepest.estimators._auditing.reference import jumps, slopes
+from steepest.estimators._auditing.slopes import jumps, slopes
 from steepest.estimators._objective import Objective, evaluate
 from steepest.estimators._space import Space
 
