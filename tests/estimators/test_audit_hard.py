@@ -32,10 +32,14 @@ def test_differences_of_a_noisy_objective_have_nothing_to_be_compared_with(scale
     assert "Factor" not in str(found)
 
 
-def test_the_mean_over_perturbations_of_a_noisy_objective_is_known():
-    for estimator in (ScoreFunction(0.3, 50), FiniteDifference(0.1, 20, 0.3)):
-        found = audit(estimator, noisy(0.1), POINT)
-        assert found.fault is None, str(found)
+@pytest.mark.parametrize(
+    "estimator",
+    [ScoreFunction(0.3, 50), pytest.param(FiniteDifference(0.1, 20, 0.3), marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_the_mean_over_perturbations_of_a_noisy_objective_is_known(estimator):
+    found = audit(estimator, noisy(0.1), POINT)
+    assert found.fault is None, str(found)
 
 
 def test_an_objective_that_is_not_finite_near_x_is_undecided():

@@ -31,7 +31,9 @@ UNIFORM = torch.distributions.Uniform(-1.0, 1.0)
 @pytest.mark.parametrize(
     ("size", "budget", "estimator"),
     [
-        pytest.param(size, budget, estimator, marks=[] if size == 1 or budget == 1000 else [pytest.mark.slow])
+        pytest.param(
+            size, budget, estimator, marks=[] if budget == 1000 or (size, budget) == (1, 10_000) else [pytest.mark.slow]
+        )
         for size in (1, 2, 5, 40)
         for budget in (1000, 10_000, 100_000)
         for estimator in (ScoreFunction(0.3, 20), Pathwise(0.3, 20, distribution=UNIFORM))
