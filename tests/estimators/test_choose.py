@@ -43,6 +43,13 @@ def test_the_choice_has_at_most_one_and_a_half_times_the_error_of_the_best(name,
     assert means[0] <= 1.5 * min(means)
 
 
+def test_a_jump_that_one_point_in_seventy_sees_is_found():
+    """Of 32 points around x all have the value -2, of 100,000 1.4% the value -1."""
+    choice = choose(quantize(multimodal), POINT, 20_000, sigma=0.05)
+    assert choice.candidates
+    assert "constant" not in choice.reason
+
+
 def test_where_there_are_jumps_neither_backpropagation_nor_differences_are_candidates():
     choice = choose(quantize(multimodal), POINT, 20_000, sigma=0.3)
     assert {type(each) for each in choice.candidates} == {ScoreFunction}

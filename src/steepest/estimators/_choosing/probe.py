@@ -13,7 +13,7 @@ from steepest.estimators._auditing.slopes import jumps, slopes
 from steepest.estimators._objective import Objective, evaluate
 from steepest.estimators._space import Space
 
-__all__ = ["LOOKED", "Probe"]
+__all__ = ["LOOKED", "PAIRS", "Probe"]
 
 LOOKED = 32
 """Pairs of points with which jumps are looked for."""
@@ -106,9 +106,9 @@ class Probe:
                 with_two_values.append(scale)
         return (with_two_values or (scales[-1:] if self.noise else scales[-2:]))[0]
 
-    def pairs(self, scale: float) -> Tensor:
-        """Return the values at pairs of points x +- scale e, [2, PAIRS]."""
-        step = self._rows(PAIRS, scale) - self._space.flat
+    def pairs(self, scale: float, count: int = PAIRS) -> Tensor:
+        """Return the values at pairs of points x +- scale e, [2, count]."""
+        step = self._rows(count, scale) - self._space.flat
         rows = torch.cat([self._space.flat + step, self._space.flat - step])
         values = evaluate(self._objective, self._space, rows)
         self._seen.append(values)

@@ -14,7 +14,7 @@ from steepest.estimators._auditing.meter import Exhausted, Meter
 from steepest.estimators._auditing.repetitions import checked, flat
 from steepest.estimators._auditing.watched import Watched
 from steepest.estimators._choosing.choice import Choice
-from steepest.estimators._choosing.probe import Probe
+from steepest.estimators._choosing.probe import PAIRS, Probe
 from steepest.estimators._estimate import Point
 from steepest.estimators._finite_difference import FiniteDifference
 from steepest.estimators._objective import Objective
@@ -24,6 +24,9 @@ from steepest.estimators._source import GradientSource
 from steepest.estimators._space import Space
 
 __all__ = ["Trial"]
+
+_SURE = 2048
+"""Pairs of points at which an objective must have one value to be called constant, if these are affordable."""
 
 FEWEST = 8
 """Estimates from which a variance can be told at all."""
@@ -103,7 +106,9 @@ class Trial:
             elif sigma and not probe.graph and self._meter.left >= 256:
                 probe.pairs(sigma)
             if probe.constant and probe.farthest >= (sigma or probe.unit):
-                return self._constant(scale or 0.0)
+                probe.pairs(probe.farthest, max(PAIRS, min(self._meter.left // 4, _SURE)))  # a jump may be far away
+                if probe.constant:
+                    return self._constant(scale or 0.0)
             return self._race(self._given or self._usual(scale or 0.0), scale or 0.0)
         except Exhausted:
             return self._unknown(scale)
@@ -255,8 +260,8 @@ class Trial:
         probe = self._probe
         reason = (
             f"The objective had the same value at all {probe.compared} points around x, up to a scale of "
-            f"{probe.farthest:g}: it is constant there, and every estimate is zero. Pass a larger sigma if it changes "
-            "farther away."
+            f"{probe.farthest:g}: as far as these show it is constant there, and every estimate is zero. Pass a larger "
+            "sigma if it changes farther away."
         )
         return self._unmeasured(sigma, reason)
 
