@@ -18,6 +18,7 @@ from rich.table import Table
 from steepest._check import at_least
 from steepest._files import folder_name, require_writable
 from steepest._importing import load_attribute
+from steepest.cli._gradient import Gradient
 from steepest.cli._stdout import prints_to_stderr
 from steepest.errors import InvalidArgument, SteepestError
 
@@ -100,15 +101,7 @@ def compare(
     warmup: Annotated[
         str, typer.Option(help="Warm-up before the schedule: a number of steps, or a share of the run as 5%.")
     ] = "0",
-    gradient: Annotated[
-        str | None,
-        typer.Option(
-            help="Where gradients come from: {gradients}, with options as score-function:sigma=0.05,samples=20, or "
-            "MODULE:ATTR or FILE.py:ATTR. All but backprop and pathwise only evaluate the loss, which needs no "
-            "derivative.",
-            show_default="backprop",
-        ),
-    ] = None,
+    gradient: Gradient = None,
     rates: Annotated[
         int | None, typer.Option(help="Learning rates tried per alternative, at least 5.", show_default="7")
     ] = None,

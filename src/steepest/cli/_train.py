@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from rich.table import Table
 
 from steepest._files import folder_name, require_writable
+from steepest.cli._gradient import Gradient
 from steepest.cli._stdout import prints_to_stderr
 from steepest.errors import InvalidArgument, SteepestError
 
@@ -53,15 +54,7 @@ def train(
     ] = None,
     schedule: Annotated[str, typer.Option(help="Learning rate schedule: {schedules}, or MODULE:FUNCTION.")] = "cosine",
     warmup: Annotated[str, typer.Option(help="Warm-up: a number of steps, or a share of the run as 5%.")] = "0",
-    gradient: Annotated[
-        str | None,
-        typer.Option(
-            help="Where gradients come from: {gradients}, with options as score-function:sigma=0.05,samples=20, or "
-            "MODULE:ATTR or FILE.py:ATTR. All but backprop and pathwise only evaluate the loss, which needs no "
-            "derivative.",
-            show_default="backprop",
-        ),
-    ] = None,
+    gradient: Gradient = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial weights and of the data order.")] = 0,
     workers: Annotated[
         int, typer.Option(help="Workers (ranks, each a process) that share each batch and average their gradients.")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from steepest.errors import InvalidArgument
 from steepest.estimators._auditing.claim import Claim
 from steepest.estimators._auditing.meter import Exhausted
 from steepest.estimators._auditing.moments import Moments
@@ -350,7 +351,7 @@ def _kinds(
             found.append((2 * space.size, along_axes, "central differences at perturbed points"))
     try:
         perturbation.require_score()
-    except Exception:
+    except InvalidArgument:  # its density has no derivative
         if broken or not found:
             found.append((4 * space.size, _wide(objective, space, row, sigma), "central differences of F"))
         return found, spent
